@@ -1,0 +1,130 @@
+/**
+ * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget x
+ * selection. Every part is interchangeable with every other; rounding, caps and protected tokens live once, beside this contract.
+ *
+ * n tokens of the pressed scope, L layers, H KV heads, N counts n. Scores are [H, n] f32, higher = keep.
+ */
+import type { z } from 'zod';
+import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, View } from '../worker/backend/backend.ts';
+import type { BudgetMath } from './budget-math.ts';
+
+/** One layer's tensors, right after its attention was computed with all of them. */
+export interface LayerTensors {
+  readonly layer: number; // 0-based
+  readonly n: number;
+  readonly k: View; // [n, H, d] f32, after RoPE
+  readonly v: View; // [n, H, d] f32
+  /** The last `window` queries, after RoPE, [window, Hq, d]; window <= what the compressor asked for. */
+  readonly q: View;
+  readonly window: number;
+  readonly shape: AttentionShape;
+}
+
+export interface ScoreContext extends LayerTensors {
+  readonly backend: Backend;
+  readonly layers: number; // L
+  /** Scratch that lives until this layer is done; the compressor frees it on every path. */
+  scratch(bytes: number, label: string): DeviceBuffer;
+}
+
+/** What a part tells of itself: /v1/presses, the README's table. `formula` is one line of plain text. */
+export interface PartInfo<S extends z.ZodObject> {
+  readonly name: string; // snake_case, as on the wire
+  readonly summary: string;
+  readonly paper: string | null; // "arXiv 2404.14469"
+  readonly formula: string;
+  readonly params: S;
+}
+
+/** How much does each (head, token) matter? Scores and protected tokens are two things; the mask acts in selection only. */
+export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
+  /** How many of the last queries `score` needs (W); 0 = none. */
+  queries(params: z.infer<S>): number;
+  protect(params: z.infer<S>, n: number): Protected;
+  /** From scores to masses for LMBA; null = the scores say nothing about layers (budgets would come out equal), which is refused with zigzag. */
+  readonly massMap: MassMap | null;
+  /** Returns scores [H, n] f32. Values at protected places are not read. */
+  score(context: ScoreContext, params: z.infer<S>): View;
+}
+
+/** What a layer budget may know. */
+export interface BudgetContext {
+  readonly layers: number; // L
+  readonly tokens: number; // n
+  readonly averageBudget: number; // n_avg, tokens per layer and KV head
+  readonly protectedTokens: number; // P
+  readonly compressionRatio: number;
+  readonly compat: boolean;
+  readonly kvHeads: number;
+  readonly math: BudgetMath;
+}
+
+/**
+ * How many tokens may each layer keep? Contract of every layer budget: exact integers, sum = L * averageBudget after caps and
+ * rounding (kvpress's own rounding under compat), each between P and n. A budget sees one number per layer, never tensors.
+ */
+export interface LayerBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
+  /** What is measured per layer: nothing, or the integer LMBA sum u_l over the KV heads. */
+  readonly signal: 'none' | 'lmba';
+  /**
+   * Entitlements of layers 0..m once their signals are known (m+1 = signals.length for signal 'lmba', all layers at once for 'none').
+   * Before the last layer: upper limits that can only fall (ceilings). At the last layer: the exact budgets.
+   */
+  limits(signals: readonly number[], context: BudgetContext, params: z.infer<S>): number[];
+  /** The least and the most that any layer can get: for /v1/press/plan, without running. */
+  bounds(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
+}
+
+/** How is a layer's budget shared over its KV heads? Total is exactly H * b; each head's share can only fall as b falls. */
+export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
+  /** False when every head gets b: then no scores are read back. */
+  readonly ragged: boolean;
+  /** `sorted[h]`: scores of head h's evictable tokens, best first. Returns the number of tokens head h keeps, protected ones included. */
+  counts(sorted: readonly Float32Array[], budget: number, protectedTokens: number, context: BudgetContext, params: z.infer<S>): number[];
+}
+
+/** Where kept entries go: the engine's paged cache. Lists are (layer, KV head). Entries arrive in rank order, so that shrinking is truncation. */
+export interface KeptStore {
+  /** Makes the list of (layer, head), empty until now, hold rows order[0..count-1] of the layer's k, v. `order` and `scores` lie on the device; scores [n]. */
+  keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): void;
+  /** Lets go of all but the first `count` entries; pages return to the pool at once. */
+  truncate(layer: number, head: number, count: number): void;
+}
+
+export type Scope = 'prompt' | 'context' | { readonly protect_last: number };
+
+/** A press, parsed and complete: every part chosen, every parameter filled in. */
+export interface Press {
+  /** Preset name, or scorer+layer_budget+head_budget spelled out. */
+  readonly name: string;
+  readonly scorer: { readonly part: Scorer; readonly params: Record<string, unknown> };
+  readonly layerBudget: { readonly part: LayerBudget; readonly params: Record<string, unknown> };
+  readonly headBudget: { readonly part: HeadBudget; readonly params: Record<string, unknown> };
+  readonly selection: 'top_k';
+  /** Fraction removed, 0 <= r < 1. Null when `memoryBudgetBytes` decides. */
+  readonly compressionRatio: number | null;
+  readonly memoryBudgetBytes: number | null;
+  readonly mode: 'streaming' | 'deferred';
+  readonly compat: boolean;
+  /** What to do when the average budget is below the number of protected tokens. */
+  readonly onTight: 'reject' | 'uniform';
+}
+
+/** What a request asks for: presses composed in order (usually one), what they cover, and how kept entries are stored. */
+export interface PressRequest {
+  readonly presses: readonly Press[]; // empty = no press
+  readonly name: string;
+  readonly scope: Scope | null; // null = the default rule of design.md section 3
+  readonly entryType: EntryType | null; // null = the server's default
+}
+
+/** What really happened, for usage.kv_cache and inspect. */
+export interface PressReport {
+  readonly press: string;
+  readonly compressionRatio: number; // really removed: 1 - kept / (L * n)
+  readonly keptPerLayer: number[]; // mean over the layer's KV heads = its budget
+  readonly lmbaPerLayer: (number | null)[]; // mean over KV heads
+  readonly retainedMassPerLayer: (number | null)[]; // share of the observation window's attention mass on kept entries
+  readonly layerBudget: string; // the one really used
+  readonly notes: string[]; // every deviation from what was asked, in words
+}

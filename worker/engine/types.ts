@@ -1,0 +1,130 @@
+/** What the API and the CLI say to the engine, and hear from it. No HTTP here. */
+import type { PressRequest, Scope } from '../../presses/contract.ts';
+import type { EntryType } from '../backend/backend.ts';
+
+export interface Sampling {
+  readonly maxTokens: number | null; // null = as many as the context length allows
+  readonly temperature: number; // 0 = greedy
+  readonly topK: number; // 0 = off
+  readonly topP: number; // 1 = off
+  readonly minP: number; // 0 = off
+  readonly seed: number | null; // null = a random one
+  readonly frequencyPenalty: number;
+  readonly presencePenalty: number;
+  readonly stop: readonly string[];
+  /** Null = none; else how many alternatives to report beside the chosen token (0..20). */
+  readonly topLogprobs: number | null;
+  readonly ignoreEos: boolean;
+}
+
+export interface ChatMessage {
+  readonly role: string;
+  /** Text parts in order; a plain string is one part. */
+  readonly parts: readonly string[];
+}
+
+export type PromptInput =
+  | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'tokens'; readonly tokens: readonly number[] };
+
+export interface GenerateRequest {
+  readonly prompt: PromptInput;
+  readonly press: PressRequest;
+  readonly sampling: Sampling;
+}
+
+export interface TokenLogprob {
+  readonly token: string;
+  readonly tokenId: number;
+  readonly bytes: number[];
+  readonly logprob: number;
+  readonly top: readonly { token: string; tokenId: number; bytes: number[]; logprob: number }[];
+}
+
+/** usage.kv_cache, as on the wire (design.md section 6), with our additions at the end. */
+export interface KvCacheUsage {
+  press: string;
+  scope: Scope;
+  compression_ratio: number;
+  tokens: number; // tokens that the scope covered
+  kept_per_layer: number[];
+  lmba_per_layer: (number | null)[];
+  retained_mass_per_layer: (number | null)[];
+  bytes_full: number; // pages the whole prompt would take uncompressed, same entry type
+  bytes_kept: number; // pages really held after the prompt was read
+  bytes_peak: number; // pages plus the one layer's K,V in scratch, at the highest point
+  layer_budget: string;
+  entry_type: EntryType;
+  notes: string[];
+}
+
+export interface Usage {
+  promptTokens: number;
+  completionTokens: number;
+  kvCache: KvCacheUsage;
+}
+
+export interface Timings {
+  prefillMs: number;
+  pressMs: number;
+  decodeMs: number;
+}
+
+export type GenerateEvent =
+  /** The prompt is read and pressed; tokens follow. */
+  | { readonly type: 'prompt'; readonly promptTokens: number; readonly kvCache: KvCacheUsage }
+  /** Text that is final: nothing that could be the start of a stop string or of an unfinished UTF-8 character. */
+  | { readonly type: 'text'; readonly text: string; readonly tokenIds: readonly number[]; readonly logprobs: readonly TokenLogprob[] }
+  | { readonly type: 'finish'; readonly reason: 'stop' | 'length'; readonly usage: Usage; readonly timings: Timings };
+
+/** What a press would do to a prompt, without running it. */
+export interface PressPlan {
+  press: string;
+  scope: Scope;
+  tokens: number; // tokens that the press covers
+  prompt_tokens: number;
+  compression_ratio: number;
+  average_budget: number;
+  per_layer: { min: number; max: number }[];
+  exact: boolean; // true when min = max in every layer
+  entry_type: EntryType;
+  bytes_full: number;
+  bytes_kept: number; // most that the pages can take after the prompt is read, page rounding included
+  bytes_peak: number; // most at the highest point of the prefill
+  pool_bytes: number;
+  fits: boolean;
+}
+
+export interface ModelInfo {
+  readonly id: string;
+  readonly family: string;
+  readonly parameters: number;
+  readonly layers: number;
+  readonly contextLength: number;
+  readonly vocabSize: number;
+  readonly weightBytes: number;
+}
+
+export interface Health {
+  status: 'ok';
+  model: ModelInfo;
+  backend: { name: string; variant: string };
+  memory: { used_bytes: number; peak_bytes: number; limit_bytes: number; weights_bytes: number; kv_pool_bytes: number; kv_used_bytes: number; kv_reserved_bytes: number; ledger_bytes: number };
+  requests: { running: number; waiting: number };
+}
+
+/** The engine as the API and the CLI see it. Methods throw InputError for the caller's mistakes. */
+export interface Engine {
+  readonly info: ModelInfo;
+  health(): Health;
+  /** Tokens of a prompt, by the model's tokenizer and chat template. */
+  countTokens(prompt: PromptInput): number;
+  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number }): PressPlan;
+  /**
+   * Checks, queues, reads the prompt, decodes. Checks happen before the first event and before any compute. Ending the iteration early
+   * (return, throw, or `signal`) gives back every page. An aborted run throws the signal's reason.
+   */
+  generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void>;
+  close(): void;
+}
