@@ -5,7 +5,7 @@
 //   node llama-cpp.mjs --prompt "The capital of France is" [--max-tokens 48]
 //   node llama-cpp.mjs --tokens 504,3575,282
 import { llamaVersion, openLlama } from './llama.mjs'
-import { DECODE_TOKENS, PREFILL_TOKENS, REPEATS, SHORT_CONTEXT, longPrompt, modelPath, options, report } from './workload.mjs'
+import { DECODE_TOKENS, REPEATS, benchPrompts, modelPath, options, report } from './workload.mjs'
 
 const { model: path, repeats, prompt, tokens, 'max-tokens': maxTokens } = options({
   model: undefined, repeats: REPEATS, prompt: undefined, tokens: undefined, 'max-tokens': 48,
@@ -34,13 +34,13 @@ if (prompt !== undefined || tokens !== undefined) {
     prefill_tokens_per_s: prefill, decode_tokens_per_s: decode,
   }))
 } else {
-  const long = longPrompt()
-  await run(long, 8) // warm-up
+  const prompts = benchPrompts()
+  await run(prompts.long.ids, 8) // warm-up
   const runs = []
   for (let i = 0; i < repeats; i++) {
-    const short = await run(long.slice(0, SHORT_CONTEXT), DECODE_TOKENS)
-    const full = await run(long.slice(0, PREFILL_TOKENS), DECODE_TOKENS)
-    runs.push({ prefill: full.prefill, decodeLong: full.decode, decodeShort: short.decode })
+    const short = await run(prompts.short.ids, DECODE_TOKENS)
+    const long = await run(prompts.long.ids, DECODE_TOKENS)
+    runs.push({ prefill: long.prefill, decodeLong: long.decode, decodeShort: short.decode })
   }
   console.log(JSON.stringify(report('llama.cpp', llamaVersion(), runs)))
 }

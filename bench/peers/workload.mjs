@@ -34,13 +34,16 @@ export function modelPath(path = MODEL) {
   return path
 }
 
-/** The 512 ids of the prompt "long" in the golden reference: running English text, so that decoding stays text. */
-export function longPrompt() {
+/** The prompt "long" of the golden reference and its start: running English text, so that what follows is text too. */
+export function benchPrompts() {
   const long = JSON.parse(readFileSync(REFERENCE, 'utf8')).prompts.find(prompt => prompt.name === 'long')
-  if (!(long?.prompt_ids.length >= PREFILL_TOKENS)) {
+  if (long?.prompt_ids.length !== PREFILL_TOKENS) {
     fail(`${REFERENCE} has no prompt "long" of ${PREFILL_TOKENS} tokens; reference.mjs writes it`)
   }
-  return long.prompt_ids.slice(0, PREFILL_TOKENS)
+  return {
+    short: { ids: long.prompt_ids.slice(0, SHORT_CONTEXT), text: long.short_text },
+    long: { ids: long.prompt_ids, text: long.text },
+  }
 }
 
 export function median(values) {

@@ -26,7 +26,7 @@ export function loadKernels(path = process.env.KERNELS ?? 'build/kernels.wasm'):
   const memory = new WebAssembly.Memory({ initial: 64, maximum: 16384 });
   const instance = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(path)), { env: { memory } });
   const exports = instance.exports as Exports;
-  const base = (exports.__heap_base.value + 63) & ~63;
+  const base = ((exports.heapBase?.() ?? 65536) + 63) & ~63; // a one-file build has no heapBase; its static data is small
   let top = base;
   const alloc = (bytes: number): number => {
     const address = top;
