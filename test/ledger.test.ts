@@ -1,0 +1,298 @@
+import { expect, test } from 'vitest';
+import { Ledger, type LedgerExports, type LedgerGeometry } from '../worker/engine/ledger.ts';
+import { loadKernels } from './support/kernels.ts';
+import { Random } from './support/random.ts';
+
+interface Entry {
+  position: number;
+  score: number;
+  bytes: number; // stands for the K and V rows in the pool
+}
+interface Model {
+  lists: Entry[][];
+  perPage: number;
+}
+
+const kernels = loadKernels();
+
+/** A ledger, with an array in the place of the pool: one number for each entry's K and V. */
+function setUp(geometry: LedgerGeometry) {
+  kernels.reset();
+  const exports = kernels.exports as LedgerExports;
+  const address = kernels.alloc(Ledger.bytes(exports, geometry) + 64);
+  const guard = address + Ledger.bytes(exports, geometry);
+  kernels.u8(guard, 64).fill(0xa5);
+  const pool = new Float64Array(geometry.pages * geometry.slotStride);
+  let copies = 0;
+  const ledger = new Ledger({ exports, memory: kernels.memory }, address, geometry, (from, to) => {
+    copies++;
+    const { slotStride } = geometry;
+    pool.copyWithin(to * slotStride, from * slotStride, (from + 1) * slotStride);
+  });
+  const scratch = kernels.alloc(4096);
+  const tablePages = (sequence: number, list: number) =>
+    kernels.u32(
+      ledger.tables(sequence) + list * geometry.tableStride * 4,
+      Math.ceil(ledger.length(sequence, list) / ledger.entriesPerPage(sequence)),
+    );
+  return {
+    ledger,
+    copies: () => copies,
+    tablePages,
+    guardHolds: () => kernels.u8(guard, 64).every((x) => x === 0xa5),
+    /** Writes entries into ledger and pool, as storeEntries would. */
+    write(sequence: number, list: number, from: number, entries: Entry[], ranked: boolean) {
+      if (ranked) {
+        kernels.u32(scratch, entries.length).set(entries.map((e) => e.position));
+        const scores = scratch + 1024;
+        for (const e of entries) kernels.f32(scores + e.position * 4, 1)[0] = e.score;
+        ledger.writeRanked(sequence, list, from, entries.length, scratch, scores);
+      } else ledger.writeRun(sequence, list, from, entries.length, entries[0]?.position ?? 0, entries[0]?.score ?? 0);
+      const per = ledger.entriesPerPage(sequence);
+      const pages = tablePages(sequence, list);
+      entries.forEach((e, i) => {
+        pool[pages[Math.floor((from + i) / per)] * geometry.slotStride + ((from + i) % per)] = e.bytes;
+      });
+    },
+    readBytes(sequence: number, list: number): number[] {
+      const per = ledger.entriesPerPage(sequence);
+      const pages = tablePages(sequence, list);
+      return Array.from({ length: ledger.length(sequence, list) }, (_, i) => pool[pages[Math.floor(i / per)] * geometry.slotStride + (i % per)]);
+    },
+    /** Everything that a refused call must leave as it was. */
+    image: () => kernels.u8(address, Ledger.bytes(exports, geometry)).slice(),
+  };
+}
+
+function expectSame(t: ReturnType<typeof setUp>, sequence: number, list: number, entries: Entry[]) {
+  const { positions, scores } = t.ledger.read(sequence, list);
+  expect([...positions]).toEqual(entries.map((e) => e.position));
+  expect([...scores]).toEqual(entries.map((e) => e.score));
+  expect(t.readBytes(sequence, list)).toEqual(entries.map((e) => e.bytes));
+}
+
+const histories = 120;
+const steps = 150;
+
+test(`under ${histories} random histories of ${steps} steps nothing leaks, and every list holds what was appended to it`, () => {
+  let forked = 0;
+  let refused = 0;
+  let copied = 0;
+  for (let seed = 1; seed <= histories; seed++) {
+    const random = new Random(seed);
+    const geometry = {
+      pages: random.int(1, 60),
+      slotStride: random.int(1, 9),
+      sequences: random.int(1, 5),
+      lists: random.int(1, 6),
+      tableStride: random.int(1, 12),
+    };
+    const t = setUp(geometry);
+    const { ledger } = t;
+    const open = new Map<number, Model>();
+    let stamp = 0;
+    for (let step = 0; step < steps; step++) {
+      const what = random.next();
+      const sequence = random.pick([...open.keys()]);
+      const model = open.get(sequence);
+      const list = random.int(0, geometry.lists - 1);
+      const before = random.next() < 0.2 ? t.image() : null;
+      let isRefused = false;
+      if (what < 0.08 || model === undefined) {
+        const perPage = random.int(1, geometry.slotStride);
+        const opened = ledger.open(perPage);
+        isRefused = opened === null;
+        expect(isRefused).toBe(open.size === geometry.sequences);
+        if (opened !== null) open.set(opened, { perPage, lists: Array.from({ length: geometry.lists }, () => []) });
+      } else if (what < 0.15) {
+        const fork = ledger.fork(sequence);
+        isRefused = fork === null;
+        expect(isRefused).toBe(open.size === geometry.sequences);
+        if (fork !== null) {
+          forked++;
+          open.set(fork, { perPage: model.perPage, lists: model.lists.map((x) => [...x]) });
+        }
+      } else if (what < 0.2) {
+        ledger.close(sequence);
+        open.delete(sequence);
+      } else if (what < 0.3) {
+        isRefused = !ledger.reserve(sequence, random.int(0, Math.ceil(geometry.pages * 0.7)));
+      } else if (what < 0.5) {
+        const length = random.int(0, model.lists[list].length);
+        ledger.truncate(sequence, list, length);
+        model.lists[list].length = length;
+      } else {
+        const entries = model.lists[list];
+        const room = geometry.tableStride * model.perPage - entries.length;
+        const count = Math.min(random.int(0, random.pick([1, 4, 30])), room);
+        const ranked = random.next() < 0.5;
+        const start = random.int(0, 100);
+        const common = Math.fround(random.normal());
+        const added = Array.from({ length: count }, (_, i) => ({
+          position: ranked ? (start + i * 7) % 200 : start + i,
+          score: ranked ? Math.fround(random.normal()) : common,
+          bytes: ++stamp,
+        }));
+        const first = ledger.append(sequence, list, count);
+        isRefused = first === null;
+        if (first !== null) {
+          expect(first).toBe(entries.length);
+          t.write(sequence, list, first, added, ranked);
+          entries.push(...added);
+        }
+      }
+      if (isRefused) {
+        refused++;
+        if (before) expect(t.image()).toEqual(before);
+      }
+      ledger.check();
+      const distinct = new Set<number>();
+      const seen: number[] = []; // one comparison a step: expect() is slow
+      const wanted: number[] = [];
+      for (const [s, m] of open) {
+        m.lists.forEach((entries, l) => {
+          seen.push(ledger.length(s, l));
+          wanted.push(entries.length);
+          for (const page of t.tablePages(s, l)) distinct.add(page);
+        });
+        seen.push(ledger.pagesOf(s));
+        wanted.push(m.lists.reduce((sum, entries) => sum + Math.ceil(entries.length / m.perPage), 0));
+      }
+      seen.push(ledger.usedPages, ledger.freePages);
+      wanted.push(distinct.size, geometry.pages - distinct.size);
+      expect(seen).toEqual(wanted);
+      if (step % 15 === 14) for (const [s, m] of open) m.lists.forEach((entries, l) => expectSame(t, s, l, entries));
+    }
+    for (const s of open.keys()) ledger.close(s);
+    ledger.check();
+    expect(ledger.freePages).toBe(geometry.pages);
+    expect(ledger.reservedPages).toBe(0);
+    expect(t.guardHolds()).toBe(true);
+    copied += t.copies();
+  }
+  expect(Math.min(forked, refused, copied)).toBeGreaterThan(100); // the histories do reach what they are for
+});
+
+test('a reservation is never broken: up to it appends succeed, whatever the others do', () => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = new Random(1000 + seed);
+    const geometry = { pages: 40, slotStride: 4, sequences: 4, lists: 3, tableStride: 40 };
+    const { ledger } = setUp(geometry);
+    const sequences = Array.from({ length: 4 }, () => ledger.open(random.int(1, 4)) as number);
+    const reservation = sequences.map((s) => {
+      const pages = random.int(0, 16);
+      return ledger.reserve(s, pages) ? pages : 0;
+    });
+    expect(ledger.reservedPages).toBe(reservation.reduce((a, b) => a + b, 0));
+    for (let step = 0; step < 300; step++) {
+      const i = random.int(0, 3);
+      const list = random.int(0, 2);
+      const [s, per] = [sequences[i], ledger.entriesPerPage(sequences[i])];
+      const length = ledger.length(s, list);
+      if (random.next() < 0.3) ledger.truncate(s, list, random.int(0, length));
+      else {
+        const count = random.int(1, 12);
+        const after = ledger.pagesOf(s) + Math.ceil((length + count) / per) - Math.ceil(length / per);
+        const done = ledger.append(s, list, count) !== null;
+        if (after <= reservation[i] && !done) throw new Error(`seed ${seed} step ${step}: refused within the reservation`);
+      }
+      ledger.check();
+      const promised = sequences.reduce((sum, q, k) => sum + Math.max(reservation[k] - ledger.pagesOf(q), 0), 0);
+      expect([ledger.reservedPages, ledger.reservedPages <= ledger.freePages]).toEqual([promised, true]);
+    }
+  }
+});
+
+test('an append into a shared last page copies it: neither sequence sees the entries of the other', () => {
+  const t = setUp({ pages: 8, slotStride: 4, sequences: 3, lists: 1, tableStride: 8 });
+  const { ledger } = t;
+  const entry = (position: number): Entry => ({ position, score: position / 8, bytes: position + 100 });
+  const a = ledger.open(4) as number;
+  ledger.append(a, 0, 6);
+  t.write(a, 0, 0, [0, 1, 2, 3, 4, 5].map(entry), true);
+  const b = ledger.fork(a) as number;
+  expect(ledger.usedPages).toBe(2);
+  expect([...t.tablePages(b, 0)]).toEqual([...t.tablePages(a, 0)]);
+
+  expect(ledger.append(b, 0, 1)).toBe(6);
+  t.write(b, 0, 6, [entry(60)], true);
+  expect(t.copies()).toBe(1);
+  expect(ledger.usedPages).toBe(3); // the full first page stays shared
+  expect(ledger.append(a, 0, 1)).toBe(6); // now the only holder of the old page: no copy
+  t.write(a, 0, 6, [entry(70)], true);
+  expect(t.copies()).toBe(1);
+  expectSame(t, a, 0, [0, 1, 2, 3, 4, 5, 70].map(entry));
+  expectSame(t, b, 0, [0, 1, 2, 3, 4, 5, 60].map(entry));
+
+  ledger.close(a);
+  expectSame(t, b, 0, [0, 1, 2, 3, 4, 5, 60].map(entry));
+  expect(ledger.usedPages).toBe(2);
+  ledger.close(b);
+  expect(ledger.freePages).toBe(8);
+});
+
+test('an append that starts a new page never copies, and one of 0 entries never does', () => {
+  const t = setUp({ pages: 8, slotStride: 4, sequences: 2, lists: 1, tableStride: 8 });
+  const a = t.ledger.open(4) as number;
+  t.ledger.append(a, 0, 4);
+  const b = t.ledger.fork(a) as number;
+  t.ledger.append(b, 0, 1);
+  t.ledger.append(a, 0, 0);
+  expect(t.copies()).toBe(0);
+  t.ledger.check();
+});
+
+test('the copy of a shared page needs a page: with none free the append is refused', () => {
+  const { ledger } = setUp({ pages: 1, slotStride: 4, sequences: 2, lists: 1, tableStride: 8 });
+  const a = ledger.open(4) as number;
+  ledger.append(a, 0, 2);
+  const b = ledger.fork(a) as number;
+  expect(ledger.append(b, 0, 1)).toBeNull();
+  ledger.close(a);
+  expect(ledger.append(b, 0, 1)).toBe(2);
+});
+
+test('what a sequence reserved it cannot lose to another; what it gives back is its own again', () => {
+  const { ledger } = setUp({ pages: 10, slotStride: 1, sequences: 2, lists: 1, tableStride: 10 });
+  const a = ledger.open(1) as number;
+  const b = ledger.open(1) as number;
+  expect(ledger.reserve(a, 7)).toBe(true);
+  expect(ledger.reserve(b, 4)).toBe(false);
+  expect(ledger.append(b, 0, 4)).toBeNull();
+  expect(ledger.append(b, 0, 3)).toBe(0);
+  expect(ledger.append(a, 0, 7)).toBe(0);
+  ledger.truncate(a, 0, 2);
+  expect(ledger.reservedPages).toBe(5);
+  expect(ledger.append(b, 0, 1)).toBeNull();
+  expect(ledger.reserve(a, 2)).toBe(true); // now it lets go of them
+  expect(ledger.append(b, 0, 5)).toBe(3);
+  ledger.close(a);
+  expect([ledger.freePages, ledger.reservedPages]).toEqual([2, 0]);
+});
+
+test('mistakes of the caller throw and change nothing', () => {
+  const t = setUp({ pages: 4, slotStride: 2, sequences: 2, lists: 2, tableStride: 2 });
+  const { ledger } = t;
+  const a = ledger.open(2) as number;
+  const before = t.image();
+  for (const mistake of [
+    () => ledger.open(3),
+    () => ledger.open(0),
+    () => ledger.append(a, 2, 1),
+    () => ledger.append(a, 0, -1),
+    () => ledger.append(a, 0, 5),
+    () => ledger.append(a + 1, 0, 1),
+    () => ledger.append(-1, 0, 1),
+    () => ledger.truncate(a, 0, 1),
+    () => ledger.truncate(a, 0, -1),
+    () => ledger.close(99),
+    () => ledger.fork(1),
+    () => ledger.reserve(1, 1),
+    () => ledger.writeRun(a, 0, 0, 1, 0),
+    () => ledger.lengths(1),
+    () => ledger.length(a, -1),
+  ])
+    expect(mistake).toThrow(/^ledger /);
+  expect(t.image()).toEqual(before);
+  ledger.check();
+});

@@ -1,0 +1,191 @@
+/** Typed door to asm/ledger.ts: pages and positions of the paged, ragged KV cache. The rules are in that file's header. */
+import type { PagedLayer } from '../backend/backend.ts';
+
+export interface LedgerExports {
+  ledgerBytes(pages: number, slotStride: number, sequences: number, lists: number, tableStride: number): number;
+  ledgerInit(ledger: number, pages: number, slotStride: number, sequences: number, lists: number, tableStride: number): void;
+  ledgerOpen(ledger: number, entriesPerPage: number): number;
+  ledgerReserve(ledger: number, sequence: number, pages: number): number;
+  ledgerAppend(ledger: number, sequence: number, list: number, count: number): number;
+  ledgerCopyFrom(ledger: number): number;
+  ledgerCopyTo(ledger: number): number;
+  ledgerTruncate(ledger: number, sequence: number, list: number, length: number): number;
+  ledgerFork(ledger: number, sequence: number): number;
+  ledgerClose(ledger: number, sequence: number): number;
+  ledgerWriteRanked(ledger: number, sequence: number, list: number, from: number, count: number, order: number, scores: number): number;
+  ledgerWriteRun(ledger: number, sequence: number, list: number, from: number, count: number, start: number, score: number): number;
+  ledgerLength(ledger: number, sequence: number, list: number): number;
+  ledgerEntriesPerPage(ledger: number, sequence: number): number;
+  ledgerLengths(ledger: number, sequence: number): number;
+  ledgerTables(ledger: number, sequence: number): number;
+  ledgerPositions(ledger: number): number;
+  ledgerScores(ledger: number): number;
+  ledgerFreePages(ledger: number): number;
+  ledgerUsedPages(ledger: number): number;
+  ledgerReservedPages(ledger: number): number;
+  ledgerPagesOf(ledger: number, sequence: number): number;
+  ledgerCheck(ledger: number): number;
+}
+
+export interface LedgerGeometry {
+  readonly pages: number;
+  /** Most entries that a page can hold; positions and scores are indexed [page * slotStride + slot]. */
+  readonly slotStride: number;
+  /** Sequences that can be open at once. */
+  readonly sequences: number;
+  /** Layers * KV heads; the list of (layer, head) is layer * kvHeads + head. */
+  readonly lists: number;
+  /** Most pages that one list can have. */
+  readonly tableStride: number;
+}
+
+/** Copies a page's bytes in the pool, when an append goes to a page that another sequence shares. */
+export type CopyPage = (fromPage: number, toPage: number) => void;
+
+const FULL = -1;
+const MISTAKES: Record<number, string> = {
+  [-2]: 'the list would need more pages than its table has room for',
+  [-3]: 'the sequence is not open',
+  [-4]: 'no such list',
+  [-5]: 'the length or count is out of range',
+};
+
+export class Ledger {
+  readonly geometry: LedgerGeometry;
+  readonly #exports: LedgerExports;
+  readonly #memory: WebAssembly.Memory;
+  readonly #address: number;
+  readonly #copyPage: CopyPage;
+
+  static bytes(exports: LedgerExports, { pages, slotStride, sequences, lists, tableStride }: LedgerGeometry): number {
+    return exports.ledgerBytes(pages, slotStride, sequences, lists, tableStride) >>> 0;
+  }
+
+  /** Takes the `Ledger.bytes(...)` bytes at `address` (8-byte aligned), which stay the caller's to free. */
+  constructor(wasm: { exports: LedgerExports; memory: WebAssembly.Memory }, address: number, geometry: LedgerGeometry, copyPage: CopyPage) {
+    this.geometry = geometry;
+    this.#exports = wasm.exports;
+    this.#memory = wasm.memory;
+    this.#address = address;
+    this.#copyPage = copyPage;
+    const { pages, slotStride, sequences, lists, tableStride } = geometry;
+    wasm.exports.ledgerInit(address, pages, slotStride, sequences, lists, tableStride);
+  }
+
+  /** A new, empty sequence; null when all sequence slots are taken. */
+  open(entriesPerPage: number): number | null {
+    return orNull('open', this.#exports.ledgerOpen(this.#address, entriesPerPage));
+  }
+  /** The sequence may have `pages` pages out at once from now on, and will not be refused them. False: too few are free; nothing changed. */
+  reserve(sequence: number, pages: number): boolean {
+    return orNull('reserve', this.#exports.ledgerReserve(this.#address, sequence, pages)) !== null;
+  }
+  /** Room for `count` entries at the end of a list: the index of the first, or null when the pool is full (nothing changed). */
+  append(sequence: number, list: number, count: number): number | null {
+    const first = orNull('append', this.#exports.ledgerAppend(this.#address, sequence, list, count));
+    if (first === null) return null;
+    const from = this.#exports.ledgerCopyFrom(this.#address);
+    if (from >= 0) this.#copyPage(from, this.#exports.ledgerCopyTo(this.#address));
+    return first;
+  }
+  truncate(sequence: number, list: number, length: number): void {
+    done('truncate', this.#exports.ledgerTruncate(this.#address, sequence, list, length));
+  }
+  /** A new sequence that shares all pages; null when all sequence slots are taken. Its reservation is 0. */
+  fork(sequence: number): number | null {
+    return orNull('fork', this.#exports.ledgerFork(this.#address, sequence));
+  }
+  close(sequence: number): void {
+    done('close', this.#exports.ledgerClose(this.#address, sequence));
+  }
+
+  /** Entries from..from+count-1 are tokens order[0..count-1] with scores[token]. Addresses in the module's memory. */
+  writeRanked(sequence: number, list: number, from: number, count: number, order: number, scores: number): void {
+    done('writeRanked', this.#exports.ledgerWriteRanked(this.#address, sequence, list, from, count, order, scores));
+  }
+  /** Entries from..from+count-1 have positions start, start+1, … and all the same score. */
+  writeRun(sequence: number, list: number, from: number, count: number, start: number, score = 0): void {
+    done('writeRun', this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score));
+  }
+  /** Copies of a list's positions and scores, in list order (best first). */
+  read(sequence: number, list: number): { positions: Uint32Array; scores: Float32Array } {
+    const length = this.length(sequence, list);
+    const perPage = this.entriesPerPage(sequence);
+    const { slotStride, tableStride } = this.geometry;
+    const { buffer } = this.#memory; // views for this call only: growth of the memory detaches them
+    const positions = new Uint32Array(length);
+    const scores = new Float32Array(length);
+    const pages = new Uint32Array(buffer, this.tables(sequence) + list * tableStride * 4, Math.ceil(length / perPage));
+    pages.forEach((page, i) => {
+      const count = Math.min(perPage, length - i * perPage);
+      const offset = page * slotStride * 4;
+      positions.set(new Uint32Array(buffer, this.positions + offset, count), i * perPage);
+      scores.set(new Float32Array(buffer, this.scores + offset, count), i * perPage);
+    });
+    return { positions, scores };
+  }
+
+  length(sequence: number, list: number): number {
+    return done('length', this.#exports.ledgerLength(this.#address, sequence, list));
+  }
+  /** Throws when the sequence is not open. */
+  entriesPerPage(sequence: number): number {
+    return done('entriesPerPage', this.#exports.ledgerEntriesPerPage(this.#address, sequence));
+  }
+  /** Address of the sequence's u32 lengths [lists]. */
+  lengths(sequence: number): number {
+    this.entriesPerPage(sequence);
+    return this.#exports.ledgerLengths(this.#address, sequence) >>> 0;
+  }
+  /** Address of the sequence's u32 page tables [lists, tableStride]. */
+  tables(sequence: number): number {
+    this.entriesPerPage(sequence);
+    return this.#exports.ledgerTables(this.#address, sequence) >>> 0;
+  }
+  /** What attention needs to know of one layer: the lists firstList .. firstList + kvHeads - 1. */
+  layer(sequence: number, firstList: number): Pick<PagedLayer, 'lengths' | 'pageTable' | 'tableStride' | 'positions' | 'slotStride'> {
+    const { tableStride, slotStride } = this.geometry;
+    return {
+      lengths: this.lengths(sequence) + firstList * 4,
+      pageTable: this.tables(sequence) + firstList * tableStride * 4,
+      tableStride,
+      positions: this.positions,
+      slotStride,
+    };
+  }
+  /** Address of u32 positions [pages, slotStride]. */
+  get positions(): number {
+    return this.#exports.ledgerPositions(this.#address) >>> 0;
+  }
+  /** Address of f32 scores [pages, slotStride]. */
+  get scores(): number {
+    return this.#exports.ledgerScores(this.#address) >>> 0;
+  }
+  get freePages(): number {
+    return this.#exports.ledgerFreePages(this.#address) >>> 0;
+  }
+  get usedPages(): number {
+    return this.#exports.ledgerUsedPages(this.#address) >>> 0;
+  }
+  /** Free pages that are promised to somebody. */
+  get reservedPages(): number {
+    return this.#exports.ledgerReservedPages(this.#address) >>> 0;
+  }
+  /** Pages in the sequence's lists, shared ones too. */
+  pagesOf(sequence: number): number {
+    return done('pagesOf', this.#exports.ledgerPagesOf(this.#address, sequence));
+  }
+  /** Throws when an invariant is broken; for tests and after trouble: it reads every page. */
+  check(): void {
+    const broken = this.#exports.ledgerCheck(this.#address);
+    if (broken !== 0) throw new Error(`ledger: invariant ${broken} of ledgerCheck is broken`);
+  }
+}
+
+function done(what: string, status: number): number {
+  if (status < 0) throw new Error(`ledger ${what}: ${MISTAKES[status] ?? `status ${status}`}`);
+  return status;
+}
+function orNull(what: string, status: number): number | null {
+  return status === FULL ? null : done(what, status);
+}
