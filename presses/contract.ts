@@ -23,8 +23,21 @@ export interface LayerTensors {
 export interface ScoreContext extends LayerTensors {
   readonly backend: Backend;
   readonly layers: number; // L
+  /** A random number of this request, for scorers that draw and were given no seed. */
+  readonly seed: number;
   /** Scratch that lives until this layer is done; the compressor frees it on every path. */
   scratch(bytes: number, label: string): DeviceBuffer;
+  /** A line for the report. Said twice, it stands there once. */
+  note(text: string): void;
+}
+
+/** A scored layer, as a layer budget measures it. */
+export interface SignalContext extends ScoreContext {
+  readonly scores: View; // [H, n] f32
+  readonly order: View; // [H, n] u32, full rank orders
+  readonly keep: Protected;
+  readonly massMap: MassMap | null;
+  readonly scorerQueries: number; // W of the scorer, 0 = it reads no queries
 }
 
 /** What a part tells of itself: /v1/presses, the README's table. `formula` is one line of plain text. */
@@ -33,6 +46,8 @@ export interface PartInfo<S extends z.ZodObject> {
   readonly summary: string;
   readonly paper: string | null; // "arXiv 2404.14469"
   readonly formula: string;
+  /** What it reads: "keys", "the last window_size queries", ... */
+  readonly needs: string;
   readonly params: S;
 }
 
@@ -41,6 +56,8 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
   /** How many of the last queries `score` needs (W); 0 = none. */
   queries(params: z.infer<S>): number;
   protect(params: z.infer<S>, n: number): Protected;
+  /** The parameter that sets how many tokens are protected, for error messages; null = none does. */
+  readonly protectedBy: string | null;
   /** From scores to masses for LMBA; null = the scores say nothing about layers (budgets would come out equal), which is refused with zigzag. */
   readonly massMap: MassMap | null;
   /** Returns scores [H, n] f32. Values at protected places are not read. */
@@ -50,8 +67,10 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
 /** What a layer budget may know. */
 export interface BudgetContext {
   readonly layers: number; // L
-  readonly tokens: number; // n
-  readonly averageBudget: number; // n_avg, tokens per layer and KV head
+  readonly tokens: number; // n, the most that a layer has
+  readonly caps: readonly number[]; // [L] tokens that each layer has: all n, unless an earlier press left unequal layers
+  readonly even: readonly number[]; // [L] what each layer keeps at the press's own ratio or memory budget: n_avg where caps are equal
+  readonly averageBudget: number; // n_avg = floor(sum(even) / L), tokens per layer and KV head
   readonly protectedTokens: number; // P
   readonly compressionRatio: number;
   readonly compat: boolean;
@@ -60,12 +79,21 @@ export interface BudgetContext {
 }
 
 /**
- * How many tokens may each layer keep? Contract of every layer budget: exact integers, sum = L * averageBudget after caps and
- * rounding (kvpress's own rounding under compat), each between P and n. A budget sees one number per layer, never tensors.
+ * How many tokens may each layer keep? Contract of every layer budget: exact integers, sum = sum(even) = L * averageBudget after caps and
+ * rounding (kvpress's own rounding under compat; per_layer sets its own sum), each between P and n. A budget sees one number per
+ * layer; only `measure` sees tensors.
  */
 export interface LayerBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
-  /** What is measured per layer: nothing, or the integer LMBA sum u_l over the KV heads. */
+  /** What is measured per layer: nothing, or the integer LMBA sum u_l over the heads. */
   readonly signal: 'none' | 'lmba';
+  /** How many of the last queries `measure` needs (absent = none); `scorerQueries` is the scorer's W. */
+  queries?(params: z.infer<S>, scorerQueries: number): number;
+  /** One integer per head; the layer's signal u_l is their sum. Called only where `signal` is not 'none'. */
+  measure?(context: SignalContext, params: z.infer<S>): Promise<number[]>;
+  /** The ratio that these parameters amount to; absent = `compression_ratio` or `memory_budget` decides. */
+  ownRatio?(params: z.infer<S>): number;
+  /** Why this budget cannot work with these parts, or null. Asked when a config is parsed. */
+  refuses?(scorer: Scorer, params: z.infer<S>): string | null;
   /**
    * Entitlements of layers 0..m once their signals are known (m+1 = signals.length for signal 'lmba', all layers at once for 'none').
    * Before the last layer: upper limits that can only fall (ceilings). At the last layer: the exact budgets.
@@ -86,7 +114,7 @@ export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInf
 /** Where kept entries go: the engine's paged cache. Lists are (layer, KV head). Entries arrive in rank order, so that shrinking is truncation. */
 export interface KeptStore {
   /** Makes the list of (layer, head), empty until now, hold rows order[0..count-1] of the layer's k, v. `order` and `scores` lie on the device; scores [n]. */
-  keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): void;
+  keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): void | Promise<void>;
   /** Lets go of all but the first `count` entries; pages return to the pool at once. */
   truncate(layer: number, head: number, count: number): void;
 }

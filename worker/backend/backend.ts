@@ -91,6 +91,11 @@ export interface Backend {
   /** A copy of `bytes` bytes at `source`. */
   read(source: View, bytes: number): Promise<Uint8Array>;
   copy(target: View, source: View, bytes: number): void;
+  /**
+   * Address, in the AssemblyScript module's memory (where the ledger and the budget math live), of bytes that equal the view's: the place
+   * itself on WASM, elsewhere a copy that is good until the next call.
+   */
+  mirror(source: View, bytes: number): number | Promise<number>;
 
   /** out[i] = table[tokens[i]].   out [n, cols] f32, tokens [n] u32 */
   embed(out: View, table: Weight, tokens: View, n: number): void;
@@ -116,7 +121,7 @@ export interface Backend {
    * Writes `count` entries of KV head `head` into its pages, from slot `from` of its list on. Entry i is row order[i] of k, v
    * ([*, H, d]), or row i when `order` is null. int8 rows carry one f32 scale each (max |x| / 127).
    */
-  storeEntries(cache: PagedLayer, head: number, from: number, k: View, v: View, order: View | null, count: number, shape: AttentionShape): void;
+  storeEntries(cache: PagedLayer, head: number, from: number, k: View, v: View, order: View | null, count: number, shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>): void;
 
   /**
    * windowAttention (presses.md 2.1): out[a, j] = mean over the W queries i of softmax_j(q[i,a].k[j,h(a)] * scale), causal inside the

@@ -1,0 +1,229 @@
+/**
+ * One layer implementation for every family, in two orders:
+ *   prefill  layer-major: all prompt tokens (in chunks) go through layer 0, then layer 1, ... Only one layer's full K,V exists at a time, and
+ *            a press acts on it before the next layer begins. It never changes the hidden states: a layer attends over its full keys first.
+ *   extend   token-major over the paged, ragged cache: a question after a pressed context, or one decoded token.
+ */
+import type { LayerTensors } from '../../presses/contract.ts';
+import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
+import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
+import { ropeTable } from './rope-table.ts';
+
+const F32 = 4;
+
+/** The cache as the forward pass needs it: room for new entries, then a layer to attend over. */
+export interface AppendableCache {
+  /** Appends rows 0..n-1 of k, v ([n, H, d]) to every list of the layer, at positions start.. */
+  append(layer: number, k: View, v: View, n: number, start: number): void;
+  layer(layer: number): PagedLayer;
+}
+
+export interface PrefillOptions {
+  /** How many of the last queries `onLayer` is handed. */
+  readonly queries: number;
+  readonly wantLogits: boolean;
+  /** Called once a layer, when its K,V are whole. */
+  onLayer(tensors: LayerTensors): void | Promise<void>;
+  /** Runs one bounded piece of work; the scheduler puts other requests between pieces. */
+  run<T>(piece: () => T | Promise<T>): Promise<T>;
+}
+
+export class Forward {
+  readonly chunkTokens: number;
+  readonly #backend: Backend;
+  readonly #shape: ForwardShape;
+  readonly #weights: ModelWeights;
+  readonly #invFreq: Float32Array;
+  readonly #buffers: DeviceBuffer[] = [];
+  readonly #tokens: DeviceBuffer; // [C] u32
+  readonly #hidden: DeviceBuffer; // [C, D], extend only
+  readonly #normed: DeviceBuffer; // [C, D]
+  readonly #q: DeviceBuffer; // [C, Hq, d]
+  readonly #k: DeviceBuffer; // [C, H, d], extend only
+  readonly #v: DeviceBuffer; // [C, H, d], extend only
+  readonly #attended: DeviceBuffer; // [C, Hq, d]
+  readonly #gate: DeviceBuffer; // [C, I]
+  readonly #up: DeviceBuffer; // [C, I]
+  readonly #rope: DeviceBuffer; // [C, d], extend only
+  readonly #logits: DeviceBuffer; // [vocab]
+
+  constructor(backend: Backend, shape: ForwardShape, weights: ModelWeights, invFreq: Float32Array, chunkTokens: number) {
+    this.#backend = backend;
+    this.#shape = shape;
+    this.#weights = weights;
+    this.#invFreq = invFreq;
+    this.chunkTokens = chunkTokens;
+    const { hiddenSize: D, intermediateSize: I, queryHeads: Hq, kvHeads: H, headDim: d, vocabSize } = shape;
+    const rows = (cols: number, label: string): DeviceBuffer => this.#alloc(chunkTokens * cols * F32, label);
+    this.#tokens = rows(1, 'tokens');
+    this.#hidden = rows(D, 'hidden states');
+    this.#normed = rows(D, 'normed');
+    this.#q = rows(Hq * d, 'queries');
+    this.#k = rows(H * d, 'new keys');
+    this.#v = rows(H * d, 'new values');
+    this.#attended = rows(Hq * d, 'attended');
+    this.#gate = rows(I, 'gate');
+    this.#up = rows(I, 'up');
+    this.#rope = rows(d, 'rope table');
+    this.#logits = this.#alloc(vocabSize * F32, 'logits');
+  }
+
+  /** Device bytes that `prefill` takes for a prompt, beside the fixed buffers: hidden states, one layer's K,V, rope table, window queries. */
+  prefillBytes(tokens: number, queries: number): number {
+    const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
+    return F32 * (tokens * (D + 2 * H * d + d) + queries * Hq * d);
+  }
+
+  /** Reads the prompt. Returns the logits [vocab] after its last token, or null when not wanted. */
+  async prefill(tokens: readonly number[], options: PrefillOptions): Promise<Float32Array | null> {
+    const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
+    const N = tokens.length;
+    const window = Math.min(options.queries, N);
+    const own: DeviceBuffer[] = [];
+    const alloc = (floats: number, label: string): DeviceBuffer => {
+      const buffer = this.#backend.alloc(Math.max(floats, 1) * F32, label);
+      own.push(buffer);
+      return buffer;
+    };
+    try {
+      const hidden = alloc(N * D, 'hidden states of the prompt'); // [N, D]
+      const k = alloc(N * H * d, 'keys of one layer'); // [N, H, d]
+      const v = alloc(N * H * d, 'values of one layer'); // [N, H, d]
+      const table = alloc(N * d, 'rope table of the prompt'); // [N, d]
+      const windowQ = alloc(window * Hq * d, 'window queries'); // [window, Hq, d]
+      await options.run(() => {
+        this.#backend.write(table, ropeTable(this.#invFreq, 0, N));
+        this.#embed(hidden, tokens);
+      });
+
+      const last = this.#weights.layers.length - 1;
+      for (let l = 0; l <= last; l++) {
+        const weights = this.#weights.layers[l];
+        const shape = this.#attention(l);
+        for (let start = 0; start < N; start += this.chunkTokens) {
+          const n = Math.min(this.chunkTokens, N - start);
+          await options.run(() => {
+            const x = at(hidden, start * D * F32);
+            this.#norm(this.#normed, x, weights.attnNorm, n);
+            const rows = at(table, start * d * F32);
+            this.#keysAndValues(weights, at(k, start * H * d * F32), at(v, start * H * d * F32), rows, n);
+            // Above the last layer nobody reads the hidden states, but for the last token's logits: its queries serve the press only.
+            if (l < last || start + n > N - Math.max(window, 1)) {
+              this.#queries(weights, this.#q, rows, n);
+              this.#keepWindow(windowQ, start, n, N, window);
+            }
+            if (l < last) {
+              this.#backend.attendCausal(this.#attended, this.#q, k, v, n, start, shape);
+              this.#afterAttention(weights, x, this.#attended, n);
+            } else if (options.wantLogits && start + n === N) {
+              const row = (n - 1) * Hq * d * F32;
+              this.#backend.attendCausal(this.#attended, at(this.#q, row), k, v, 1, N - 1, shape);
+              this.#afterAttention(weights, at(hidden, (N - 1) * D * F32), this.#attended, 1);
+            }
+          });
+        }
+        await options.run(() => options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, shape }));
+      }
+      if (!options.wantLogits) return null;
+      return await options.run(() => this.#head(at(hidden, (N - 1) * D * F32)));
+    } finally {
+      for (const buffer of own) this.#backend.free(buffer);
+    }
+  }
+
+  /**
+   * Reads at most `chunkTokens` new tokens at positions start.. over the cache and appends their entries. Returns the logits after the last
+   * token, or null when not wanted.
+   */
+  async extend(tokens: readonly number[], start: number, cache: AppendableCache, wantLogits: boolean): Promise<Float32Array | null> {
+    const D = this.#shape.hiddenSize;
+    const n = tokens.length;
+    if (n === 0 || n > this.chunkTokens) throw new Error(`extend takes 1 to ${this.chunkTokens} tokens, got ${n}`);
+    const backend = this.#backend;
+    backend.write(this.#rope, ropeTable(this.#invFreq, start, n));
+    this.#embed(this.#hidden, tokens);
+    const last = this.#weights.layers.length - 1;
+    for (let l = 0; l <= last; l++) {
+      const weights = this.#weights.layers[l];
+      this.#norm(this.#normed, this.#hidden, weights.attnNorm, n);
+      this.#keysAndValues(weights, this.#k, this.#v, this.#rope, n);
+      cache.append(l, this.#k, this.#v, n, start);
+      if (l === last && !wantLogits) break;
+      this.#queries(weights, this.#q, this.#rope, n);
+      backend.attendPaged(this.#attended, this.#q, cache.layer(l), n, start, this.#attention(l));
+      this.#afterAttention(weights, this.#hidden, this.#attended, n);
+    }
+    return wantLogits ? this.#head(at(this.#hidden, (n - 1) * D * F32)) : null;
+  }
+
+  close(): void {
+    for (const buffer of this.#buffers) this.#backend.free(buffer);
+    this.#buffers.length = 0;
+  }
+
+  #alloc(bytes: number, label: string): DeviceBuffer {
+    const buffer = this.#backend.alloc(bytes, label);
+    this.#buffers.push(buffer);
+    return buffer;
+  }
+
+  #attention(layer: number): AttentionShape {
+    const { queryHeads, kvHeads, headDim, slidingWindows } = this.#shape;
+    return { queryHeads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), slidingWindow: slidingWindows[layer] };
+  }
+
+  #embed(out: View, tokens: readonly number[]): void {
+    for (let start = 0; start < tokens.length; start += this.chunkTokens) {
+      const chunk = Uint32Array.from(tokens.slice(start, start + this.chunkTokens));
+      this.#backend.write(this.#tokens, chunk);
+      this.#backend.embed(at(out, start * this.#shape.hiddenSize * F32), this.#weights.embed, this.#tokens, chunk.length);
+    }
+  }
+
+  #norm(out: View, x: View, weight: View, rows: number): void {
+    this.#backend.rmsNorm(out, x, weight, rows, this.#shape.hiddenSize, this.#shape.normEps);
+  }
+
+  /** k = rope(norm(W_k x + b)), v = W_v x + b of the normed rows. */
+  #keysAndValues(w: LayerWeights, k: View, v: View, rope: View, n: number): void {
+    const { kvHeads: H, headDim: d, normEps } = this.#shape;
+    this.#backend.linear(k, this.#normed, w.k, n, w.kBias);
+    this.#backend.linear(v, this.#normed, w.v, n, w.vBias);
+    if (w.kNorm) this.#backend.rmsNorm(k, k, w.kNorm, n * H, d, normEps);
+    this.#backend.rope(k, rope, n, H, d);
+  }
+
+  #queries(w: LayerWeights, q: View, rope: View, n: number): void {
+    const { queryHeads: Hq, headDim: d, normEps } = this.#shape;
+    this.#backend.linear(q, this.#normed, w.q, n, w.qBias);
+    if (w.qNorm) this.#backend.rmsNorm(q, q, w.qNorm, n * Hq, d, normEps);
+    this.#backend.rope(q, rope, n, Hq, d);
+  }
+
+  /** Copies those of the chunk's queries that belong to the last `window` of the prompt. */
+  #keepWindow(windowQ: View, start: number, n: number, total: number, window: number): void {
+    const from = Math.max(start, total - window);
+    const count = start + n - from;
+    if (count <= 0) return;
+    const row = this.#shape.queryHeads * this.#shape.headDim * F32;
+    this.#backend.copy(at(windowQ, (from - (total - window)) * row), at(this.#q, (from - start) * row), count * row);
+  }
+
+  /** x += W_o attended;  x += W_down(silu(W_gate y) * W_up y), y = norm(x). */
+  #afterAttention(w: LayerWeights, x: View, attended: View, n: number): void {
+    const backend = this.#backend;
+    backend.linear(x, attended, w.o, n, null, true);
+    this.#norm(this.#normed, x, w.ffnNorm, n);
+    backend.linear(this.#gate, this.#normed, w.gate, n);
+    backend.linear(this.#up, this.#normed, w.up, n);
+    backend.swiglu(this.#gate, this.#gate, this.#up, n * this.#shape.intermediateSize);
+    backend.linear(x, this.#gate, w.down, n, null, true);
+  }
+
+  async #head(x: View): Promise<Float32Array> {
+    this.#norm(this.#normed, x, this.#weights.finalNorm, 1);
+    this.#backend.linear(this.#logits, this.#normed, this.#weights.head, 1);
+    const bytes = await this.#backend.read(this.#logits, this.#shape.vocabSize * F32);
+    return new Float32Array(bytes.buffer, bytes.byteOffset, this.#shape.vocabSize);
+  }
+}

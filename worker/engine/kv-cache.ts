@@ -1,0 +1,200 @@
+/**
+ * The paged, ragged KV cache: one pool of equal pages on the device, the ledger of who holds which. A page holds entries of one (layer, KV head)
+ * in rank order, so that evicting is truncation and memory is free at once.
+ *
+ * Page of d-wide heads, 128 d bytes: 16 f32 entries (K and V rows), or floor(64 d / (d + 4)) int8 entries with one f32 scale a row.
+ */
+import type { KeptStore, LayerTensors } from '../../presses/contract.ts';
+import type { Backend, DeviceBuffer, EntryType, PagedLayer, View } from '../backend/backend.ts';
+import { at } from '../backend/backend.ts';
+import type { Kernels } from '../backend/kernels.ts';
+import type { AppendableCache } from './forward.ts';
+import { Ledger, type LedgerExports } from './ledger.ts';
+
+const F32_ENTRIES_PER_PAGE = 16;
+
+export interface KvShape {
+  readonly layers: number; // L
+  readonly queryHeads: number; // Hq
+  readonly kvHeads: number; // H
+  readonly headDim: number; // d
+}
+
+export function pageBytesOf(headDim: number): number {
+  return F32_ENTRIES_PER_PAGE * 2 * headDim * 4;
+}
+
+export function entriesPerPageOf(type: EntryType, headDim: number): number {
+  return type === 'f32' ? F32_ENTRIES_PER_PAGE : Math.floor(pageBytesOf(headDim) / (2 * (headDim + 4)));
+}
+
+export interface KvCacheOptions {
+  readonly poolBytes: number;
+  /** Most tokens a list can hold. */
+  readonly contextLength: number;
+  /** Most sequences open at once. */
+  readonly sequences: number;
+}
+
+export class KvCache {
+  readonly shape: KvShape;
+  readonly pageBytes: number;
+  readonly pages: number;
+  readonly ledgerBytes: number;
+  readonly #backend: Backend;
+  readonly #kernels: Kernels;
+  readonly #pool: DeviceBuffer;
+  readonly #ledgerAddress: number;
+  readonly ledger: Ledger;
+
+  constructor(backend: Backend, kernels: Kernels, shape: KvShape, options: KvCacheOptions) {
+    this.shape = shape;
+    this.pageBytes = pageBytesOf(shape.headDim);
+    this.pages = Math.floor(options.poolBytes / this.pageBytes);
+    this.#backend = backend;
+    this.#kernels = kernels;
+    const geometry = {
+      pages: this.pages,
+      slotStride: Math.max(F32_ENTRIES_PER_PAGE, entriesPerPageOf('int8', shape.headDim)),
+      sequences: options.sequences,
+      lists: shape.layers * shape.kvHeads,
+      tableStride: Math.min(this.pages, Math.ceil(options.contextLength / F32_ENTRIES_PER_PAGE)),
+    };
+    const exports = kernels.exports as unknown as LedgerExports;
+    this.ledgerBytes = Ledger.bytes(exports, geometry);
+    this.#pool = backend.alloc(this.pages * this.pageBytes, 'KV pool');
+    try {
+      this.#ledgerAddress = kernels.heap.alloc(this.ledgerBytes, 'token ledger');
+    } catch (error) {
+      backend.free(this.#pool);
+      throw error;
+    }
+    this.ledger = new Ledger({ exports, memory: kernels.memory }, this.#ledgerAddress, geometry, (from, to) =>
+      backend.copy(at(this.#pool, to * this.pageBytes), at(this.#pool, from * this.pageBytes), this.pageBytes),
+    );
+  }
+
+  get poolBytes(): number {
+    return this.pages * this.pageBytes;
+  }
+  get usedBytes(): number {
+    return this.ledger.usedPages * this.pageBytes;
+  }
+  get reservedBytes(): number {
+    return this.ledger.reservedPages * this.pageBytes;
+  }
+  /** Pages that nobody holds and nobody was promised. */
+  get openPages(): number {
+    return this.ledger.freePages - this.ledger.reservedPages;
+  }
+
+  /** A sequence that will never be refused its first `pages` pages; null when too few are open or every slot is taken. */
+  open(entryType: EntryType, pages: number): KvSequence | null {
+    const id = this.ledger.open(entriesPerPageOf(entryType, this.shape.headDim));
+    if (id === null) return null;
+    if (this.ledger.reserve(id, pages)) return new KvSequence(this, this.#backend, this.#pool, id, entryType);
+    this.ledger.close(id);
+    return null;
+  }
+
+  close(): void {
+    this.#backend.free(this.#pool);
+    this.#kernels.heap.free(this.#ledgerAddress);
+  }
+}
+
+/** One request's entries in every (layer, KV head). Closing gives every page back; a closed sequence throws when used. */
+export class KvSequence implements KeptStore, AppendableCache {
+  readonly entryType: EntryType;
+  /** Highest value of held pages plus `scratchBytes`. */
+  peakBytes = 0;
+  /** Bytes of keys and values that live outside the pages: the layer being read. */
+  scratchBytes = 0;
+  readonly #cache: KvCache;
+  readonly #backend: Backend;
+  readonly #pool: DeviceBuffer;
+  readonly #id: number;
+  readonly #entriesPerPage: number;
+  #closed = false;
+
+  constructor(cache: KvCache, backend: Backend, pool: DeviceBuffer, id: number, entryType: EntryType) {
+    this.#cache = cache;
+    this.#backend = backend;
+    this.#pool = pool;
+    this.#id = id;
+    this.entryType = entryType;
+    this.#entriesPerPage = entriesPerPageOf(entryType, cache.shape.headDim);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+  get heldBytes(): number {
+    return this.#ledger.pagesOf(this.#id) * this.#cache.pageBytes;
+  }
+
+  /** From now on at most `pages` pages are set aside for this sequence; the rest is open to others. */
+  shrinkReservation(pages: number): void {
+    this.#ledger.reserve(this.#id, pages);
+  }
+
+  layer(layer: number): PagedLayer {
+    return {
+      pool: this.#pool,
+      pageBytes: this.#cache.pageBytes,
+      entryType: this.entryType,
+      entriesPerPage: this.#entriesPerPage,
+      ...this.#ledger.layer(this.#id, layer * this.#cache.shape.kvHeads),
+    };
+  }
+
+  append(layer: number, k: View, v: View, n: number, start: number): void {
+    const { kvHeads } = this.#cache.shape;
+    for (let head = 0; head < kvHeads; head++) {
+      const from = this.#room(layer, head, n);
+      this.#ledger.writeRun(this.#id, layer * kvHeads + head, from, n, start);
+      this.#backend.storeEntries(this.layer(layer), head, from, k, v, null, n, this.#cache.shape);
+    }
+    this.#notePeak();
+  }
+
+  async keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): Promise<void> {
+    const list = tensors.layer * this.#cache.shape.kvHeads + head;
+    const from = this.#room(tensors.layer, head, count);
+    const orderAddress = await this.#backend.mirror(order, count * 4);
+    const scoresAddress = await this.#backend.mirror(scores, tensors.n * 4);
+    this.#ledger.writeRanked(this.#id, list, from, count, orderAddress, scoresAddress);
+    this.#backend.storeEntries(this.layer(tensors.layer), head, from, tensors.k, tensors.v, order, count, this.#cache.shape);
+    this.#notePeak();
+  }
+
+  truncate(layer: number, head: number, count: number): void {
+    this.#ledger.truncate(this.#id, layer * this.#cache.shape.kvHeads + head, count);
+  }
+
+  /** Original positions and scores of a list, best first. */
+  entries(layer: number, head: number): { positions: Uint32Array; scores: Float32Array } {
+    return this.#ledger.read(this.#id, layer * this.#cache.shape.kvHeads + head);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#ledger.close(this.#id);
+    this.#closed = true;
+  }
+
+  get #ledger(): Ledger {
+    if (this.#closed) throw new Error('this sequence is closed: its request was given up');
+    return this.#cache.ledger;
+  }
+
+  #room(layer: number, head: number, count: number): number {
+    const from = this.#ledger.append(this.#id, layer * this.#cache.shape.kvHeads + head, count);
+    if (from === null) throw new Error(`the KV pool is full although its pages were reserved (layer ${layer}, head ${head}, ${count} entries)`);
+    return from;
+  }
+
+  #notePeak(): void {
+    this.peakBytes = Math.max(this.peakBytes, this.heldBytes + this.scratchBytes);
+  }
+}

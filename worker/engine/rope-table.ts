@@ -1,0 +1,17 @@
+/**
+ * Rows of the rotary table: cos then sin of position * invFreq, [count, d]. The product is rounded to f32 before cos and sin, as
+ * transformers does, so that long positions agree with it; the functions themselves run in f64, on the CPU (some GPU drivers' sin is poor).
+ */
+export function ropeTable(invFreq: Float32Array, start: number, count: number): Float32Array {
+  const half = invFreq.length;
+  const table = new Float32Array(count * half * 2);
+  for (let i = 0; i < count; i++) {
+    const row = i * half * 2;
+    for (let c = 0; c < half; c++) {
+      const angle = Math.fround(invFreq[c] * (start + i));
+      table[row + c] = Math.cos(angle);
+      table[row + half + c] = Math.sin(angle);
+    }
+  }
+  return table;
+}
