@@ -4,3 +4,14 @@ export function heapBase(): usize {
   return __heap_base;
 }
 export * from './ledger';
+export * from './kept-count';
+export * from './allocate';
+export * from './pyramid';
+export * from './ada-counts';
+export * from './top-k';
+export * from './rms-norm';
+export * from './rope';
+export * from './swiglu';
+export { storeEntries } from './store-entries'; // by name: the page layout and the row blocks are not for the host
+export { attendCausal, attendScratchBytes } from './attend-causal';
+export * from './attend-paged';

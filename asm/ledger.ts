@@ -57,55 +57,35 @@ class Sequence {
   nextClosed: u32;
 }
 
-// @ts-ignore: decorator
-@inline
 function sequencesAt(ledger: usize): usize {
   return ledger + HEADER_BYTES;
 }
-// @ts-ignore: decorator
-@inline
 function freePagesAt(ledger: usize): usize {
   return sequencesAt(ledger) + <usize>changetype<Ledger>(ledger).sequences * SEQUENCE_BYTES;
 }
-// @ts-ignore: decorator
-@inline
 function referencesAt(ledger: usize): usize {
   return freePagesAt(ledger) + ((<usize>changetype<Ledger>(ledger).pages) << 2);
 }
-// @ts-ignore: decorator
-@inline
 function marksAt(ledger: usize): usize {
   return freePagesAt(ledger) + ((<usize>changetype<Ledger>(ledger).pages) << 3);
 }
-// @ts-ignore: decorator
-@inline
 function lengthsAt(ledger: usize, sequence: i32): usize {
   const head = changetype<Ledger>(ledger);
   return freePagesAt(ledger) + ((<usize>head.pages) << 4) + ((<usize>sequence * head.lists) << 2);
 }
-// @ts-ignore: decorator
-@inline
 function tablesAt(ledger: usize, sequence: i32): usize {
   const head = changetype<Ledger>(ledger);
   return lengthsAt(ledger, head.sequences) + ((<usize>sequence * head.lists * head.tableStride) << 2);
 }
-// @ts-ignore: decorator
-@inline
 function tableAt(ledger: usize, sequence: i32, list: i32): usize {
   return tablesAt(ledger, sequence) + ((<usize>list * changetype<Ledger>(ledger).tableStride) << 2);
 }
-// @ts-ignore: decorator
-@inline
 function sequenceAt(ledger: usize, sequence: i32): Sequence {
   return changetype<Sequence>(sequencesAt(ledger) + <usize>sequence * SEQUENCE_BYTES);
 }
-// @ts-ignore: decorator
-@inline
 function pagesFor(entries: u32, entriesPerPage: u32): u32 {
   return entries / entriesPerPage + u32(entries % entriesPerPage !== 0);
 }
-// @ts-ignore: decorator
-@inline
 function promise(s: Sequence): u32 {
   return s.reservation > s.charged ? s.reservation - s.charged : 0;
 }
@@ -328,8 +308,6 @@ function checkRange(ledger: usize, sequence: i32, list: i32, from: i32, count: i
 }
 
 /** Index of an entry in positions and scores: page * slotStride + slot. */
-// @ts-ignore: decorator
-@inline
 function slotOf(ledger: usize, sequence: i32, list: i32, index: i32): usize {
   const per = sequenceAt(ledger, sequence).entriesPerPage;
   const page = load<u32>(tableAt(ledger, sequence, list) + ((<usize>(<u32>index / per)) << 2));

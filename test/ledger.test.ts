@@ -161,7 +161,7 @@ test(`under ${histories} random histories of ${steps} steps nothing leaks, and e
       seen.push(ledger.usedPages, ledger.freePages);
       wanted.push(distinct.size, geometry.pages - distinct.size);
       expect(seen).toEqual(wanted);
-      if (step % 15 === 14) for (const [s, m] of open) m.lists.forEach((entries, l) => expectSame(t, s, l, entries));
+      if (step % 15 === 14) for (const [s, m] of open) for (const [l, entries] of m.lists.entries()) expectSame(t, s, l, entries);
     }
     for (const s of open.keys()) ledger.close(s);
     ledger.check();
