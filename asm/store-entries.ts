@@ -1,0 +1,58 @@
+// store-entries: writes `count` entries of one KV head into its pages, from slot `from` of its list on.
+// in   order [count] u32: entry i is row order[i] of k, v; 0 = row i    k, v [*, H, d] f32, head `head` of each row
+//      pageTable [*] u32: this head's row of the layer's table; list entry e is slot e % E of page pageTable[e / E]
+// out  pages at pool + page * pageBytes:
+//      f32   K [E, d] f32 | V [E, d] f32
+//      int8  K [E, d] i8 | V [E, d] i8 | to a multiple of 4 | K scales [E] f32 | V scales [E] f32
+//      int8 row: scale = max |x| / 127, value = round half to even(x / scale); a row of zeros has scale 0
+// twin wgsl/store-entries.wgsl; f32 equal bits; int8 values differ by one step at most where x / scale lies on a half
+
+/** entryType. (Not @inline: the compiler fails on inlined constants that an entry file exports.) */
+export const ENTRY_F32: i32 = 0;
+export const ENTRY_INT8: i32 = 1;
+
+/** Offset of the K scales in an int8 page; the V scales follow them. */
+// @ts-ignore: decorator
+@inline export function scalesAt(entriesPerPage: i32, d: i32): usize {
+  return (2 * <usize>entriesPerPage * <usize>d + 3) & ~3;
+}
+
+export function storeEntries(
+  pool: usize, pageBytes: usize, entryType: i32, entriesPerPage: i32, pageTable: usize, from: i32,
+  k: usize, v: usize, order: usize, count: i32, head: i32, H: i32, d: i32,
+): void {
+  const E = <usize>entriesPerPage;
+  const rowBytes = (<usize>H * <usize>d) << 2;
+  const headBytes = (<usize>head * <usize>d) << 2;
+  const width = <usize>d << 2;
+  const scales = scalesAt(entriesPerPage, d);
+  for (let i = 0; i < count; i++) {
+    const e = <u32>(from + i);
+    const page = pool + <usize>load<u32>(pageTable + (<usize>(e / <u32>entriesPerPage) << 2)) * pageBytes;
+    const slot = <usize>(e % <u32>entriesPerPage);
+    const row = (order ? <usize>load<u32>(order + (<usize>i << 2)) : <usize>i) * rowBytes + headBytes;
+    if (entryType == ENTRY_F32) {
+      memory.copy(page + slot * width, k + row, width);
+      memory.copy(page + (E + slot) * width, v + row, width);
+    } else {
+      store<f32>(page + scales + (slot << 2), quantise(page + slot * <usize>d, k + row, d));
+      store<f32>(page + scales + ((E + slot) << 2), quantise(page + (E + slot) * <usize>d, v + row, d));
+    }
+  }
+}
+
+/** Writes row x [d] f32 as d bytes at out; returns the scale. */
+function quantise(out: usize, x: usize, d: i32): f32 {
+  const end = x + (<usize>d << 2);
+  let most = f32x4.splat(0);
+  for (let at = x; at < end; at += 16) most = f32x4.max(most, f32x4.abs(v128.load(at))); // max keeps NaN: a bad row stays loud
+  let top = max(max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)), max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)));
+  if (top < <f32>1e-36) top = 0; // 127 / top would not be finite
+  const inverse = f32x4.splat(top == 0 ? 0 : <f32>127 / top);
+  for (let at = x; at < end; at += 16, out += 4) {
+    const steps = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(at), inverse)));
+    const words = i16x8.narrow_i32x4_s(steps, steps);
+    v128.store32_lane(out, i8x16.narrow_i16x8_s(words, words), 0);
+  }
+  return top / <f32>127;
+}
