@@ -1,0 +1,68 @@
+/** ZigZag: layers whose attention is spread wide get more room.          arXiv 2412.09036
+ *      b_l = B_bound + (B_avg - B_bound) * L * u_l / sum(u),     u_l = LMBA_l, the sum over heads of MBA
+ *      MBA = the fewest evictable tokens that carry `threshold` of the evictable mass
+ *  needs     scores whose sizes mean something (or `lmba_from` "attention"), full rank orders
+ *  conserves sum(b_l) = L * B_avg, in integers: math.allocate water-fills the caps and rounds by largest remainder
+ *  cascades  a new layer only lowers the earlier ones' limits: ceilings until the last layer, exact budgets there (presses.md 7.7)
+ *  The method's first implementation measured LMBA on scores padded with a huge value for the protected window, which gave 58 or 59 in every
+ *  layer of every text. Protected tokens are never measured here. */
+import { z } from 'zod';
+import { at } from '../../worker/backend/backend.ts';
+import type { BudgetContext, LayerBudget } from '../contract.ts';
+import { fraction, oneOf } from '../params.ts';
+import { OBSERVATION_WINDOW, windowAttention } from '../window-attention.ts';
+
+const params = z.strictObject({
+  threshold: fraction(0.9, 'p: the share of the mass that a layer must keep', { above0: true }),
+  bound_ratio: fraction(0.2, 'beta: every layer keeps at least this fraction of the average budget; 1 = uniform'),
+  lmba_from: oneOf(
+    ['scores', 'attention'],
+    'scores',
+    "what is counted: the scorer's scores per KV head, or the un-pooled window attention per query head",
+  ),
+});
+
+export const zigzag: LayerBudget<typeof params> = {
+  name: 'zigzag',
+  summary: 'layers whose attention is spread wide keep more',
+  paper: 'arXiv 2412.09036',
+  formula: 'b[l] = B_bound + (B_avg - B_bound) L u[l]/sum(u), u[l] = LMBA of the layer',
+  needs: 'LMBA of each layer',
+  params,
+  signal: 'lmba',
+  queries: ({ lmba_from }, scorerQueries) => (lmba_from === 'attention' ? scorerQueries || OBSERVATION_WINDOW : 0),
+  refuses(scorer, { lmba_from }) {
+    if (scorer.massMap !== null || lmba_from === 'attention') return null;
+    return `layer_budget "zigzag" measures how widely the scores spread, and those of scorer "${scorer.name}" spread alike in every layer; use a scorer that looks at the tokens (snapkv, tova, knorm, keydiff), or "lmba_from": "attention"`;
+  },
+  async measure(context, { threshold, lmba_from }) {
+    const { backend, n, shape, keep } = context;
+    if (lmba_from === 'scores') return backend.massCount(context.scores, context.order, n, shape.kvHeads, keep, threshold, context.massMap!);
+    const Hq = shape.queryHeads;
+    const attention = windowAttention(context, Math.min(context.scorerQueries || OBSERVATION_WINDOW, n - 1)); // [Hq, n]
+    const order = context.scratch(Hq * n * 4, 'attention order'); // [Hq, n]
+    for (let a = 0; a < Hq; a++) backend.topK(at(order, a * n * 4), at(attention, a * n * 4), n, n, keep);
+    return backend.massCount(attention, order, n, Hq, keep, threshold, 'identity');
+  },
+  limits(u, context, { bound_ratio }) {
+    const { layers, caps, math } = context;
+    return math.allocate(u, total(context), boundTokens(context, bound_ratio), caps.slice(0, u.length), u.length < layers);
+  },
+  bounds(context, { bound_ratio }) {
+    const { layers, caps } = context;
+    const T = total(context);
+    const b = boundTokens(context, bound_ratio);
+    const room = caps.reduce((sum, cap) => sum + cap, 0);
+    return caps.map((cap) => ({ min: Math.min(cap, Math.max(b, T - (room - cap))), max: Math.min(cap, T - b * (layers - 1)) }));
+  },
+};
+
+/** T: tokens per KV head over all layers. */
+function total({ even }: BudgetContext): number {
+  return even.reduce((sum, tokens) => sum + tokens, 0);
+}
+
+/** B_bound in whole tokens: every layer holds its protected tokens and at least one. */
+function boundTokens({ averageBudget, protectedTokens, caps }: BudgetContext, boundRatio: number): number {
+  return Math.min(averageBudget, Math.max(Math.floor(boundRatio * averageBudget), protectedTokens, 1), ...caps);
+}

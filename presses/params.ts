@@ -1,0 +1,40 @@
+/**
+ * Schemas of parameters. Each carries one phrase that says what would work, so that every message has its three parts:
+ * "bound_ratio must be between 0 and 1, got 1.5". Defaults and texts end up in the JSON Schema of /v1/presses.
+ */
+import { z } from 'zod';
+
+export function fraction(fallback: number, description: string, range: { above0?: boolean } = {}) {
+  const error = range.above0 ? 'must be above 0 and at most 1' : 'must be between 0 and 1';
+  const number = z.number({ error }).max(1, { error });
+  return (range.above0 ? number.gt(0, { error }) : number.min(0, { error })).default(fallback).describe(description);
+}
+
+export function wholeNumber(low: number, high: number, fallback: number, description: string) {
+  const error = `must be a whole number between ${low} and ${high}`;
+  return z.int({ error }).min(low, { error }).max(high, { error }).default(fallback).describe(description);
+}
+
+export function oddNumber(low: number, high: number, fallback: number, description: string) {
+  const error = `must be an odd whole number between ${low} and ${high}`;
+  const number = z.int({ error }).min(low, { error }).max(high, { error });
+  return number
+    .refine((value) => value % 2 === 1, { error })
+    .default(fallback)
+    .describe(description);
+}
+
+export function realNumber(low: number, high: number, fallback: number, description: string) {
+  const error = `must be a number between ${low} and ${high}`;
+  return z.number({ error }).min(low, { error }).max(high, { error }).default(fallback).describe(description);
+}
+
+export function oneOf<const T extends readonly [string, ...string[]]>(values: T, fallback: T[number], description: string) {
+  const error = `must be ${values.map((value) => `"${value}"`).join(' or ')}`;
+  return z
+    .enum(values, { error })
+    .default(fallback as never)
+    .describe(description);
+}
+
+export const noParams = z.strictObject({});

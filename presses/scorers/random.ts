@@ -1,0 +1,50 @@
+/** Random: the baseline that every scorer must beat.
+ *      s[h,t] ~ U[0, 1), independent over layers, heads and tokens
+ *  kvpress draws the same scores in all layers when it is given a seed; here the layer is mixed into it. */
+import { z } from 'zod';
+import type { Scorer } from '../contract.ts';
+
+const error = 'must be a whole number between 0 and 4294967295';
+const params = z.strictObject({
+  seed: z
+    .int({ error })
+    .min(0, { error })
+    .max(0xffffffff, { error })
+    .optional()
+    .describe('the same seed keeps the same tokens; without one, each request draws its own and reports it'),
+});
+
+export const random: Scorer<typeof params> = {
+  name: 'random',
+  summary: 'keeps tokens by lot: the baseline',
+  paper: null,
+  formula: 's[h,t] ~ U[0, 1)',
+  needs: 'nothing',
+  params,
+  massMap: null, // the same distribution in every layer
+  protectedBy: null,
+  queries: () => 0,
+  protect: () => ({ first: 0, last: 0 }),
+  score(context, params) {
+    const { backend, n, layer, shape } = context;
+    const seed = params.seed ?? context.seed;
+    if (params.seed === undefined) context.note(`random: seed ${seed}`);
+    const draws = new Float32Array(shape.kvHeads * n); // [H, n]
+    for (let i = 0; i < draws.length; i++) draws[i] = uniform(seed, layer, i);
+    const scores = context.scratch(draws.byteLength, 'random scores');
+    backend.write(scores, draws);
+    return scores;
+  },
+};
+
+/** 24 random bits of a counter: murmur3's finaliser over (seed, layer, i), so that no draw depends on another. */
+function uniform(seed: number, layer: number, i: number): number {
+  return (mix(mix(mix(seed) ^ layer) ^ i) >>> 8) / 2 ** 24;
+}
+
+function mix(x: number): number {
+  let h = (x + 0x9e3779b9) | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
