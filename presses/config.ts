@@ -1,0 +1,278 @@
+/**
+ * The `press` field of a request, in every form, to a PressRequest: every part chosen, every parameter filled in.
+ * Everything that is wrong without knowing the prompt is refused here; check-press.ts refuses the rest.
+ */
+import type { z } from 'zod';
+import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
+import type { PartInfo, Press, PressRequest } from './contract.ts';
+import { didYouMean } from './did-you-mean.ts';
+import { InputError } from './input-error.ts';
+import { presets } from './presets.ts';
+import { headBudgets, layerBudgets, scorers, selections } from './registry.ts';
+
+export { pressJsonSchema } from './config-schema.ts';
+
+type Json = Record<string, unknown>;
+type Chosen<P> = { readonly part: P; readonly params: Json };
+
+/** One element of a press config: its press (null = no_press) and the fields that composed presses share. */
+interface Element {
+  readonly path: string;
+  readonly press: Omit<Press, 'mode' | 'compat'> | null;
+  readonly fields: Fields;
+}
+
+const KINDS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections };
+const SHARED = ['scope', 'mode', 'compat', 'entry_type'] as const;
+
+/** Absent and null mean no press. Throws InputError. */
+export function parsePress(json: unknown): PressRequest {
+  if (json === undefined || json === null) return { presses: [], name: 'no_press', scope: null, entryType: null };
+  if (Array.isArray(json) && json.length === 0)
+    throw new InputError('press_form', 'press', 'press must hold at least one press, got []; leave it out for no press');
+  const elements = Array.isArray(json) ? json.map((one, i) => parseElement(one, `press[${i}]`)) : [parseElement(json, 'press')];
+  const shared = agreed(elements);
+  const presses = elements.flatMap(({ press }) =>
+    press === null ? [] : [{ ...press, mode: shared.mode ?? 'streaming', compat: shared.compat === 'kvpress' } satisfies Press],
+  );
+  checkComposition(elements);
+  return {
+    presses,
+    name: presses.map(({ name }) => name).join('|') || 'no_press',
+    scope: shared.scope ?? null,
+    entryType: shared.entry_type ?? null,
+  };
+}
+
+/** True when nothing would be removed: the engine then runs as without a press. A memory budget may still turn out to hold everything. */
+export function isNoOp({ presses }: PressRequest): boolean {
+  return presses.every(({ compressionRatio }) => compressionRatio === 0);
+}
+
+function parseElement(json: unknown, path: string): Element {
+  if (typeof json === 'string') return parsePreset({ preset: json }, path, path);
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new InputError(
+      'press_form',
+      path,
+      `${path} must be a preset name, an object with "preset" or "scorer", or a list of these, got ${show(json)}`,
+    );
+  }
+  if ('preset' in json) return parsePreset(json as Json, path, `${path}.preset`);
+  if ('scorer' in json) return parseComposition(json as Json, path);
+  throw new InputError('press_form', path, `${path} needs "preset" or "scorer", got ${show(json)}`);
+}
+
+function parsePreset(json: Json, path: string, namePath: string): Element {
+  const { preset: name, ...rest } = json;
+  if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownName('preset', name, Object.keys(presets), namePath);
+  const preset = presets[name as keyof typeof presets];
+  const kind = Object.keys(KINDS).find((kind) => kind in rest);
+  if (kind !== undefined) {
+    const spelledOut = preset.scorer === null ? '' : `, or spell it out: ${JSON.stringify({ ...preset, summary: undefined })}`;
+    throw new InputError('press_conflict', `${path}.${kind}`, `preset "${name}" already chooses its ${kind}; leave one of them out${spelledOut}`);
+  }
+  if (preset.scorer === null) {
+    const given = parseFields(rest, path, []);
+    if (given.compression_ratio || given.memory_budget !== undefined) {
+      const field = given.compression_ratio ? 'compression_ratio' : 'memory_budget';
+      throw new InputError(
+        'press_conflict',
+        `${path}.${field}`,
+        `${field} ${show(rest[field])} with preset "no_press", which keeps everything; choose a press`,
+      );
+    }
+    return { path, press: null, fields: given };
+  }
+  // A preset's parts take their parameters from beside the preset's name: no two parts share a parameter name.
+  const parts = { scorer: scorers[preset.scorer], layerBudget: layerBudgets[preset.layer_budget], headBudget: headBudgets[preset.head_budget] };
+  const own = Object.values(parts).flatMap((part) => Object.keys(part.params.shape));
+  const given = parseFields(omit(rest, own), path, own);
+  const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({
+    part,
+    params: readParams(part.params, pick(rest, Object.keys(part.params.shape)), path),
+  });
+  return finish(name, choose(parts.scorer), choose(parts.layerBudget), choose(parts.headBudget), given, path);
+}
+
+function parseComposition(json: Json, path: string): Element {
+  const scorer = readPart('scorer', json.scorer, path);
+  const layerBudget = readPart('layer_budget', json.layer_budget ?? 'uniform', path);
+  const headBudget = readPart('head_budget', json.head_budget ?? 'uniform', path);
+  readPart('selection', json.selection ?? 'top_k', path);
+  const rest = omit(json, Object.keys(KINDS));
+  for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget })) {
+    const astray = Object.keys(rest).find((field) => field in part.params.shape);
+    if (astray === undefined) continue;
+    const right = JSON.stringify({ [kind]: { name: part.name, [astray]: rest[astray] } }).slice(1, -1);
+    throw new InputError('press_param_unknown', `${path}.${astray}`, `${astray} is a parameter of ${kind} "${part.name}": write ${right}`);
+  }
+  const given = parseFields(rest, path, Object.keys(KINDS));
+  const name = `${scorer.part.name}+${layerBudget.part.name}+${headBudget.part.name}`;
+  return finish(name, scorer, layerBudget, headBudget, given, path);
+}
+
+function finish(
+  name: string,
+  scorer: Press['scorer'],
+  layerBudget: Press['layerBudget'],
+  headBudget: Press['headBudget'],
+  given: Fields,
+  path: string,
+): Element {
+  const refused = layerBudget.part.refuses?.(scorer.part, layerBudget.params);
+  if (refused) throw new InputError('press_conflict', `${path}.layer_budget`, refused);
+  const own = layerBudget.part.ownRatio?.(layerBudget.params);
+  const asked = (['compression_ratio', 'memory_budget'] as const).filter((field) => given[field] !== undefined);
+  if (own !== undefined && asked.length > 0) {
+    throw new InputError(
+      'press_conflict',
+      `${path}.${asked[0]}`,
+      `${asked[0]} ${show(given[asked[0]])} beside layer_budget "${layerBudget.part.name}", whose ratios decide already; leave one of them out`,
+    );
+  }
+  if (asked.length === 2) {
+    throw new InputError(
+      'press_conflict',
+      `${path}.memory_budget`,
+      `compression_ratio ${given.compression_ratio} and memory_budget ${show(given.memory_budget)} exclude each other; leave one of them out`,
+    );
+  }
+  if (given.memory_budget !== undefined && given.compat === 'kvpress') {
+    throw new InputError(
+      'press_conflict',
+      `${path}.memory_budget`,
+      `memory_budget ${show(given.memory_budget)} beside "compat": "kvpress", which knows ratios only; use compression_ratio, or leave compat out`,
+    );
+  }
+  const byMemory = given.memory_budget !== undefined;
+  const press = {
+    name,
+    scorer,
+    layerBudget,
+    headBudget,
+    selection: 'top_k' as const,
+    compressionRatio: byMemory ? null : (own ?? given.compression_ratio ?? DEFAULT_RATIO),
+    memoryBudgetBytes: byMemory ? memoryBytes(given.memory_budget!) : null,
+    onTight: given.on_tight ?? ('reject' as const),
+  };
+  return { path, press, fields: given };
+}
+
+/** The fields that one request can have only once: whoever names them must name the same. */
+function agreed(elements: readonly Element[]): Pick<Fields, (typeof SHARED)[number]> {
+  const result: Json = {};
+  for (const field of SHARED) {
+    for (const { path, fields } of elements) {
+      if (fields[field] === undefined) continue;
+      if (field in result && show(result[field]) !== show(fields[field])) {
+        throw new InputError(
+          'press_conflict',
+          `${path}.${field}`,
+          `${field} ${show(fields[field])} contradicts ${show(result[field])} of an earlier press; composed presses share it, so name it once`,
+        );
+      }
+      result[field] = fields[field];
+    }
+  }
+  return result;
+}
+
+/** What can be right one after the other: rows that a later press scores must still be the tokens that it believes them to be. */
+function checkComposition(elements: readonly Element[]): void {
+  const acting = elements.filter(({ press }) => press !== null) as (Element & { press: Press })[];
+  let tail = { last: Infinity, name: '' };
+  for (const [i, { path, press }] of acting.entries()) {
+    const { scorer, layerBudget, headBudget } = press;
+    const scorerQueries = scorer.part.queries(scorer.params);
+    const queries = Math.max(scorerQueries, layerBudget.part.queries?.(layerBudget.params, scorerQueries) ?? 0);
+    if (queries > tail.last) {
+      const message = `"${press.name}" reads the last ${queries} queries, but "${tail.name}" before it protects only the last ${tail.last} tokens, so their keys may be gone; put "${press.name}" first, or before it a press that protects at least ${queries} tokens`;
+      throw new InputError('press_composition', path, message);
+    }
+    const last = scorer.part.protect(scorer.params, Infinity).last;
+    if (last < tail.last) tail = { last, name: press.name };
+    if (i === acting.length - 1) continue;
+    if (layerBudget.part.signal !== 'none') {
+      throw new InputError(
+        'press_composition',
+        `${path}.layer_budget`,
+        `layer_budget "${layerBudget.part.name}" needs all layers before it can decide, so only the last of composed presses may use it; put "${press.name}" last`,
+      );
+    }
+    if (headBudget.part.ragged) {
+      throw new InputError(
+        'press_composition',
+        `${path}.head_budget`,
+        `head_budget "${headBudget.part.name}" leaves heads of unequal length, which the next press cannot score; put "${press.name}" last`,
+      );
+    }
+    if (press.memoryBudgetBytes !== null) {
+      throw new InputError(
+        'press_composition',
+        `${path}.memory_budget`,
+        `memory_budget says how much is left at the end, so only the last of composed presses may have it; give "${press.name}" a compression_ratio`,
+      );
+    }
+  }
+}
+
+function readPart<K extends keyof typeof KINDS>(kind: K, given: unknown, path: string): Chosen<(typeof KINDS)[K][keyof (typeof KINDS)[K]]> {
+  const parts = KINDS[kind] as Record<string, PartInfo<z.ZodObject>>;
+  const here = `${path}.${kind}`;
+  if (typeof given !== 'string' && (typeof given !== 'object' || given === null || Array.isArray(given))) {
+    throw new InputError('press_param_type', here, `${kind} must be a name or {"name": ..., parameters}, got ${show(given)}`);
+  }
+  const { name, ...params } = typeof given === 'string' ? { name: given } : (given as Json);
+  if (typeof name !== 'string' || !Object.hasOwn(parts, name))
+    throw unknownName(kind, name, Object.keys(parts), typeof given === 'string' ? here : `${here}.name`);
+  return { part: parts[name] as never, params: readParams(parts[name].params, params, here) };
+}
+
+function readParams(schema: z.ZodObject, given: Json, path: string): Json {
+  const result = schema.safeParse(given);
+  if (result.success) return result.data;
+  throw fromIssue(result.error.issues[0], given, path, Object.keys(schema.shape));
+}
+
+function parseFields(given: Json, path: string, others: readonly string[]): Fields {
+  const result = fieldsSchema.safeParse(given);
+  if (result.success) return result.data;
+  throw fromIssue(result.error.issues[0], given, path, [...others, ...Object.keys(fields)]);
+}
+
+/** zod's finding in our three parts: what is wrong, the value seen, what would work. */
+function fromIssue(issue: z.core.$ZodIssue, given: Json, path: string, known: readonly string[]): InputError {
+  if (issue.code === 'unrecognized_keys') {
+    const field = issue.keys[0];
+    return new InputError(
+      'press_param_unknown',
+      `${path}.${field}`,
+      `unknown field "${field}"${known.length > 0 ? didYouMean(field, known) : '; this part has no parameters'}`,
+    );
+  }
+  const field = issue.path.map((step, i) => (typeof step === 'number' ? `[${step}]` : `${i > 0 ? '.' : ''}${String(step)}`)).join('');
+  const value = issue.path.reduce<unknown>((inside, step) => (inside as Json | undefined)?.[step as string], given);
+  if (value === undefined) return new InputError('press_param_missing', `${path}.${field}`, `${field} is missing; it ${issue.message}`);
+  const code = issue.code === 'invalid_type' || issue.code === 'invalid_union' ? 'press_param_type' : 'press_param_range';
+  return new InputError(code, `${path}.${field}`, `${field} ${issue.message}, got ${show(value)}`);
+}
+
+function unknownName(kind: string, name: unknown, known: readonly string[], param: string): InputError {
+  if (typeof name !== 'string')
+    return new InputError('press_param_type', param, `${kind} must be named by a text, got ${show(name)}; known: ${known.join(', ')}`);
+  return new InputError('press_unknown', param, `unknown ${kind} "${name.slice(0, 60)}"${didYouMean(name.slice(0, 60), known)}`);
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'nothing';
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+function pick(from: Json, keys: readonly string[]): Json {
+  return Object.fromEntries(Object.entries(from).filter(([key]) => keys.includes(key)));
+}
+
+function omit(from: Json, keys: readonly string[]): Json {
+  return Object.fromEntries(Object.entries(from).filter(([key]) => !keys.includes(key)));
+}

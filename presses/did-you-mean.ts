@@ -1,0 +1,20 @@
+/** What an unknown name may have meant: "; did you mean "zigzag"?", or the list of known names. */
+export function didYouMean(typed: string, known: readonly string[]): string {
+  const distance = (name: string): number => editDistance(typed.toLowerCase(), name);
+  const nearest = known.reduce((best, name) => (distance(name) < distance(best) ? name : best), known[0] ?? '');
+  const most = Math.max(2, Math.floor(typed.length / 3));
+  return nearest !== '' && distance(nearest) <= most ? `; did you mean "${nearest}"?` : `; known: ${known.join(', ')}`;
+}
+
+/** Levenshtein: fewest insertions, deletions and replacements of one character. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const above = row;
+    row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      row[j] = Math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+  }
+  return row[b.length];
+}
