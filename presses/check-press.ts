@@ -1,0 +1,251 @@
+/**
+ * From a parsed press to budgets for one prompt. Whatever can be refused before any compute is refused here; the compressor
+ * takes what is left. Lengths are tokens per layer and KV head.
+ */
+import type { Protected } from '../worker/backend/backend.ts';
+import type { BudgetMath } from './budget-math.ts';
+import type { BudgetContext, LayerBudget, Press, PressRequest } from './contract.ts';
+import { InputError } from './input-error.ts';
+import { uniform } from './layer-budgets/uniform.ts';
+
+/** What a press is checked against. */
+export interface PressSize {
+  readonly tokens: number; // n that the scope covers
+  readonly layers: number; // L
+  readonly kvHeads: number; // H
+  readonly math: BudgetMath;
+  /** Needed where a press has a memory budget. */
+  readonly pages?: PageSizes;
+}
+
+/** How lists (one per layer and KV head) take memory. */
+export interface PageSizes {
+  readonly pageBytes: number;
+  readonly entriesPerPage: number;
+  /** Tokens that every list gets on top, never compressed: what follows the scope, and what is generated. */
+  readonly extraTokens: number;
+}
+
+/** One press of a composition, on the prompt's length. */
+export interface Stage {
+  readonly press: Press;
+  /** What it protects here; less than its scorer asked for under on_tight "uniform". */
+  readonly keep: Protected;
+  readonly layerBudget: { readonly part: LayerBudget; readonly params: Record<string, unknown> };
+  readonly context: BudgetContext;
+  /** [L] budgets known before the prompt is read; null = they depend on what is measured. */
+  readonly exact: readonly number[] | null;
+}
+
+export interface CheckedPress {
+  readonly name: string;
+  readonly size: PressSize;
+  readonly stages: readonly Stage[]; // empty = nothing is removed
+  readonly averageBudget: number; // mean over layers at the end; a fraction only under per_layer or after unequal layers
+  readonly bounds: readonly { readonly min: number; readonly max: number }[]; // [L] what each layer can end with
+  readonly deferred: boolean;
+  readonly notes: readonly string[];
+}
+
+export function checkPress(request: PressRequest, size: PressSize): CheckedPress {
+  const { layers, tokens } = size;
+  const notes: string[] = [];
+  const stages: Stage[] = [];
+  let caps: readonly number[] = Array(layers).fill(tokens);
+  let tail = Infinity; // how many of the last tokens are surely all there
+  for (const [i, press] of request.presses.entries()) {
+    if (press.compressionRatio === 0) continue;
+    const path = request.presses.length > 1 ? `press[${i}]` : 'press';
+    const stage = checkStage(press, caps, size, path, notes);
+    if (stage === null) continue;
+    if (press.headBudget.part.ragged && press.scorer.part.massMap !== 'identity') {
+      notes.push(
+        `head_budget "${press.headBudget.part.name}" compares scores between heads, and those of ${press.scorer.part.name} have no common unit`,
+      );
+    }
+    const queries = queriesOf(press, Math.max(...caps));
+    if (queries > tail) {
+      throw new InputError(
+        'press_composition',
+        path,
+        `"${press.name}" reads the last ${queries} queries, but only the last ${tail} tokens are surely left by the press before it; use a smaller window, or a smaller compression_ratio before it`,
+      );
+    }
+    stages.push(stage);
+    caps = stage.exact ?? caps;
+    tail = Math.min(tail, stage.keep.last, ...caps);
+  }
+  const last = stages.at(-1);
+  const bounds = last === undefined ? caps.map((n) => ({ min: n, max: n })) : last.layerBudget.part.bounds(last.context, last.layerBudget.params);
+  return {
+    name: request.name,
+    size,
+    stages,
+    averageBudget: mean(last === undefined ? caps : (last.exact ?? last.context.even)),
+    bounds,
+    deferred: last?.press.mode === 'deferred',
+    notes,
+  };
+}
+
+/** Tokens per layer and KV head that are kept of `size.tokens`, on average: n when nothing is removed. */
+export function averageBudget(request: PressRequest, size: PressSize): number {
+  return checkPress(request, size).averageBudget;
+}
+
+/** Pages that `lists` lists of `entries` entries in all can take at most, however unequal they are. */
+export function mostPages(entries: number, lists: number, entriesPerPage: number): number {
+  return Math.floor((entries + lists * (entriesPerPage - 1)) / entriesPerPage);
+}
+
+/** How many of the last queries a press needs on n tokens. */
+export function queriesOf({ scorer, layerBudget }: Press, n: number): number {
+  const scorerQueries = scorer.part.queries(scorer.params);
+  return Math.min(n - 1, Math.max(scorerQueries, layerBudget.part.queries?.(layerBudget.params, scorerQueries) ?? 0));
+}
+
+/** Null when a memory budget turns out to hold everything. */
+function checkStage(press: Press, caps: readonly number[], size: PressSize, path: string, notes: string[]): Stage | null {
+  const { scorer, layerBudget, onTight, compat } = press;
+  const { layers, kvHeads, math } = size;
+  const asked = scorer.part.protect(scorer.params, Math.max(...caps));
+  const shortest = Math.min(...caps);
+  const tokens = Math.max(...caps);
+  const ratio = press.compressionRatio ?? ratioForMemory(press, caps, size, protectedCount(asked, shortest), path);
+  if (ratio === 0) return null;
+
+  const even = caps.map((cap) => math.keptCount(cap, ratio, compat));
+  const context = (keep: Protected): BudgetContext => ({
+    layers,
+    tokens,
+    caps,
+    even,
+    averageBudget: Math.floor(mean(even)),
+    protectedTokens: protectedCount(keep, shortest),
+    compressionRatio: ratio,
+    compat,
+    kvHeads,
+    math,
+  });
+  const budgets = inPath(path, () => exactBudgets(layerBudget, context(asked)));
+  const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));
+  if (least < 1) throw emptyBudget(press, shortest, ratio, budgets, size, path);
+
+  const wanted = asked.first + asked.last; // P, where the prompt is long enough
+  const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
+  if (!tight) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
+  if (shortest <= wanted && (compat || onTight === 'reject')) throw shortPrompt(press, shortest, wanted, least, path);
+  if (compat) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets }; // kvpress keeps some of the protected; here the lowest positions
+  if (onTight === 'reject') throw tightBudget(press, shortest, wanted, least, ratio, budgets, size, path);
+
+  // on_tight "uniform": every layer keeps as many as the others; of the protected tokens the most recent, then the first ones
+  const kept = Math.min(...even);
+  if (kept < 1) throw emptyBudget(press, shortest, ratio, even, size, path);
+  const lastKept = Math.min(asked.last, kept);
+  const keep = { first: Math.min(asked.first, kept - lastKept), last: lastKept };
+  const part = layerBudget.part.name === 'uniform' ? '' : `; layer_budget "uniform" instead of "${layerBudget.part.name}"`;
+  notes.push(
+    `the budget of ${least} tokens is below the ${wanted} that ${scorer.part.name} protects: the most recent of them are kept (on_tight "uniform")${part}`,
+  );
+  return { press, keep, layerBudget: { part: uniform, params: {} }, context: context(keep), exact: even };
+}
+
+function exactBudgets({ part, params }: Stage['layerBudget'], context: BudgetContext): readonly number[] | null {
+  return part.signal === 'none' ? part.limits([], context, params) : null;
+}
+
+/** The largest n_avg whose pages surely fit, as a ratio. Equal lists round up to pages one like the other; unequal ones as badly as they can. */
+function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, protectedTokens: number, path: string): number {
+  const { layers, kvHeads, pages } = size;
+  if (pages === undefined) throw new Error('a memory budget needs the sizes of pages');
+  const { pageBytes, entriesPerPage, extraTokens } = pages;
+  const lists = layers * kvHeads;
+  const tokens = Math.max(...caps);
+  const rectangular = press.layerBudget.part.name === 'uniform' && !press.headBudget.part.ragged && caps.every((cap) => cap === tokens);
+  const all = kvHeads * caps.reduce((sum, cap) => sum + Math.ceil((cap + extraTokens) / entriesPerPage), 0);
+  const pagesFor = (average: number): number =>
+    rectangular
+      ? lists * Math.ceil((average + extraTokens) / entriesPerPage)
+      : Math.min(all, mostPages(lists * (average + extraTokens), lists, entriesPerPage));
+  const room = Math.floor(press.memoryBudgetBytes! / pageBytes);
+  if (all <= room) return 0;
+
+  let most = 0; // the largest average that fits: pagesFor never falls as the average grows
+  for (let step = 2 ** Math.floor(Math.log2(tokens)); step >= 1; step /= 2) {
+    if (most + step < tokens && pagesFor(most + step) <= room) most += step;
+  }
+  const least = press.onTight === 'uniform' ? 1 : Math.max(1, protectedTokens);
+  if (most < least) {
+    const held = extraTokens > 0 ? ` and ${extraTokens} that follow` : '';
+    const message = `memory_budget of ${press.memoryBudgetBytes} bytes is too small: ${least} kept token${least > 1 ? 's' : ''}${held} in each of ${lists} lists need ${pagesFor(least) * pageBytes} bytes`;
+    throw new InputError('memory_budget_too_small', `${path}.memory_budget`, message);
+  }
+  const average = caps.reduce((sum, cap) => sum + cap, 0) / layers;
+  return most >= average ? 0 : 1 - most / average;
+}
+
+/** The largest ratio (four digits) that keeps at least `least` of n tokens. */
+function largestRatio(n: number, least: number, compat: boolean, math: BudgetMath): number {
+  let steps = Math.max(0, Math.floor((1 - least / n) * 10000));
+  while (steps > 0 && math.keptCount(n, steps / 10000, compat) < least) steps--;
+  return steps / 10000;
+}
+
+function emptyBudget(press: Press, n: number, ratio: number, budgets: readonly number[] | null, size: PressSize, path: string): InputError {
+  const largest = largestRatio(n, 1, press.compat, size.math);
+  const works = press.layerBudget.part.ownRatio ? `each ratio may be up to ${largest}` : `a compression_ratio up to ${largest} keeps at least one`;
+  const where = budgets && Math.max(...budgets) > 0 ? ` in layer ${budgets.findIndex((b) => b < 1)}` : '';
+  return new InputError('press_budget_empty', ratioParam(press, path), `${ratioText(press, ratio)} leaves none of ${n} tokens${where}; ${works}`);
+}
+
+function shortPrompt(press: Press, n: number, wanted: number, budget: number, path: string): InputError {
+  const by = press.scorer.part.protectedBy;
+  const smaller = by === null ? '' : `; ${by} up to ${Math.min(budget, n - 1)} would work${press.compat ? '' : ', or "on_tight": "uniform"'}`;
+  const message = `${press.scorer.part.name} protects ${wanted} tokens, but only ${n} are to be pressed${smaller}`;
+  return new InputError('press_prompt_short', by === null ? path : `${path}.scorer.${by}`, message);
+}
+
+function tightBudget(
+  press: Press,
+  n: number,
+  wanted: number,
+  budget: number,
+  ratio: number,
+  budgets: readonly number[] | null,
+  size: PressSize,
+  path: string,
+): InputError {
+  const by = press.scorer.part.protectedBy;
+  const where = budgets && Math.max(...budgets) > budget ? ` in layer ${budgets.indexOf(budget)}` : ' per layer';
+  const largest = largestRatio(n, wanted, false, size.math);
+  const ratios = press.layerBudget.part.ownRatio ? `ratios up to ${largest}` : `a compression_ratio up to ${largest}`;
+  const smaller = by === null ? '' : ` or ${by} up to ${budget}`;
+  const message = `${ratioText(press, ratio)} keeps ${budget} of ${n} tokens${where}, fewer than the ${wanted} that ${press.scorer.part.name} protects; ${ratios}${smaller} would work, or "on_tight": "uniform"`;
+  return new InputError('press_budget_tight', ratioParam(press, path), message);
+}
+
+function ratioText(press: Press, ratio: number): string {
+  return press.layerBudget.part.ownRatio ? 'compression_ratios' : `compression_ratio ${Number(ratio.toFixed(4))}`;
+}
+
+function ratioParam(press: Press, path: string): string {
+  return press.layerBudget.part.ownRatio ? `${path}.layer_budget.compression_ratios` : `${path}.compression_ratio`;
+}
+
+/** Parts name their field as press.layer_budget...; in a composition it is press[1].layer_budget... */
+function inPath<T>(path: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (!(error instanceof InputError) || error.param === null) throw error;
+    throw new InputError(error.code, error.param.replace(/^press/, path), error.message);
+  }
+}
+
+export function protectedCount({ first, last }: Protected, n: number): number {
+  return Math.min(n, first + last);
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
