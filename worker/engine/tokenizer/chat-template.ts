@@ -1,0 +1,77 @@
+/** A model's chat template (Jinja), and where in the rendered text the last part of the last user message begins. */
+import { Template } from '@huggingface/jinja';
+import { InputError } from '../../../presses/input-error.ts';
+import { unsupported } from '../model/config.ts';
+import type { ChatMessage } from '../types.ts';
+import type { TokenizerSettings } from './settings.ts';
+
+export interface SplitPrompt {
+  readonly text: string;
+  /** Index in `text` where the last text part of the last user message begins; null where the template hides it. */
+  readonly boundary: number | null;
+}
+
+export class ChatTemplate {
+  readonly #settings: TokenizerSettings;
+  #template: Template | null = null;
+
+  constructor(settings: TokenizerSettings) {
+    this.#settings = settings;
+  }
+
+  /** A message's parts are joined without anything between them. Throws InputError for what the template refuses. */
+  render(messages: readonly ChatMessage[], addGenerationPrompt = true): string {
+    return this.#render(messages.map(({ role, parts }) => ({ role, content: parts.join('') })), addGenerationPrompt);
+  }
+
+  /**
+   * The boundary is found by a marker put there before rendering. It is believed only if the text without the marker is what
+   * rendering gives without it: a template that trims, or looks at how a message begins, may react to the marker.
+   */
+  split(messages: readonly ChatMessage[], addGenerationPrompt = true): SplitPrompt {
+    const text = this.render(messages, addGenerationPrompt);
+    const last = messages.findLastIndex(({ role }) => role === 'user');
+    const part = messages[last]?.parts.at(-1);
+    if (part === undefined) return { text, boundary: null };
+    const marker = unusedMarker(messages);
+    const before = messages[last].parts.slice(0, -1).join('');
+    const blank = part.length - part.trimStart().length;
+    // Behind leading white space too: trimmed away without the marker, it would stay behind one.
+    for (const at of blank > 0 ? [0, blank] : [0]) {
+      const content = `${before}${part.slice(0, at)}${marker}${part.slice(at)}`;
+      const marked = this.#render(
+        messages.map((message, i) => ({ role: message.role, content: i === last ? content : message.parts.join('') })),
+        addGenerationPrompt,
+      );
+      const boundary = marked.indexOf(marker);
+      if (boundary >= 0 && marked.slice(0, boundary) + marked.slice(boundary + marker.length) === text) return { text, boundary };
+    }
+    return { text, boundary: null };
+  }
+
+  #render(messages: readonly { role: string; content: string }[], addGenerationPrompt: boolean): string {
+    const { chatTemplate, specialTokens } = this.#settings;
+    if (chatTemplate === null) {
+      throw new InputError('chat_template_missing', 'messages', 'this model has no chat template and takes no messages; use /v1/completions with a prompt');
+    }
+    try {
+      this.#template ??= new Template(chatTemplate);
+    } catch (error) {
+      throw unsupported(`the model's chat template cannot be read: ${(error as Error).message}`);
+    }
+    try {
+      return this.#template.render({ ...specialTokens, messages, add_generation_prompt: addGenerationPrompt, tools: null, documents: null });
+    } catch (error) {
+      // raise_exception, which templates use to insist on roles and their order, ends here too.
+      throw new InputError('chat_template_refused', 'messages', `the model's chat template refuses these messages: ${(error as Error).message}`);
+    }
+  }
+}
+
+/** Private-use characters around a number that no message contains. */
+function unusedMarker(messages: readonly ChatMessage[]): string {
+  for (let i = 0; ; i++) {
+    const marker = `\uE000${i}\uE001`;
+    if (!messages.some(({ parts }) => parts.join('').includes(marker))) return marker;
+  }
+}
