@@ -1,0 +1,69 @@
+/** Opens a model where it lies, a Hugging Face folder or a GGUF file, and brings it into an arena without packing it first. */
+import { configFromGguf, configFromHuggingFace, invalidModel, type ModelConfig } from '../model/config.ts';
+import { ggufNames } from '../model/families.ts';
+import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
+import { tokenizerFromFolder } from '../tokenizer/huggingface.ts';
+import type { TokenizerData } from '../tokenizer/settings.ts';
+import { fingerprintArena } from './fingerprint.ts';
+import { openGguf } from './gguf.ts';
+import type { Arena, LoadedModel } from './packed.ts';
+import { planWeights, type PlanOptions } from './plan.ts';
+import { openSafetensors } from './safetensors.ts';
+import { readJson, readTensor, type ModelFiles, type RangeReader, type WeightSource } from './source.ts';
+import { writeWeights, type LoadProgress } from './write.ts';
+
+export interface OpenedModel {
+  readonly config: ModelConfig;
+  readonly source: WeightSource;
+  /** Null: the folder or file has none. */
+  readonly tokenizer: TokenizerData | null;
+}
+
+const maxConfigBytes = 4 << 20;
+
+export async function openHuggingFaceModel(files: ModelFiles): Promise<OpenedModel> {
+  const json = await readJson(files, 'config.json', maxConfigBytes);
+  if (json === null) throw invalidModel('config.json is missing');
+  const config = configFromHuggingFace(json, await readJson(files, 'generation_config.json', maxConfigBytes));
+  const tokenizer = await tokenizerFromFolder(files);
+  return { config: withEos(config, tokenizer), source: await openSafetensors(files), tokenizer };
+}
+
+export async function openGgufModel(file: RangeReader): Promise<OpenedModel> {
+  const { metadata, source } = await openGguf(file);
+  const embed = source.tensors.get(ggufNames.embed);
+  if (!embed || embed.shape.length !== 2) throw invalidModel(`${file.name}: tensor ${ggufNames.embed} ${embed ? `has shape [${embed.shape.join(', ')}], a matrix is expected` : 'is missing'}`);
+  const factors = source.tensors.get('rope_freqs.weight');
+  if (factors && factors.type !== 'F32') throw invalidModel(`${file.name}: tensor rope_freqs.weight has type ${factors.type}, F32 is expected`);
+  if (factors && factors.bytes > 4096) throw invalidModel(`${file.name}: tensor rope_freqs.weight has ${factors.bytes} bytes, headDim / 2 floats are expected`);
+  const config = configFromGguf(metadata, {
+    vocabSize: embed.shape[0],
+    hasHead: source.tensors.has(ggufNames.head),
+    ropeFactors: factors ? [...new Float32Array((await readTensor(factors, 0, factors.bytes)).buffer)] : null,
+  });
+  return { config, source, tokenizer: tokenizerFromGguf(metadata) };
+}
+
+/** tokenizer_config.json's eos_token ends a turn too; some config.json files only name the end of a document. */
+function withEos(config: ModelConfig, tokenizer: TokenizerData | null): ModelConfig {
+  const eos = tokenizer?.settings.specialTokens.eos_token;
+  if (eos === undefined) return config;
+  const json = tokenizer?.json as { added_tokens?: { id: number; content: string }[] } | null;
+  const id = Array.isArray(json?.added_tokens) ? json.added_tokens.find(({ content }) => content === eos)?.id : undefined;
+  return id === undefined || config.eosIds.includes(id) ? config : { ...config, eosIds: [...config.eosIds, id] };
+}
+
+/** Plans, asks for the arena once, and streams the weights into it. */
+export async function loadOpened(
+  name: string,
+  model: OpenedModel,
+  options: PlanOptions,
+  arena: (bytes: number) => Required<Arena>,
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<LoadedModel> {
+  const plan = planWeights(model.config, model.source, options);
+  const memory = arena(plan.bytes);
+  await writeWeights(plan, memory, onProgress);
+  const layout = { tensors: plan.tensors.map(({ source: _, interleavedHead: __, ...tensor }) => tensor), bytes: plan.bytes };
+  return { name, config: model.config, layout, tokenizer: model.tokenizer, fingerprint: await fingerprintArena(model.config, layout, memory) };
+}

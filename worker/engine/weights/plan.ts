@@ -1,0 +1,137 @@
+/** Which tensors a model needs, in which type, and where each lies in the arena: one contiguous block that holds all weights. */
+import type { WeightType } from '../../backend/backend.ts';
+import { invalidModel, unsupported, type ModelConfig } from '../model/config.ts';
+import { families, ignoredTensors, layerParts, type LayerPart } from '../model/families.ts';
+import { fileTypes, weightBytes } from './repack.ts';
+import type { SourceTensor, WeightSource } from './source.ts';
+
+/** A tensor in the arena. Vectors (norms, biases) are f32 with rows = 1. */
+export interface ArenaTensor {
+  /** embed, layers.{i}.{part}, final_norm, head; no head when the embedding serves as one. */
+  readonly name: string;
+  readonly type: WeightType;
+  readonly rows: number;
+  readonly cols: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+export interface ArenaLayout {
+  readonly tensors: readonly ArenaTensor[];
+  readonly bytes: number;
+}
+
+export interface PlannedTensor extends ArenaTensor {
+  readonly source: SourceTensor;
+  /** Rows of one head, if the file holds them interleaved; else 0. */
+  readonly interleavedHead: number;
+}
+
+export interface WeightPlan extends ArenaLayout {
+  readonly tensors: readonly PlannedTensor[];
+}
+
+export interface PlanOptions {
+  /** Quantises f32, f16 and bf16 matrices whose rows are whole blocks of 32. Matrices that the file holds quantised stay as they are. */
+  readonly quantize?: 'q8' | 'q4' | null;
+}
+
+export const alignment = 64;
+
+export function alignUp(bytes: number): number {
+  return Math.ceil(bytes / alignment) * alignment;
+}
+
+export interface NeededTensor {
+  readonly name: string;
+  readonly kind: 'matrix' | 'vector';
+  readonly rows: number;
+  readonly cols: number;
+  readonly part: LayerPart | 'embed' | 'final_norm' | 'head';
+  readonly layer: number;
+}
+
+/** Every tensor that the model has, in arena order. */
+export function neededTensors(config: ModelConfig): NeededTensor[] {
+  const { hiddenSize: hidden, intermediateSize: inner, headDim, vocabSize } = config;
+  const queryRows = config.queryHeads * headDim;
+  const kvRows = config.kvHeads * headDim;
+  const shapes: Record<LayerPart, readonly [rows: number, cols: number] | readonly [size: number]> = {
+    attn_norm: [hidden], q: [queryRows, hidden], k: [kvRows, hidden], v: [kvRows, hidden], o: [hidden, queryRows],
+    q_bias: [queryRows], k_bias: [kvRows], v_bias: [kvRows], q_norm: [headDim], k_norm: [headDim],
+    ffn_norm: [hidden], gate: [inner, hidden], up: [inner, hidden], down: [hidden, inner],
+  };
+  const parts = layerParts(config);
+  const needed: NeededTensor[] = [{ name: 'embed', kind: 'matrix', rows: vocabSize, cols: hidden, part: 'embed', layer: -1 }];
+  for (let layer = 0; layer < config.layers; layer++) {
+    for (const part of parts) {
+      const [first, second] = shapes[part];
+      const name = `layers.${layer}.${part}`;
+      needed.push(second === undefined ? { name, kind: 'vector', rows: 1, cols: first, part, layer } : { name, kind: 'matrix', rows: first, cols: second, part, layer });
+    }
+  }
+  needed.push({ name: 'final_norm', kind: 'vector', rows: 1, cols: hidden, part: 'final_norm', layer: -1 });
+  if (!config.tiedEmbeddings) needed.push({ name: 'head', kind: 'matrix', rows: vocabSize, cols: hidden, part: 'head', layer: -1 });
+  return needed;
+}
+
+export function planWeights(config: ModelConfig, source: WeightSource, options: PlanOptions = {}): WeightPlan {
+  const family = families.find((f) => f.name === config.family);
+  const interleaved = source.format === 'gguf' && (family?.permutedInGguf ?? false);
+  const used = new Set<string>();
+  const tensors: PlannedTensor[] = [];
+  let end = 0;
+  for (const needed of neededTensors(config)) {
+    const fileName = nameInFile(needed, source);
+    const tensor = source.tensors.get(fileName);
+    const expected = needed.kind === 'vector' ? [needed.cols] : [needed.rows, needed.cols];
+    if (!tensor) throw invalidModel(`tensor ${fileName} is missing, [${expected.join(', ')}] is expected`);
+    used.add(fileName);
+    if (tensor.shape.length !== expected.length || tensor.shape.some((n, i) => n !== expected[i])) {
+      throw invalidModel(`tensor ${fileName} has shape [${tensor.shape.join(', ')}], [${expected.join(', ')}] is expected`);
+    }
+    const type = targetType(needed, tensor, options.quantize ?? null);
+    const offset = alignUp(end);
+    const bytes = weightBytes(type, needed.rows, needed.cols);
+    const interleavedHead = interleaved && (needed.part === 'q' || needed.part === 'k') ? config.headDim : 0;
+    tensors.push({ name: needed.name, type, rows: needed.rows, cols: needed.cols, offset, bytes, source: tensor, interleavedHead });
+    end = offset + bytes;
+  }
+  // A tensor nobody asked for means a model that is not what its config says: a bias, an expert, an adapter.
+  for (const name of source.tensors.keys()) {
+    if (used.has(name) || ignoredTensors.test(name) || (config.tiedEmbeddings && name === source.names.head)) continue;
+    throw unsupported(`tensor ${name} has no place in a ${config.family} model as we know it; the model has a feature that is not supported`);
+  }
+  return { tensors, bytes: alignUp(end) };
+}
+
+function nameInFile(needed: NeededTensor, { names }: WeightSource): string {
+  switch (needed.part) {
+    case 'embed': return names.embed;
+    case 'final_norm': return names.finalNorm;
+    case 'head': return names.head;
+    default: return names.layer[needed.part].replace('{i}', String(needed.layer));
+  }
+}
+
+function targetType(needed: NeededTensor, tensor: SourceTensor, quantize: 'q8' | 'q4' | null): WeightType {
+  const type = fileTypes.get(tensor.type)?.layout;
+  if (!type) throw unsupported(`tensor ${tensor.name} has type ${tensor.type}; supported are ${[...fileTypes.keys()].join(', ')}`);
+  const plain = type === 'f32' || type === 'f16' || type === 'bf16';
+  if (needed.kind === 'vector') {
+    if (!plain) throw unsupported(`tensor ${tensor.name} has type ${tensor.type}; norms and biases must be F32, F16 or BF16`);
+    return 'f32';
+  }
+  if (!plain) {
+    if (needed.cols % 32 !== 0) throw unsupported(`tensor ${tensor.name} has rows of ${needed.cols}; quantised rows must be a multiple of 32`);
+    return type;
+  }
+  return quantize !== null && needed.cols % 32 === 0 ? quantize : type;
+}
+
+/** The tensor of that canonical name. */
+export function arenaTensor(layout: ArenaLayout, name: string): ArenaTensor {
+  const found = layout.tensors.find((tensor) => tensor.name === name);
+  if (!found) throw new Error(`no tensor ${name} in the arena`);
+  return found;
+}

@@ -1,0 +1,86 @@
+/** Safetensors, one file or several with an index. Layout: u64 header length, JSON header, data; offsets count from the data on. */
+import { z } from 'zod';
+import { firstIssue, invalidModel } from '../model/config.ts';
+import { huggingFaceNames } from '../model/families.ts';
+import { parseJson, readJson, type ModelFiles, type RangeReader, type SourceTensor, type WeightSource } from './source.ts';
+
+const maxHeaderBytes = 100_000_000; // the format's own limit
+const maxIndexBytes = 64 << 20;
+
+const elementBytes: Readonly<Record<string, number>> = {
+  F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1,
+};
+
+const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const entrySchema = z.object({ dtype: z.string().max(32), shape: z.array(size).max(8), data_offsets: z.tuple([size, size]) });
+
+/** The tensors of one file, checked: known types, sizes that match shapes, data that fills the file without holes or overlap. */
+export async function readSafetensorsHeader(file: RangeReader): Promise<SourceTensor[]> {
+  const bad = (what: string) => invalidModel(`${file.name}: ${what}`);
+  if (file.size < 8) throw bad(`truncated: ${file.size} bytes, a header needs 8`);
+  const headerBytes = new DataView((await file.read(0, 8)).buffer).getBigUint64(0, true);
+  if (headerBytes > BigInt(maxHeaderBytes)) throw bad(`header of ${headerBytes} bytes, at most ${maxHeaderBytes} are allowed`);
+  const dataStart = 8 + Number(headerBytes);
+  if (dataStart > file.size) throw bad(`truncated: header ends at byte ${dataStart}, the file has ${file.size}`);
+  const header = parseJson(`${file.name} (header)`, new TextDecoder().decode(await file.read(8, dataStart - 8)));
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) throw bad('header is not a JSON object');
+
+  const tensors: SourceTensor[] = [];
+  for (const [name, value] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    const entry = entrySchema.safeParse(value);
+    if (!entry.success) throw bad(`tensor ${name}: ${firstIssue(entry.error)}`);
+    const { dtype: type, shape, data_offsets: [begin, end] } = entry.data;
+    const each = elementBytes[type];
+    if (each === undefined) throw bad(`tensor ${name} has unknown type ${type}`);
+    const bytes = shape.reduce((product, n) => product * n, each);
+    if (end - begin !== bytes) throw bad(`tensor ${name}: data_offsets [${begin}, ${end}] hold ${end - begin} bytes, shape [${shape.join(', ')}] of ${type} needs ${bytes}`);
+    tensors.push({ name, type, shape, bytes, file, offset: dataStart + begin });
+  }
+
+  let reached = dataStart;
+  let last = 'the header';
+  for (const tensor of [...tensors].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)) {
+    if (tensor.offset < reached) throw bad(`tensors ${last} and ${tensor.name} overlap at byte ${tensor.offset}`);
+    if (tensor.offset > reached) throw bad(`${tensor.offset - reached} bytes between ${last} and tensor ${tensor.name} belong to nothing`);
+    reached = tensor.offset + tensor.bytes;
+    last = tensor.name;
+    if (reached > file.size) throw bad(`truncated: tensor ${last} ends at byte ${reached}, the file has ${file.size}`);
+  }
+  if (reached < file.size) throw bad(`${file.size - reached} bytes after ${last} belong to nothing`);
+  return tensors;
+}
+
+const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
+
+/** model.safetensors, or the files that model.safetensors.index.json names. */
+export async function openSafetensors(files: ModelFiles): Promise<WeightSource> {
+  const single = await files.open('model.safetensors');
+  const index = single ? null : await readJson(files, 'model.safetensors.index.json', maxIndexBytes);
+  if (!single && index === null) throw invalidModel('no weights: neither model.safetensors nor model.safetensors.index.json is there');
+  const opened: RangeReader[] = single ? [single] : [];
+  const close = async () => void (await Promise.all(opened.map((reader) => reader.close?.())));
+  try {
+    const tensors = new Map<string, SourceTensor>();
+    if (single) {
+      for (const tensor of await readSafetensorsHeader(single)) tensors.set(tensor.name, tensor);
+    } else {
+      const parsed = indexSchema.safeParse(index);
+      if (!parsed.success) throw invalidModel(`model.safetensors.index.json: ${firstIssue(parsed.error)}`);
+      const weightMap = new Map(Object.entries(parsed.data.weight_map));
+      for (const name of [...new Set(weightMap.values())].sort()) {
+        if (!/^[\w.-]+\.safetensors$/.test(name)) throw invalidModel(`model.safetensors.index.json names a file "${name}" outside the folder or of another kind`);
+        const reader = await files.open(name);
+        if (!reader) throw invalidModel(`${name} is missing; model.safetensors.index.json names it`);
+        opened.push(reader);
+        // A tensor that the index puts elsewhere is not taken from here.
+        for (const tensor of await readSafetensorsHeader(reader)) if (weightMap.get(tensor.name) === name) tensors.set(tensor.name, tensor);
+      }
+      for (const [tensor, file] of weightMap) if (!tensors.has(tensor)) throw invalidModel(`${file} has no tensor ${tensor}; model.safetensors.index.json says so`);
+    }
+    return { format: 'safetensors', names: huggingFaceNames, tensors, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}

@@ -1,0 +1,88 @@
+/** Where weights come from: files read by ranges, tensors found in them. Nothing here trusts what a file says of itself. */
+import type { TensorNames } from '../model/families.ts';
+import { invalidModel } from '../model/config.ts';
+
+/** A file, read piecewise. `read` gives exactly `length` bytes or throws; the bytes are the caller's to keep. */
+export interface RangeReader {
+  readonly name: string;
+  readonly size: number;
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  close?(): Promise<void>;
+}
+
+/** A folder (local, remote, in a browser) by file names; null = no such file. */
+export interface ModelFiles {
+  open(name: string): Promise<RangeReader | null>;
+}
+
+export interface SourceTensor {
+  /** The name in the file. */
+  readonly name: string;
+  /** The element or block type in the format's own words: F32, BF16, Q4_K, I64, … */
+  readonly type: string;
+  /** Rows first; [n] for a vector. */
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  readonly file: RangeReader;
+  readonly offset: number;
+}
+
+export interface WeightSource {
+  readonly format: 'safetensors' | 'gguf';
+  readonly names: TensorNames;
+  readonly tensors: ReadonlyMap<string, SourceTensor>;
+  close(): Promise<void>;
+}
+
+/** Bytes of the tensor from `offset` on, within the tensor. */
+export function readTensor(tensor: SourceTensor, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  if (offset < 0 || length < 0 || offset + length > tensor.bytes) throw new RangeError(`${tensor.name}: bytes ${offset}..${offset + length} of ${tensor.bytes}`);
+  return tensor.file.read(tensor.offset + offset, length);
+}
+
+function exactly(bytes: Uint8Array<ArrayBuffer>, length: number, name: string, offset: number): Uint8Array<ArrayBuffer> {
+  if (bytes.length !== length) throw invalidModel(`${name} is truncated: ${length} bytes wanted at ${offset}, got ${bytes.length}`);
+  return bytes;
+}
+
+export function readerOfBytes(name: string, bytes: Uint8Array<ArrayBuffer>): RangeReader {
+  return {
+    name,
+    size: bytes.length,
+    read: async (offset, length) => exactly(bytes.slice(offset, offset + length), length, name, offset),
+  };
+}
+
+/** A Blob or File of a browser; only the ranges asked for come into memory. */
+export function readerOfBlob(name: string, blob: Blob): RangeReader {
+  return {
+    name,
+    size: blob.size,
+    read: async (offset, length) => exactly(new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()), length, name, offset),
+  };
+}
+
+/** A small text file as a whole. */
+export async function readText(reader: RangeReader, maxBytes: number): Promise<string> {
+  if (reader.size > maxBytes) throw invalidModel(`${reader.name} has ${reader.size} bytes, at most ${maxBytes} are read`);
+  return new TextDecoder().decode(await reader.read(0, reader.size));
+}
+
+export function parseJson(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw invalidModel(`${name} is not JSON: ${(error as Error).message}`);
+  }
+}
+
+/** Null when there is no such file. */
+export async function readJson(files: ModelFiles, name: string, maxBytes: number): Promise<unknown> {
+  const reader = await files.open(name);
+  if (!reader) return null;
+  try {
+    return parseJson(name, await readText(reader, maxBytes));
+  } finally {
+    await reader.close?.();
+  }
+}
