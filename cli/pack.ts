@@ -1,0 +1,150 @@
+/** Packs a model for assets: weights in the kernels' layouts, cut into shards below the asset limit, and a manifest over them. */
+import { createHash, type Hash } from 'node:crypto';
+import { mkdir, open, readdir, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { InputError } from '../presses/input-error.ts';
+import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
+import { defaultShardBytes, manifestFile, maxShardBytes, parseManifest, tokenizerFile, type Manifest } from '../worker/engine/weights/manifest.ts';
+import { openFile, openFolder } from '../worker/engine/weights/node-files.ts';
+import { openGgufModel, openHuggingFaceModel, type OpenedModel } from '../worker/engine/weights/open-model.ts';
+import { planWeights } from '../worker/engine/weights/plan.ts';
+import { writeWeights, type LoadProgress, type WeightSink } from '../worker/engine/weights/write.ts';
+
+export interface PackOptions {
+  readonly quantize?: 'q8' | 'q4' | null;
+  /** At most 25 MiB, the asset limit; default 16 MiB. */
+  readonly shardBytes?: number;
+  /** Default: the folder's or file's name. */
+  readonly name?: string;
+}
+
+/** A Hugging Face folder or a .gguf file. Close `source` when done. */
+export async function openModelPath(path: string): Promise<OpenedModel> {
+  const found = await stat(path).catch(() => null);
+  if (!found) throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a folder with config.json or a .gguf file`);
+  if (found.isDirectory()) return openHuggingFaceModel(openFolder(path));
+  const file = await openFile(path);
+  return openGgufModel(file).catch(async (error: unknown) => {
+    await file.close?.();
+    throw error;
+  });
+}
+
+export function modelNameOf(path: string): string {
+  return basename(resolve(path)).replace(/\.gguf$/i, '');
+}
+
+/**
+ * Writes the packed model to `outDir`. New files are written under other names first and moved over old ones at the end, the
+ * manifest last: a run that fails leaves what was there. Only a chunk of weights is in memory at a time.
+ */
+export async function packModel(source: string, outDir: string, options: PackOptions = {}, onProgress?: (progress: LoadProgress) => void): Promise<Manifest> {
+  const shardBytes = options.shardBytes ?? defaultShardBytes;
+  if (!Number.isInteger(shardBytes) || shardBytes < 64 || shardBytes > maxShardBytes) {
+    throw new InputError('pack_shard_bytes', 'shardBytes', `shardBytes must be between 64 and ${maxShardBytes} (the asset limit), got ${shardBytes}`);
+  }
+  const model = await openModelPath(source);
+  try {
+    const plan = planWeights(model.config, model.source, { quantize: options.quantize ?? null });
+    await mkdir(outDir, { recursive: true });
+    const shards = new ShardWriter(outDir, shardBytes);
+    const written: string[] = [];
+    try {
+      await writeWeights(plan, shards, onProgress);
+      await shards.end();
+      const tokenizerBytes = model.tokenizer && new TextEncoder().encode(JSON.stringify(model.tokenizer.json));
+      const tensors = plan.tensors.map(({ name, type, rows, cols, offset, bytes }) => ({ name, type, rows, cols, offset, bytes }));
+      // A manifest that our own loader would refuse is never written.
+      const manifest = parseManifest({
+        format: 'edgepress-model',
+        version: 1,
+        name: options.name ?? modelNameOf(source),
+        config: model.config,
+        tokenizer: tokenizerBytes && { file: tokenizerFile, bytes: tokenizerBytes.length, sha256: createHash('sha256').update(tokenizerBytes).digest('hex'), settings: model.tokenizer!.settings },
+        arenaBytes: plan.bytes,
+        tensors,
+        shards: shards.shards,
+        fingerprint: await fingerprint(model.config, { tensors, bytes: plan.bytes }, shards.pieces),
+      });
+      if (tokenizerBytes) await writeFile(join(outDir, temporary(tokenizerFile)), tokenizerBytes);
+      await writeFile(join(outDir, temporary(manifestFile)), `${JSON.stringify(manifest, null, 1)}\n`);
+      // From here on only renames: the old manifest goes first, so that it never stands over new shards.
+      await rm(join(outDir, manifestFile), { force: true });
+      written.push(...shards.shards.map(({ file }) => file), ...(tokenizerBytes ? [tokenizerFile] : []), manifestFile);
+      for (const file of written) await rename(join(outDir, temporary(file)), join(outDir, file));
+      return manifest;
+    } finally {
+      await shards.close();
+      const left = await readdir(outDir);
+      const old = written.length > 0 ? left.filter((file) => /^weights-\d+\.bin$/.test(file) && !written.includes(file)) : [];
+      for (const file of [...left.filter(isTemporary), ...old]) await rm(join(outDir, file), { force: true });
+    }
+  } finally {
+    await model.source.close();
+  }
+}
+
+const temporary = (file: string) => `.packing-${file}`;
+const isTemporary = (file: string) => file.startsWith('.packing-');
+
+/** Cuts the arena's bytes into files, hashing them on the way. */
+class ShardWriter implements WeightSink {
+  readonly shards: { file: string; offset: number; bytes: number; sha256: string }[] = [];
+  /** SHA-256 of every `fingerprintPiece` bytes. */
+  readonly pieces: string[] = [];
+  readonly #folder: string;
+  readonly #shardBytes: number;
+  #handle: FileHandle | null = null;
+  #shardHash: Hash = createHash('sha256');
+  #pieceHash: Hash = createHash('sha256');
+  #inShard = 0;
+  #total = 0;
+
+  constructor(folder: string, shardBytes: number) {
+    this.#folder = folder;
+    this.#shardBytes = shardBytes;
+  }
+
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    if (offset !== this.#total) throw new Error(`weights out of order: ${offset} after ${this.#total}`);
+    for (let at = 0; at < bytes.length; ) {
+      this.#handle ??= await open(join(this.#folder, temporary(this.#name())), 'w');
+      const room = Math.min(this.#shardBytes - this.#inShard, fingerprintPiece - (this.#total % fingerprintPiece));
+      const part = bytes.subarray(at, at + room);
+      for (let done = 0; done < part.length; ) done += (await this.#handle.write(part, done)).bytesWritten;
+      this.#shardHash.update(part);
+      this.#pieceHash.update(part);
+      at += part.length;
+      this.#inShard += part.length;
+      this.#total += part.length;
+      if (this.#total % fingerprintPiece === 0) this.#endPiece();
+      if (this.#inShard === this.#shardBytes) await this.#endShard();
+    }
+  }
+
+  async end(): Promise<void> {
+    if (this.#total % fingerprintPiece !== 0) this.#endPiece();
+    if (this.#inShard > 0) await this.#endShard();
+  }
+
+  async close(): Promise<void> {
+    await this.#handle?.close();
+    this.#handle = null;
+  }
+
+  #name(): string {
+    return `weights-${String(this.shards.length).padStart(3, '0')}.bin`;
+  }
+
+  #endPiece(): void {
+    this.pieces.push(this.#pieceHash.digest('hex'));
+    this.#pieceHash = createHash('sha256');
+  }
+
+  async #endShard(): Promise<void> {
+    this.shards.push({ file: this.#name(), offset: this.#total - this.#inShard, bytes: this.#inShard, sha256: this.#shardHash.digest('hex') });
+    this.#shardHash = createHash('sha256');
+    this.#inShard = 0;
+    await this.close();
+  }
+}
