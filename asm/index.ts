@@ -15,3 +15,8 @@ export * from './swiglu';
 export { storeEntries } from './store-entries'; // by name: the page layout and the row blocks are not for the host
 export { attendCausal, attendScratchBytes } from './attend-causal';
 export * from './attend-paged';
+export * from './linear-f32';
+export * from './linear-f16';
+export * from './linear-q8';
+export * from './linear-q4';
+export * from './embed';

@@ -1,0 +1,88 @@
+// four-rows-i16: the prefill product of linear-q8 and linear-q4, four weight rows at a time, in int16.
+//   out[t, r] (+)= bias[r] + sum over segments s of xs[t, s] * ws[s, r] * (sum over the segment's columns of xq[t, c] * wq[r, c])
+// in   xq [n, cols] i16, |xq| <= 16383; xs [n, segments] f32: quantizeSegments
+//      wq [4, cols] i16, |wq| <= 2047; ws [segments, 4] f32: one scale per row and segment of 256 columns, filled by the caller
+//      bias [4] f32 or 0
+// out  out f32, token t at out + t * stride bytes, the first `live` of 4 rows
+// i32 cannot overflow: a lane sums 256 / 4 = 64 products of at most 2047 * 16383, in all 2146304064 < 2^31.
+// One scale per row and segment, not per block of 32, keeps the scaling out of the inner loop.
+import { load4, store4 } from './four-rows-f32';
+import { SEGMENT } from './quantize-rows';
+
+/** Up to here a dot product per token beats unpacking the rows for all. */
+// @ts-ignore: decorator
+@inline
+export const DECODE_MAX: i32 = 4;
+/** xq of one chunk of tokens stay in the second-level cache while all rows pass. */
+// @ts-ignore: decorator
+@inline
+const CHUNK_BYTES: i32 = 512 * 1024;
+
+// @ts-ignore: decorator
+@inline
+export function chunkTokens(cols: i32, n: i32): i32 {
+  return min(n, max(64, CHUNK_BYTES / (cols * 2)));
+}
+
+/** xq [tokens, cols] i16, xs [tokens, segments] f32, wq [4, cols] i16, ws [segments, 4] f32 */
+export function prefillScratch(cols: i32, n: i32): usize {
+  const segments = <usize>((cols + SEGMENT - 1) / SEGMENT), tokens = <usize>chunkTokens(cols, n);
+  return tokens * cols * 2 + ((tokens * segments * 4 + 15) & ~15) + <usize>cols * 8 + segments * 16;
+}
+
+/** Columns of wq are worth 1/WEIGHT_RANGE of the segment's largest weight. */
+// @ts-ignore: decorator
+@inline
+export const WEIGHT_RANGE: f32 = 2047;
+
+/** [sum a, sum b, sum c, sum d] */
+// @ts-ignore: decorator
+@inline
+export function sums4(a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab = i32x4.add(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = i32x4.add(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  return i32x4.add(i64x2.shuffle(ab, cd, 0, 2), i64x2.shuffle(ab, cd, 1, 3));
+}
+
+export function multiplyFourRows(out: usize, stride: usize, xq: usize, xs: usize, wq: usize, ws: usize, bias: usize, cols: i32, n: i32, live: i32, accumulate: bool): void {
+  const rowBytes = <usize>cols * 2, segments = <usize>((cols + SEGMENT - 1) / SEGMENT);
+  const base = bias ? load4(bias, live) : f32x4.splat(0);
+  for (let t = 0; t < n; t += 2) {
+    const second: bool = t + 1 < n;
+    const other: usize = second ? rowBytes : 0, otherScale: usize = second ? segments * 4 : 0;
+    let sum0 = base, sum1 = base;
+    let x0 = xq, w = wq;
+    const end = xq + rowBytes;
+    for (let s: usize = 0; s < segments; s++) {
+      const stop = min(end, x0 + SEGMENT * 2);
+      let a0 = i32x4.splat(0), a1 = i32x4.splat(0), a2 = i32x4.splat(0), a3 = i32x4.splat(0);
+      let b0 = i32x4.splat(0), b1 = i32x4.splat(0), b2 = i32x4.splat(0), b3 = i32x4.splat(0);
+      const w1 = rowBytes, w2 = rowBytes * 2, w3 = rowBytes * 3;
+      while (x0 < stop) {
+        const u = v128.load(x0), v = v128.load(x0 + other);
+        let r = v128.load(w);
+        a0 = i32x4.add(a0, i32x4.dot_i16x8_s(r, u));
+        b0 = i32x4.add(b0, i32x4.dot_i16x8_s(r, v));
+        r = v128.load(w + w1);
+        a1 = i32x4.add(a1, i32x4.dot_i16x8_s(r, u));
+        b1 = i32x4.add(b1, i32x4.dot_i16x8_s(r, v));
+        r = v128.load(w + w2);
+        a2 = i32x4.add(a2, i32x4.dot_i16x8_s(r, u));
+        b2 = i32x4.add(b2, i32x4.dot_i16x8_s(r, v));
+        r = v128.load(w + w3);
+        a3 = i32x4.add(a3, i32x4.dot_i16x8_s(r, u));
+        b3 = i32x4.add(b3, i32x4.dot_i16x8_s(r, v));
+        x0 += 16;
+        w += 16;
+      }
+      const scales = v128.load(ws + s * 16);
+      sum0 = f32x4.add(sum0, f32x4.mul(f32x4.convert_i32x4_s(sums4(a0, a1, a2, a3)), f32x4.mul(scales, v128.load32_splat(xs + s * 4))));
+      sum1 = f32x4.add(sum1, f32x4.mul(f32x4.convert_i32x4_s(sums4(b0, b1, b2, b3)), f32x4.mul(scales, v128.load32_splat(xs + otherScale + s * 4))));
+    }
+    store4(out, accumulate ? f32x4.add(load4(out, live), sum0) : sum0, live);
+    if (second) store4(out + stride, accumulate ? f32x4.add(load4(out + stride, live), sum1) : sum1, live);
+    out += stride * 2;
+    xq += rowBytes * 2;
+    xs += segments * 8;
+  }
+}
