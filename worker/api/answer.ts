@@ -1,0 +1,179 @@
+/**
+ * Runs the engine for one request and answers with one object or a stream of server-sent events. The engine is pulled, never pushed: it
+ * decodes the next piece when the client has taken the last one. When the client goes away, the run ends and its pages are free.
+ */
+import type { Context } from 'hono';
+import type { Engine, GenerateEvent, GenerateRequest } from '../engine/types.ts';
+import type { UsageWire } from './wire.ts';
+import type { Env } from './app.ts';
+import { clientGone, envelope, toApiError } from './errors.ts';
+
+export type TextEvent = Extract<GenerateEvent, { type: 'text' }>;
+export type FinishEvent = Extract<GenerateEvent, { type: 'finish' }>;
+
+/** How a route writes its answer. Each of the stream's methods gives the events of one step, maybe none. */
+export interface Answer {
+  whole(pieces: readonly TextEvent[], finish: FinishEvent): object;
+  first(): object[];
+  text(event: TextEvent): object[];
+  last(finish: FinishEvent): object[];
+}
+
+export async function answer(c: Context<Env>, engine: Engine, request: GenerateRequest, stream: boolean, as: Answer): Promise<Response> {
+  const run = startRun(engine, request, c.req.raw.signal);
+  try {
+    await run.prompt(); // refusals become an HTTP status: nothing is sent before the prompt is read
+    if (stream) {
+      return c.body(eventStream(run, as, error => c.var.report(error)), 200, {
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-cache',
+        'x-accel-buffering': 'no', // nginx would collect the events
+      });
+    }
+    const pieces: TextEvent[] = [];
+    for (;;) {
+      const event = await run.next();
+      if (event.type === 'text') pieces.push(event);
+      else {
+        await run.end();
+        return c.json(as.whole(pieces, event));
+      }
+    }
+  } catch (error) {
+    await run.end();
+    throw run.gone() ? clientGone() : error;
+  }
+}
+
+interface Run {
+  prompt(): Promise<void>;
+  next(): Promise<TextEvent | FinishEvent>;
+  /** Ends the engine's iteration between two events; resolves when it has let go of its pages. Never throws. */
+  end(): Promise<void>;
+  /** The client has gone: ends the iteration, in the middle of a step too. */
+  leave(reason: unknown): Promise<void>;
+  gone(): boolean;
+  onGone(listener: (reason: unknown) => void): void;
+}
+
+function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal | undefined): Run {
+  const abort = new AbortController();
+  const events = engine.generate(request, abort.signal);
+  let gone = client?.aborted ?? false;
+  let tell: (reason: unknown) => void = () => {};
+
+  async function end(): Promise<void> {
+    client?.removeEventListener('abort', clientLeaves);
+    try {
+      await events.return();
+    } catch {
+      // a step that the client's leaving cut short; whoever waited for it has the error
+    }
+  }
+  function leave(reason: unknown): Promise<void> {
+    gone = true;
+    abort.abort(reason);
+    tell(reason);
+    return end();
+  }
+  const clientLeaves = () => void leave(client?.reason);
+  if (gone) abort.abort(client?.reason);
+  else client?.addEventListener('abort', clientLeaves);
+
+  async function next(): Promise<GenerateEvent> {
+    const { value, done } = await events.next();
+    if (done) throw gone ? clientGone() : new Error('the engine ended without a finish event');
+    return value;
+  }
+  return {
+    end,
+    leave,
+    gone: () => gone,
+    onGone: listener => (tell = listener),
+    async prompt() {
+      const { type } = await next();
+      if (type !== 'prompt') throw new Error(`the engine began with a ${type} event`);
+    },
+    async next() {
+      const event = await next();
+      if (event.type === 'prompt') throw new Error('the engine sent a second prompt event');
+      return event;
+    },
+  };
+}
+
+/** One pull = one engine event = one chunk of bytes. The high-water mark 0 keeps the stream from pulling ahead of its reader. */
+function eventStream(run: Run, as: Answer, report: (error: unknown) => void): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  const bytes = (events: readonly object[], tail = '') => encoder.encode(events.map(e => `data: ${JSON.stringify(e)}\n\n`).join('') + tail);
+  let begun = false;
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        run.onGone(reason => controller.error(reason));
+      },
+      async pull(controller) {
+        try {
+          if (!begun) {
+            begun = true;
+            const events = as.first();
+            if (events.length > 0) return controller.enqueue(bytes(events));
+          }
+          for (;;) {
+            const event = await run.next();
+            if (event.type === 'finish') {
+              await run.end();
+              controller.enqueue(bytes(as.last(event), 'data: [DONE]\n\n'));
+              controller.close();
+              return;
+            }
+            const events = as.text(event);
+            if (events.length > 0) return controller.enqueue(bytes(events));
+          }
+        } catch (error) {
+          await run.end();
+          if (run.gone()) return;
+          report(error);
+          controller.enqueue(bytes([envelope(toApiError(error))])); // the status is sent: an error event is all that is left
+          controller.close();
+        }
+      },
+      cancel: reason => run.leave(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+export function usageWire({ usage: { promptTokens, completionTokens, kvCache } }: FinishEvent): UsageWire {
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: 0 },
+    kv_cache: kvCache,
+  };
+}
+
+export function timingsWire({ timings: { prefillMs, pressMs, decodeMs } }: FinishEvent) {
+  return { prefill_ms: prefillMs, press_ms: pressMs, decode_ms: decodeMs };
+}
+
+/** The fields that every object of one answer shares. With the same fingerprint, seed and request, the answer is the same. */
+export function head(engine: Engine, idPrefix: string) {
+  const { name, variant } = engine.health().backend;
+  return {
+    id: `${idPrefix}-${crypto.randomUUID().replaceAll('-', '')}`,
+    created: Math.floor(Date.now() / 1000),
+    model: engine.info.id,
+    system_fingerprint: `${engine.info.id}/${name}/${variant}`,
+  };
+}
+
+/**
+ * Where a stream's usage goes. include_usage true: null on every chunk, then a chunk of its own with empty choices, as OpenAI's. False: nowhere.
+ * Left out: on the chunk that has the finish_reason, where Mistral's, DeepSeek's and Groq's servers put it too and SDKs read it.
+ */
+export function usagePlaces(options: { include_usage?: boolean | null } | null | undefined) {
+  const include = options?.include_usage;
+  return { onEvery: include ? { usage: null } : {}, withFinish: include == null, ownChunk: include === true };
+}

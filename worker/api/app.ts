@@ -1,0 +1,116 @@
+/** The HTTP API, for any runtime with fetch: workerd, Deno, Node. Nothing else in edgepress knows HTTP. */
+import { type Context, Hono } from 'hono';
+import { cors } from 'hono/cors';
+import { requestId } from 'hono/request-id';
+import { parsePress, pressJsonSchema } from '../../presses/config.ts';
+import type { PressRequest } from '../../presses/contract.ts';
+import { InputError } from '../../presses/input-error.ts';
+import { listPresses } from '../../presses/registry.ts';
+import type { Engine } from '../engine/types.ts';
+import { requireKey } from './auth.ts';
+import { chatCompletions } from './chat-completions.ts';
+import { completions } from './completions.ts';
+import { ApiError, envelope, toApiError } from './errors.ts';
+import { health } from './health.ts';
+import { home } from './home.ts';
+import { defaultLimits, type Limits } from './limits.ts';
+import { checkModel, getModel, listModels } from './models.ts';
+import { openApiDocument } from './openapi.ts';
+import { pressPlan } from './press-plan.ts';
+import { readJson } from './read-json.ts';
+import { type ChatBody, type CompletionBody, type PlanBody, requestSchemas } from './request-schema.ts';
+import { validate } from './validate.ts';
+
+export interface AppOptions {
+  /** Called for each request that needs the engine: give the same promise each time, or a new try after a failed one. */
+  readonly engine: () => Promise<Engine>;
+  /** Bearer keys that open /v1/*; none = open to all. */
+  readonly apiKeys?: readonly string[];
+  readonly limits?: Partial<Limits>;
+  /** Origins that browsers may call from. Default "*": keys travel in a header, never in a cookie. */
+  readonly corsOrigins?: '*' | readonly string[];
+  /** Where failures go; default console.error. */
+  readonly log?: (line: string, error: unknown) => void;
+}
+
+interface Bodies {
+  chat: ChatBody;
+  completion: CompletionBody;
+  plan: PlanBody;
+}
+
+export interface Env {
+  Variables: {
+    requestId: string;
+    engine(): Promise<Engine>;
+    /** Body and press, checked before the engine is waited for; then the model's name. */
+    read<K extends keyof Bodies>(kind: K): Promise<{ body: Bodies[K]; engine: Engine; press: PressRequest }>;
+    /** Logs what is our fault, with the request's id; the caller's mistakes are not logged. */
+    report(error: unknown): void;
+  };
+}
+
+export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigins = '*', log = console.error }: AppOptions): Hono<Env> {
+  const limits = { ...defaultLimits, ...given };
+  const schemas = requestSchemas(limits);
+  const app = new Hono<Env>({ strict: false });
+
+  app.use(requestId());
+  app.use(cors({ origin: corsOrigins === '*' ? '*' : [...corsOrigins], allowMethods: ['GET', 'POST'], exposeHeaders: ['x-request-id', 'retry-after'], maxAge: 86_400 }));
+  app.use(async (c, next) => {
+    const engine = async () => {
+      try {
+        return await load();
+      } catch (error) {
+        const known = toApiError(error);
+        if (known.status !== 500) throw known;
+        throw new ApiError(503, 'model_unavailable', null, 'the model could not be loaded; GET /health says why', {}, error);
+      }
+    };
+    c.set('engine', engine);
+    c.set('report', error => {
+      const { status, cause } = toApiError(error);
+      if (status >= 500 && cause !== undefined && !(cause instanceof InputError)) log(`${c.var.requestId} ${c.req.method} ${c.req.path} ${status}`, cause);
+    });
+    c.set('read', async kind => {
+      const body = validate(schemas[kind], await readJson(c.req.raw, limits.bodyBytes)) as Bodies[typeof kind];
+      const press = parsePress(body.press);
+      const ready = await engine();
+      checkModel(body.model, ready);
+      return { body, engine: ready, press };
+    });
+    await next();
+  });
+  if (apiKeys.length > 0) app.use('/v1/*', requireKey(apiKeys));
+
+  app.get('/', home);
+  app.get('/health', c => health(c, load));
+  app.get('/openapi.json', c => c.json(openApiDocument(schemas, pressJsonSchema(), { url: new URL(c.req.url).origin, keys: apiKeys.length > 0 })));
+  app.get('/v1/models', listModels);
+  app.get('/v1/models/:id{.+}', getModel); // hub names have a slash
+  app.get('/v1/presses', c => c.json(listPresses()));
+  app.post('/v1/press/plan', pressPlan);
+  app.post('/v1/completions', completions);
+  app.post('/v1/chat/completions', chatCompletions);
+
+  app.notFound(c => respond(c, nothingHere(c, app)));
+  app.onError((error, c) => {
+    c.var.report(error);
+    return respond(c, toApiError(error));
+  });
+  return app;
+}
+
+function respond(c: Context<Env>, error: ApiError): Response {
+  return c.json(envelope(error), error.status as 400, { ...error.headers });
+}
+
+/** 405 where the path is served for another method, else 404 with the list of what is served. */
+function nothingHere(c: Context<Env>, app: Hono<Env>): ApiError {
+  const routes = app.routes.filter(({ method }) => method !== 'ALL').map(({ method, path }) => ({ method, path: path.replace(/\{.*?\}$/, '') }));
+  const here = routes.filter(({ path }) => new RegExp(`^${path.replace(/:\w+$/, '.+')}/?$`).test(c.req.path));
+  const allowed = [...new Set(here.map(({ method }) => method))].join(', ');
+  if (here.length > 0) return new ApiError(405, 'method_not_allowed', null, `${c.req.path} does not take ${c.req.method}; use ${allowed}`, { allow: allowed });
+  const list = routes.map(({ method, path }) => `${method} ${path}`).join(', ');
+  return new ApiError(404, 'route_not_found', null, `there is no ${c.req.method} ${c.req.path}; there are ${list}`);
+}

@@ -1,0 +1,38 @@
+/** GET /v1/models, GET /v1/models/:id */
+import type { Context } from 'hono';
+import type { Engine, ModelInfo } from '../engine/types.ts';
+import type { Env } from './app.ts';
+import { ApiError } from './errors.ts';
+import { show } from './validate.ts';
+
+export async function listModels(c: Context<Env>): Promise<Response> {
+  const { info } = await c.var.engine();
+  return c.json({ object: 'list', data: [modelWire(info)] });
+}
+
+export async function getModel(c: Context<Env>): Promise<Response> {
+  const engine = await c.var.engine();
+  checkModel(c.req.param('id'), engine);
+  return c.json(modelWire(engine.info));
+}
+
+/** No name means the one model that is served. */
+export function checkModel(name: string | null | undefined, { info }: Engine): void {
+  if (name == null || name === info.id) return;
+  throw new ApiError(404, 'model_not_found', 'model', `model ${show(name)} is not served here; this server has "${info.id}"`);
+}
+
+function modelWire({ id, family, parameters, layers, contextLength, vocabSize, weightBytes }: ModelInfo) {
+  return {
+    id,
+    object: 'model',
+    created: 0, // a file's age is no fact about a model
+    owned_by: 'edgepress',
+    family,
+    parameters,
+    layers,
+    context_length: contextLength,
+    vocab_size: vocabSize,
+    weight_bytes: weightBytes,
+  };
+}

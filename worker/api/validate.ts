@@ -1,0 +1,66 @@
+/**
+ * From zod's issues to one sentence a client can act on: the field, what would work, the value seen. A schema's `error` is the middle part
+ * ("must be a number between 0 and 2"); this file adds the field before it and the value behind it.
+ */
+import { z } from 'zod';
+import { didYouMean } from '../../presses/did-you-mean.ts';
+import { ApiError } from './errors.ts';
+
+type Issue = z.core.$ZodIssue;
+
+/** An object that refuses fields it does not know, and says which one was meant. */
+export function strictObject<S extends z.core.$ZodShape>(shape: S) {
+  return z.strictObject(shape, {
+    error: issue => (issue.code === 'unrecognized_keys' ? `unknown field ${show(issue.keys[0])}${didYouMean(issue.keys[0], Object.keys(shape))}` : undefined),
+  });
+}
+
+export function validate<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const result = schema.safeParse(value, { error: defaultPhrase });
+  if (result.success) return result.data;
+  throw apiErrorOf(result.error.issues, value);
+}
+
+/** The most helpful of several issues: a misspelt field explains a missing one; otherwise the first in the schema's order. */
+function apiErrorOf(issues: readonly Issue[], root: unknown): ApiError {
+  const { issue, path } = deepest(issues.find(i => i.code === 'unrecognized_keys' && i.message.includes('did you mean')) ?? issues[0]);
+  if (issue.code === 'unrecognized_keys') return new ApiError(400, 'unknown_field', wirePath([...path, issue.keys[0]]), issue.message);
+  const seen = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], root);
+  const params = issue.code === 'custom' ? issue.params : undefined;
+  const code = params?.code ?? (seen === undefined ? 'missing_field' : issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value');
+  const param = path.length === 0 ? null : wirePath(path);
+  return new ApiError(400, code, param, params?.whole ? issue.message : `${param ?? 'the request body'} ${issue.message}, got ${show(seen)}`);
+}
+
+/**
+ * Of a union's branches, the one that was meant: its outer type fits, and least of the rest is wrong. What is wrong inside it is told; what is
+ * wrong with it as a whole is told in the union's own words. Paths of inner issues count from the union.
+ */
+function deepest(issue: Issue): { issue: Issue; path: PropertyKey[] } {
+  if (issue.code !== 'invalid_union') return { issue, path: issue.path };
+  const fitting = issue.errors.filter(branch => !branch.some(i => i.code === 'invalid_type' && i.path.length === 0));
+  const meant = fitting.sort((a, b) => a.length - b.length)[0]?.[0];
+  if (meant === undefined || meant.path.length === 0) return { issue, path: issue.path };
+  const inner = deepest(meant);
+  return { issue: inner.issue, path: [...issue.path, ...inner.path] };
+}
+
+function defaultPhrase(issue: z.core.$ZodRawIssue): string {
+  switch (issue.code) {
+    case 'invalid_type': return `must be ${issue.expected === 'int' || issue.expected === 'array' || issue.expected === 'object' ? 'an' : 'a'} ${issue.expected}`;
+    case 'invalid_value': return `must be ${issue.values.map(v => JSON.stringify(v)).join(' or ')}`;
+    case 'too_small': return issue.origin === 'array' || issue.origin === 'string' ? 'must not be empty' : `must be at least ${issue.minimum}`;
+    case 'too_big': return issue.origin === 'array' ? `must have at most ${issue.maximum} elements` : issue.origin === 'string' ? `must have at most ${issue.maximum} characters` : `must be at most ${issue.maximum}`;
+    default: return 'is not valid';
+  }
+}
+
+/** The value seen, short enough for one line. */
+export function show(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  const text = JSON.stringify(value);
+  if (text.length <= 80) return text;
+  return Array.isArray(value) ? `an array of ${value.length}` : `${text.slice(0, 60)}… (${text.length} characters)`;
+}
+
+export const wirePath = (path: readonly PropertyKey[]) => path.map(String).join('.');

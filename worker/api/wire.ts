@@ -1,0 +1,143 @@
+/** What answers look like: OpenAI's objects, plus usage.kv_cache and timings. For /openapi.json; tests hold the real answers against them. */
+import { z } from 'zod';
+
+const count = z.int().min(0);
+
+const kvCache = z
+  .strictObject({
+    press: z.string(),
+    scope: z.union([z.literal('prompt'), z.literal('context'), z.strictObject({ protect_last: count })]),
+    compression_ratio: z.number().meta({ description: 'The fraction of entries really removed.' }),
+    tokens: count.meta({ description: 'Tokens that the scope covered.' }),
+    kept_per_layer: z.array(z.number()),
+    lmba_per_layer: z.array(z.number().nullable()),
+    retained_mass_per_layer: z.array(z.number().nullable()),
+    bytes_full: count.meta({ description: 'Pages that the whole prompt would take uncompressed.' }),
+    bytes_kept: count.meta({ description: 'Pages really held after the prompt was read.' }),
+    bytes_peak: count,
+    layer_budget: z.string(),
+    entry_type: z.string(),
+    notes: z.array(z.string()).meta({ description: 'Every deviation from what was asked, in words.' }),
+  })
+  .meta({ id: 'KvCacheUsage' });
+
+const usage = z
+  .strictObject({
+    prompt_tokens: count,
+    completion_tokens: count,
+    total_tokens: count,
+    prompt_tokens_details: z.strictObject({ cached_tokens: count }),
+    kv_cache: kvCache,
+  })
+  .meta({ id: 'Usage' });
+
+const timings = z.strictObject({ prefill_ms: z.number(), press_ms: z.number(), decode_ms: z.number() }).meta({ id: 'Timings' });
+
+const alternative = z.strictObject({ token: z.string(), logprob: z.number(), bytes: z.array(count) });
+const chatLogprobs = z
+  .strictObject({ content: z.array(alternative.extend({ top_logprobs: z.array(alternative) })), refusal: z.null() })
+  .meta({ id: 'ChatLogprobs', description: 'Of the raw logits: temperature 1, no penalties, no top_k, top_p or min_p.' });
+const textLogprobs = z
+  .strictObject({
+    tokens: z.array(z.string()),
+    token_logprobs: z.array(z.number()),
+    top_logprobs: z.array(z.record(z.string(), z.number())),
+    text_offset: z.array(count).meta({ description: 'In Unicode characters, from the start of the completion.' }),
+  })
+  .meta({ id: 'TextLogprobs' });
+
+const finishReason = z.enum(['stop', 'length']);
+const head = { id: z.string(), created: count, model: z.string(), system_fingerprint: z.string() };
+
+export const chatCompletion = z
+  .strictObject({
+    ...head,
+    object: z.literal('chat.completion'),
+    choices: z.array(
+      z.strictObject({
+        index: count,
+        message: z.strictObject({ role: z.literal('assistant'), content: z.string(), refusal: z.null() }),
+        logprobs: chatLogprobs.nullable(),
+        finish_reason: finishReason,
+      }),
+    ),
+    usage,
+    timings,
+  })
+  .meta({ id: 'ChatCompletion' });
+
+export const chatCompletionChunk = z
+  .strictObject({
+    ...head,
+    object: z.literal('chat.completion.chunk'),
+    choices: z.array(
+      z.strictObject({
+        index: count,
+        delta: z.strictObject({ role: z.literal('assistant').optional(), content: z.string().optional(), refusal: z.null().optional() }),
+        logprobs: chatLogprobs.nullable(),
+        finish_reason: finishReason.nullable(),
+      }),
+    ),
+    usage: usage.nullish(),
+    timings: timings.optional(),
+  })
+  .meta({ id: 'ChatCompletionChunk' });
+
+/** Streamed or not: a chunk of a stream is the same object, with finish_reason null until the end. */
+export const textCompletion = z
+  .strictObject({
+    ...head,
+    object: z.literal('text_completion'),
+    choices: z.array(z.strictObject({ index: count, text: z.string(), logprobs: textLogprobs.nullable(), finish_reason: finishReason.nullable() })),
+    usage: usage.nullish(),
+    timings: timings.optional(),
+  })
+  .meta({ id: 'Completion' });
+
+export const model = z
+  .strictObject({
+    id: z.string(),
+    object: z.literal('model'),
+    created: count,
+    owned_by: z.string(),
+    family: z.string(),
+    parameters: count,
+    layers: count,
+    context_length: count,
+    vocab_size: count,
+    weight_bytes: count,
+  })
+  .meta({ id: 'Model' });
+
+export const modelList = z.strictObject({ object: z.literal('list'), data: z.array(model) }).meta({ id: 'ModelList' });
+
+export const pressPlan = z
+  .strictObject({
+    press: z.string(),
+    scope: kvCache.shape.scope,
+    tokens: count,
+    prompt_tokens: count,
+    compression_ratio: z.number(),
+    average_budget: z.number(),
+    per_layer: z.array(z.strictObject({ min: z.number(), max: z.number() })),
+    exact: z.boolean(),
+    entry_type: z.string(),
+    bytes_full: count,
+    bytes_kept: count,
+    bytes_peak: count,
+    pool_bytes: count,
+    fits: z.boolean(),
+  })
+  .meta({ id: 'PressPlan' });
+
+export const health = z
+  .looseObject({ status: z.enum(['ok', 'loading', 'error']), error: z.string().optional() })
+  .meta({ id: 'Health', description: '"ok" brings model, backend, memory in bytes and requests; anything else is a 503.' });
+
+export const errorEnvelope = z
+  .strictObject({ error: z.strictObject({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string() }) })
+  .meta({ id: 'Error' });
+
+export type UsageWire = z.infer<typeof usage>;
+export type ChatLogprobsWire = z.infer<typeof chatLogprobs>;
+export type TextLogprobsWire = z.infer<typeof textLogprobs>;
