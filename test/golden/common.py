@@ -13,6 +13,7 @@ from transformers.utils import logging as hf_logging
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
 torch.use_deterministic_algorithms(True)
+torch.set_num_threads(1)  # the order of float sums must not depend on the machine
 
 GOLDEN = Path(__file__).resolve().parent
 NEEDLE = GOLDEN.parent.parent / "models" / "needle"

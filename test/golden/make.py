@@ -1,0 +1,17 @@
+"""Regenerates all golden files: python test/golden/make.py [step ...]   (steps: see STEPS; default all)"""
+
+import importlib
+import sys
+
+sys.dont_write_bytecode = True
+
+STEPS = ["tiny_models", "needle_logits", "tokenizer_cases", "gguf_files", "kvpress_needle"]
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or STEPS
+    unknown = [step for step in wanted if step not in STEPS]
+    if unknown:
+        sys.exit(f"unknown step: {', '.join(unknown)} (steps: {', '.join(STEPS)})")
+    for step in wanted:
+        print(step)
+        importlib.import_module(step).main()
