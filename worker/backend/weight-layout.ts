@@ -91,7 +91,8 @@ export function repackGguf(target: Uint8Array, shape: MatrixShape, gguf: GgufTyp
   const format = ggufFormats[gguf];
   if (shape.type !== format.layout) throw new RangeError(`${gguf} becomes ${format.layout}, not ${shape.type}`);
   const rowBytes = ggufBytes(gguf, 1, shape.cols);
-  if (source.length !== rowBytes * range.count) throw new RangeError(`${range.count} rows of ${gguf} are ${rowBytes * range.count} bytes, got ${source.length}`);
+  if (source.length !== rowBytes * range.count)
+    throw new RangeError(`${range.count} rows of ${gguf} are ${rowBytes * range.count} bytes, got ${source.length}`);
   const from = new DataView(source.buffer, source.byteOffset, source.byteLength);
   const values = new Float32Array(format.count);
   eachRow(target, shape, range, (row, i) => {
@@ -187,7 +188,8 @@ export function unpack(type: WeightType, bytes: Uint8Array, rows: number, cols: 
 /** `count` weights from GGUF blocks, as gguf-py gives them. */
 export function dequantizeGguf(type: GgufType, bytes: Uint8Array, count: number): Float32Array {
   const format = ggufFormats[type];
-  if (ggufBytes(type, 1, count) !== bytes.length) throw new RangeError(`${count} weights of ${type} are ${ggufBytes(type, 1, count)} bytes, got ${bytes.length}`);
+  if (ggufBytes(type, 1, count) !== bytes.length)
+    throw new RangeError(`${count} weights of ${type} are ${ggufBytes(type, 1, count)} bytes, got ${bytes.length}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const values = new Float32Array(count);
   for (let i = 0, at = 0; i < count; i += format.count, at += format.bytes) dequantizeBlock[type](view, at, values, i);
@@ -238,7 +240,18 @@ function put16(target: Uint8Array, at: number, bits: number): void {
  * One row of one block, from GGUF nibbles. `mask` picks the nibbles of columns 0..: 0x0f or 0xf0 of 32 bytes (Q4_K, `split` 0), or the low ones
  * of 16 bytes and then the high ones (Q4_0, Q4_1: `split` 4).
  */
-function writeQ4(target: Uint8Array, row: number, block: number, blocks: number, scale: number, low: number, source: Uint8Array, at: number, mask: number, split: number): void {
+function writeQ4(
+  target: Uint8Array,
+  row: number,
+  block: number,
+  blocks: number,
+  scale: number,
+  low: number,
+  source: Uint8Array,
+  at: number,
+  mask: number,
+  split: number,
+): void {
   const record = q4Record(row, block, blocks);
   put16(target, record.scale, scale);
   put16(target, record.scale + 8, low);

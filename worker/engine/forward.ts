@@ -99,7 +99,7 @@ export class Forward {
       const last = this.#weights.layers.length - 1;
       for (let l = 0; l <= last; l++) {
         const weights = this.#weights.layers[l];
-        const shape = this.#attention(l);
+        const shape = this.attention(l);
         for (let start = 0; start < N; start += this.chunkTokens) {
           const n = Math.min(this.chunkTokens, N - start);
           await options.run(() => {
@@ -150,7 +150,7 @@ export class Forward {
       cache.append(l, this.#k, this.#v, n, start);
       if (l === last && !wantLogits) break;
       this.#queries(weights, this.#q, this.#rope, n);
-      backend.attendPaged(this.#attended, this.#q, cache.layer(l), n, start, this.#attention(l));
+      backend.attendPaged(this.#attended, this.#q, cache.layer(l), n, start, this.attention(l));
       this.#afterAttention(weights, this.#hidden, this.#attended, n);
     }
     return wantLogits ? this.#head(at(this.#hidden, (n - 1) * D * F32)) : null;
@@ -167,7 +167,7 @@ export class Forward {
     return buffer;
   }
 
-  #attention(layer: number): AttentionShape {
+  attention(layer: number): AttentionShape {
     const { queryHeads, kvHeads, headDim, slidingWindows } = this.#shape;
     return { queryHeads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), slidingWindow: slidingWindows[layer] };
   }

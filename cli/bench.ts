@@ -1,0 +1,99 @@
+/** edgepress bench: prefill and decode tokens/s, press time, peak bytes. Random tokens, greedy, medians over runs after a warm-up. */
+import type { Command } from 'commander';
+import type { PressRequest } from '../presses/contract.ts';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import type { GenerateRequest, Timings } from '../worker/engine/types.ts';
+import { openModel } from './open-model.ts';
+import { countArgument, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
+
+interface BenchOptions extends ModelOptions, PressOptions {
+  readonly promptTokens: number;
+  readonly decodeTokens: number;
+  readonly runs: number;
+}
+
+export function benchCommand(program: Command, defaultModel: string): void {
+  const command = program.command('bench').description('measure prefill and decode speed, press time and peak bytes');
+  withPressOptions(withModelOptions(command, defaultModel))
+    .option('--prompt-tokens <n>', 'prompt length', countArgument, 512)
+    .option('--decode-tokens <n>', 'tokens to generate', countArgument, 128)
+    .option('--runs <n>', 'counted runs, after one warm-up', countArgument, 3)
+    .action(run);
+}
+
+async function run(options: BenchOptions): Promise<void> {
+  const press = pressOf(options);
+  const engine = await openModel(options);
+  try {
+    const runs: Measured[] = [];
+    await once(engine, press, options); // warm-up: the compiler's tiers, the page tables
+    for (let i = 0; i < Math.max(1, options.runs); i++) runs.push(await once(engine, press, options));
+    const median = (pick: (run: Measured) => number): number => {
+      const sorted = runs.map(pick).sort((a, b) => a - b);
+      return sorted[Math.floor((sorted.length - 1) / 2)];
+    };
+    const { backend, memory } = engine.health();
+    const result = {
+      model: engine.info.id,
+      weight_bytes: engine.info.weightBytes,
+      backend: `${backend.name}, ${backend.variant}`,
+      runtime: runtimeName(),
+      press: press.name,
+      prompt_tokens: options.promptTokens,
+      decode_tokens: options.decodeTokens,
+      runs: runs.length,
+      prefill_tokens_per_s: median(({ timings }) => (options.promptTokens / timings.prefillMs) * 1000),
+      decode_tokens_per_s: median(({ timings, decoded }) => (decoded / timings.decodeMs) * 1000),
+      prefill_ms: median(({ timings }) => timings.prefillMs),
+      press_ms: median(({ timings }) => timings.pressMs),
+      kv_bytes_full: runs[0].bytesFull,
+      kv_bytes_kept: runs[0].bytesKept,
+      kv_bytes_peak: runs[0].bytesPeak,
+      memory_peak_bytes: memory.peak_bytes,
+    };
+    if (options.json) console.log(JSON.stringify(result, null, 2));
+    else for (const [name, value] of Object.entries(result)) console.log(`${name.padEnd(22)} ${typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(1) : value}`);
+  } finally {
+    engine.close();
+  }
+}
+
+interface Measured {
+  readonly timings: Timings;
+  readonly decoded: number;
+  readonly bytesFull: number;
+  readonly bytesKept: number;
+  readonly bytesPeak: number;
+}
+
+async function once(engine: EdgeEngine, press: PressRequest, { promptTokens, decodeTokens }: BenchOptions): Promise<Measured> {
+  const tokens = Array.from({ length: promptTokens }, (_, i) => (i * 7919 + 13) % engine.info.vocabSize);
+  const request: GenerateRequest = {
+    prompt: { kind: 'tokens', tokens },
+    press,
+    sampling: {
+      maxTokens: decodeTokens + 1, // the first token comes out of the prefill
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      seed: 0,
+      frequencyPenalty: 0,
+      presencePenalty: 0,
+      stop: [],
+      topLogprobs: null,
+      ignoreEos: true,
+    },
+  };
+  for await (const event of engine.generate(request)) {
+    if (event.type !== 'finish') continue;
+    const { bytes_full, bytes_kept, bytes_peak } = event.usage.kvCache;
+    return { timings: event.timings, decoded: event.usage.completionTokens - 1, bytesFull: bytes_full, bytesKept: bytes_kept, bytesPeak: bytes_peak };
+  }
+  throw new Error('the run ended without a result');
+}
+
+function runtimeName(): string {
+  const { Deno } = globalThis as { Deno?: { version: { deno: string } } };
+  return Deno ? `Deno ${Deno.version.deno}` : `Node ${process.versions.node}`;
+}

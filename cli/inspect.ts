@@ -1,0 +1,58 @@
+/** edgepress inspect: kept positions, scores, budgets and LMBA of one prompt under one press, as JSON. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { InputError } from '../presses/input-error.ts';
+import type { PromptInput } from '../worker/engine/types.ts';
+import { openModel } from './open-model.ts';
+import { type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
+
+interface InspectOptions extends ModelOptions, PressOptions {
+  readonly tokens?: string;
+  readonly text?: string;
+  readonly out?: string;
+}
+
+export function inspectCommand(program: Command, defaultModel: string): void {
+  const command = program.command('inspect').description('show what a press keeps of a prompt: positions best score first, budgets, LMBA');
+  withPressOptions(withModelOptions(command, defaultModel))
+    .option('--tokens <file>', 'a JSON file with the token ids, all of which are pressed')
+    .option('--text <file>', 'or a text file')
+    .option('-o, --out <file>', 'where the JSON goes; default standard output')
+    .action(run);
+}
+
+async function run(options: InspectOptions): Promise<void> {
+  const prompt = promptOf(options);
+  const press = pressOf(options);
+  const engine = await openModel(options);
+  try {
+    const inspection = await engine.inspect(prompt, press);
+    const json = JSON.stringify(inspection);
+    if (options.out !== undefined) writeFileSync(options.out, `${json}\n`);
+    if (options.json || options.out === undefined) console.log(json);
+    else {
+      for (const [layer, { budget, lmba, heads }] of inspection.layers.entries()) {
+        const kept = heads.map((head) => head.kept.length).join(' + ');
+        console.log(`layer ${String(layer).padStart(2)}  budget ${budget}  lmba ${lmba === null ? '-' : lmba.toFixed(1)}  kept ${kept} of ${inspection.tokens}`);
+      }
+    }
+  } finally {
+    engine.close();
+  }
+}
+
+function promptOf({ tokens, text }: InspectOptions): PromptInput {
+  if ((tokens === undefined) === (text === undefined)) throw new InputError('prompt_missing', null, 'give either --tokens ids.json or --text file.txt');
+  if (text !== undefined) return { kind: 'text', text: readFileSync(text, 'utf8') };
+  let ids: unknown;
+  try {
+    ids = JSON.parse(readFileSync(tokens!, 'utf8'));
+  } catch (error) {
+    throw new InputError('tokens_invalid', 'tokens', `${tokens} cannot be read as JSON: ${(error as Error).message}`);
+  }
+  const list = Array.isArray(ids) ? ids : (ids as { tokens?: unknown } | null)?.tokens;
+  if (!Array.isArray(list) || !list.every((id) => Number.isInteger(id) && id >= 0)) {
+    throw new InputError('tokens_invalid', 'tokens', `${tokens} must hold an array of token ids, [1, 2, 3] or {"tokens": [1, 2, 3]}`);
+  }
+  return { kind: 'tokens', tokens: list as number[] };
+}

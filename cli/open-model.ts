@@ -1,0 +1,31 @@
+/** Loads the model that a command names, with a progress bar where somebody watches. */
+import { SingleBar } from 'cli-progress';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import { loadModel } from '../worker/node.ts';
+import type { ModelOptions } from './options.ts';
+
+export async function openModel(options: ModelOptions): Promise<EdgeEngine> {
+  const bar = progressBar(`loading ${options.model}`);
+  try {
+    return await loadModel(options.model, { kvPoolBytes: options.kvPool, memoryLimitBytes: options.memoryLimit, onProgress: bar.update });
+  } finally {
+    bar.stop();
+  }
+}
+
+/** A bar on a terminal, silence elsewhere. `update` takes done and total in any unit. */
+export function progressBar(title: string): { update(done: number, total: number): void; stop(): void } {
+  if (!process.stderr.isTTY) return { update() {}, stop() {} };
+  const bar = new SingleBar({ format: `${title} [{bar}] {percentage}% | {eta_formatted} left`, stream: process.stderr, clearOnComplete: true, hideCursor: true });
+  let started = false;
+  return {
+    update(done, total) {
+      if (!started) bar.start(total, done);
+      else bar.update(done);
+      started = true;
+    },
+    stop() {
+      if (started) bar.stop();
+    },
+  };
+}

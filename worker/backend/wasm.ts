@@ -1,0 +1,208 @@
+/** The Backend on AssemblyScript kernels: every operation runs at once, on one memory. Each method is a call of the kernel of its name. */
+import type { AttentionShape, Backend, DeviceBuffer, MassMap, PagedLayer, Protected, View, Weight } from './backend.ts';
+import type { Kernels } from './kernels.ts';
+
+/** Device memory on WASM is an address. */
+class Block implements DeviceBuffer {
+  readonly buffer = this;
+  readonly offset = 0;
+  readonly address: number;
+  readonly bytes: number;
+  readonly label: string;
+  constructor(address: number, bytes: number, label: string) {
+    this.address = address;
+    this.bytes = bytes;
+    this.label = label;
+  }
+}
+
+function address(view: View): number {
+  return (view.buffer as Block).address + view.offset;
+}
+/** Null is address 0 in every kernel. */
+function addressOrNull(view: View | null | undefined): number {
+  return view ? address(view) : 0;
+}
+
+const ENTRY_TYPES = { f32: 0, int8: 1 } as const;
+const MASS_MAPS: Record<MassMap, number> = { identity: 0, shift: 1, affine: 2, softmax: 3 };
+
+export class WasmBackend implements Backend {
+  readonly name = 'wasm';
+  readonly kernels: Kernels;
+  #scratch: Block | null = null;
+
+  constructor(kernels: Kernels) {
+    this.kernels = kernels;
+  }
+
+  get variant(): string {
+    return this.kernels.variant;
+  }
+  get memory(): { usedBytes: number; peakBytes: number; limitBytes: number } {
+    const { usedBytes, peakBytes, limitBytes } = this.kernels.heap;
+    return { usedBytes, peakBytes, limitBytes };
+  }
+  resetPeak(): void {
+    this.kernels.heap.peakBytes = this.kernels.heap.usedBytes;
+  }
+
+  alloc(bytes: number, label: string): DeviceBuffer {
+    return new Block(this.kernels.heap.alloc(bytes, label), bytes, label);
+  }
+  free(buffer: DeviceBuffer): void {
+    this.kernels.heap.free((buffer as Block).address);
+  }
+  write(target: View, data: ArrayBufferView): void {
+    this.kernels.u8(address(target), data.byteLength).set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  async read(source: View, bytes: number): Promise<Uint8Array> {
+    return this.kernels.u8(address(source), bytes).slice();
+  }
+  copy(target: View, source: View, bytes: number): void {
+    this.kernels.u8(0, this.kernels.memory.buffer.byteLength).copyWithin(address(target), address(source), address(source) + bytes);
+  }
+  mirror(source: View): number {
+    return address(source);
+  }
+
+  embed(out: View, table: Weight, tokens: View, n: number): void {
+    this.#call(EMBED[table.type], address(out), address(table), address(tokens), table.cols, n);
+  }
+
+  rmsNorm(out: View, x: View, weight: View, rows: number, cols: number, eps: number): void {
+    this.#call('rmsNorm', address(out), address(x), address(weight), rows, cols, eps);
+  }
+
+  linear(out: View, x: View, weight: Weight, n: number, bias?: View | null, accumulate = false): void {
+    const { rows, cols } = weight;
+    const kernel = LINEAR[weight.type];
+    const scratch = this.#room(this.#call(`${kernel}Scratch`, rows, cols, n));
+    this.#call(kernel, address(out), address(x), address(weight), addressOrNull(bias), rows, cols, n, Number(accumulate), scratch);
+  }
+
+  rope(x: View, table: View, n: number, heads: number, headDim: number): void {
+    this.#call('rope', address(x), address(table), n, heads, headDim);
+  }
+
+  swiglu(out: View, gate: View, up: View, count: number): void {
+    this.#call('swiglu', address(out), address(gate), address(up), count);
+  }
+
+  attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
+    const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
+    const scratch = this.#room(this.#call('attendScratchBytes', headDim));
+    this.#call('attendCausal', address(out), address(q), address(k), address(v), n, start, queryHeads, kvHeads, headDim, scale, slidingWindow, scratch);
+  }
+
+  attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void {
+    const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
+    const scratch = this.#room(this.#call('attendPagedScratchBytes', headDim, queryHeads / kvHeads));
+    this.#call(
+      'attendPaged',
+      address(out),
+      address(q),
+      address(cache.pool),
+      cache.pageBytes,
+      ENTRY_TYPES[cache.entryType],
+      cache.entriesPerPage,
+      cache.lengths,
+      cache.pageTable,
+      cache.tableStride,
+      cache.positions,
+      cache.slotStride,
+      n,
+      start,
+      queryHeads,
+      kvHeads,
+      headDim,
+      scale,
+      slidingWindow,
+      scratch,
+    );
+  }
+
+  storeEntries(
+    cache: PagedLayer,
+    head: number,
+    from: number,
+    k: View,
+    v: View,
+    order: View | null,
+    count: number,
+    shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+  ): void {
+    this.#call(
+      'storeEntries',
+      address(cache.pool),
+      cache.pageBytes,
+      ENTRY_TYPES[cache.entryType],
+      cache.entriesPerPage,
+      cache.pageTable + head * cache.tableStride * 4,
+      from,
+      address(k),
+      address(v),
+      addressOrNull(order),
+      count,
+      head,
+      shape.kvHeads,
+      shape.headDim,
+    );
+  }
+
+  scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+    const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
+    const scratch = this.#room(this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim));
+    this.#call('scoreWindow', address(out), address(q), address(k), window, n, queryHeads, kvHeads, headDim, scale, slidingWindow, scratch);
+  }
+
+  avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+    this.#call('avgPool', address(out), address(x), rows, cols, stride, kernelSize);
+  }
+
+  groupMean(out: View, x: View, groups: number, group: number, n: number): void {
+    this.#call('groupMean', address(out), address(x), groups, group, n);
+  }
+
+  keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+    this.#call('keyNorm', address(out), address(k), n, kvHeads, headDim, sign);
+  }
+
+  cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+    const scratch = this.#room(this.#call('cosineToMeanScratchBytes', headDim));
+    this.#call('cosineToMean', address(out), address(k), n, kvHeads, headDim, sign, scratch);
+  }
+
+  topK(order: View, scores: View, n: number, count: number, keep: Protected): void {
+    const scratch = this.#room(this.#call('topKScratchBytes', n));
+    this.#call('topK', address(order), address(scores), n, count, keep.first, keep.last, scratch);
+  }
+
+  async massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]> {
+    const counts = this.#room(kvHeads * 4);
+    this.#call('massCount', counts, address(scores), address(order), n, kvHeads, keep.first, keep.last, threshold, MASS_MAPS[map]);
+    return [...this.kernels.u32(counts, kvHeads)];
+  }
+
+  /** Gives back the scratch; the backend can be used on. */
+  close(): void {
+    if (this.#scratch) this.free(this.#scratch);
+    this.#scratch = null;
+  }
+
+  #call(kernel: string, ...args: number[]): number {
+    return this.kernels.exports[kernel](...args) as number;
+  }
+
+  /** Address of scratch for one call: one block that grows to the most any call has asked for. */
+  #room(bytes: number): number {
+    if (!this.#scratch || this.#scratch.bytes < bytes) {
+      this.close();
+      this.#scratch = this.alloc(bytes, 'kernel scratch') as Block;
+    }
+    return this.#scratch.address;
+  }
+}
+
+const LINEAR = { f32: 'linearF32', f16: 'linearF16', bf16: 'linearBf16', q8: 'linearQ8', q4: 'linearQ4' } as const;
+const EMBED = { f32: 'embedF32', f16: 'embedF16', bf16: 'embedBf16', q8: 'embedQ8', q4: 'embedQ4' } as const;

@@ -1,0 +1,63 @@
+/** The entry for workerd: the only file that imports .wasm. The model comes from static assets, packed. */
+import type { ExecutionContext, Fetcher } from '@cloudflare/workers-types';
+import simd from '../build/kernels.wasm';
+import relaxed from '../build/kernels-relaxed.wasm';
+import { createApp } from './api/app.ts';
+import { parseApiKeys } from './api/auth.ts';
+import type { EntryType } from './backend/backend.ts';
+import { parseBytes } from './engine/bytes.ts';
+import type { EdgeEngine } from './engine/engine.ts';
+import { loadEngine } from './engine/load.ts';
+import { loadPacked } from './engine/weights/packed.ts';
+
+interface Env {
+  ASSETS: Fetcher;
+  MEMORY_LIMIT?: string;
+  KV_POOL?: string;
+  ENTRY_TYPE?: string;
+  MAX_WAITING?: string;
+  API_KEYS?: string;
+}
+
+/** One engine an isolate. A load that failed, or whose request died, is tried again by the next request. */
+let loading: { engine: Promise<EdgeEngine>; started: number; done: boolean } | null = null;
+const LOAD_STALE_MS = 120_000;
+
+function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
+  const stale = loading && !loading.done && Date.now() - loading.started > LOAD_STALE_MS;
+  if (!loading || stale) {
+    const attempt = { engine: load(env), started: Date.now(), done: false };
+    loading = attempt;
+    attempt.engine.then(
+      () => {
+        attempt.done = true;
+      },
+      () => {
+        if (loading === attempt) loading = null;
+      },
+    );
+  }
+  // The load outlives the request that began it.
+  context.waitUntil(loading.engine.catch(() => {}));
+  return loading.engine;
+}
+
+function load(env: Env): Promise<EdgeEngine> {
+  const asset = (name: string) => env.ASSETS.fetch(`http://assets/${name}`) as unknown as Promise<Response>;
+  return loadEngine(
+    { kernels: { simd, relaxed }, memoryLimitBytes: env.MEMORY_LIMIT ? parseBytes(env.MEMORY_LIMIT) : undefined },
+    (arena) => loadPacked(asset, arena),
+    {
+      kvPoolBytes: env.KV_POOL ? parseBytes(env.KV_POOL) : undefined,
+      entryType: (env.ENTRY_TYPE || 'f32') as EntryType,
+      maxWaiting: env.MAX_WAITING ? Number(env.MAX_WAITING) : undefined,
+    },
+  );
+}
+
+export default {
+  fetch(request: Request, env: Env, context: ExecutionContext): Response | Promise<Response> {
+    const app = createApp({ engine: () => engineOf(env, context), apiKeys: parseApiKeys(env.API_KEYS) });
+    return app.fetch(request, env, context as unknown as Parameters<typeof app.fetch>[2]);
+  },
+};

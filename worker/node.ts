@@ -1,0 +1,48 @@
+/** The library's door on Node and Deno: `import { loadModel } from "edgepress"`. */
+import { createReadStream } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { modelNameOf, openModelPath } from '../cli/pack.ts';
+import type { EdgeEngine } from './engine/engine.ts';
+import { type LoadSettings, loadEngine } from './engine/load.ts';
+import { manifestFile } from './engine/weights/manifest.ts';
+import { loadOpened } from './engine/weights/open-model.ts';
+import { loadPacked } from './engine/weights/packed.ts';
+import { nodeHost } from './host-node.ts';
+
+export { parsePress } from '../presses/config.ts';
+export type { PressRequest } from '../presses/contract.ts';
+export { InputError } from '../presses/input-error.ts';
+export { listPresses } from '../presses/registry.ts';
+export type { EdgeEngine, Inspection } from './engine/engine.ts';
+export type { LoadSettings } from './engine/load.ts';
+export type * from './engine/types.ts';
+
+export interface LoadOptions extends LoadSettings {
+  /** Most linear memory in bytes; default 4 GiB less one page. */
+  readonly memoryLimitBytes?: number;
+  /** Quantises f32, f16 and bf16 matrices while loading; a packed model has made its choice. */
+  readonly quantize?: 'q8' | 'q4' | null;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** Loads a Hugging Face folder, a .gguf file or a packed model. Throws InputError where the model cannot be used, saying why. */
+export async function loadModel(path: string, options: LoadOptions = {}): Promise<EdgeEngine> {
+  const host = await nodeHost(options.memoryLimitBytes);
+  const progress = ({ doneBytes, totalBytes }: { doneBytes: number; totalBytes: number }) => options.onProgress?.(doneBytes, totalBytes);
+  const packed = await access(join(path, manifestFile)).then(
+    () => true,
+    () => false,
+  );
+  if (packed) {
+    const file = async (name: string) => Readable.toWeb(createReadStream(join(path, name))) as ReadableStream<Uint8Array>;
+    return loadEngine(host, (arena) => loadPacked(file, arena, progress), options);
+  }
+  const model = await openModelPath(path);
+  try {
+    return await loadEngine(host, (arena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress), options);
+  } finally {
+    await model.source.close();
+  }
+}

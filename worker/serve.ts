@@ -1,0 +1,24 @@
+/** The entry for Node and Deno: the same routes as the worker, one process, one engine. */
+import { createApp } from './api/app.ts';
+import { parseApiKeys } from './api/auth.ts';
+import type { EdgeEngine } from './engine/engine.ts';
+
+export interface ServeNodeOptions {
+  readonly engine: EdgeEngine;
+  readonly host: string;
+  readonly port: number;
+  /** Comma-separated bearer keys; empty = open to all. */
+  readonly apiKeys?: string;
+}
+
+/** Resolves once the port is open; rejects where it cannot be (in use, not allowed). */
+export async function serveNode({ engine, host, port, apiKeys }: ServeNodeOptions): Promise<{ close(): Promise<void> }> {
+  const app = createApp({ engine: async () => engine, apiKeys: parseApiKeys(apiKeys) });
+  const { serve } = await import('@hono/node-server');
+  return new Promise((resolve, reject) => {
+    const server = serve({ fetch: app.fetch, hostname: host, port }, () => {
+      resolve({ close: () => new Promise((closed) => server.close(() => closed())) });
+    });
+    server.once('error', reject);
+  });
+}
