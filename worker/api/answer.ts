@@ -21,6 +21,7 @@ export interface Answer {
 
 export async function answer(c: Context<Env>, engine: Engine, request: GenerateRequest, stream: boolean, as: Answer): Promise<Response> {
   const run = startRun(engine, request, c.req.raw.signal);
+  stayUntil(c, run.over);
   try {
     await run.prompt(); // refusals become an HTTP status: nothing is sent before the prompt is read
     if (stream) {
@@ -45,7 +46,20 @@ export async function answer(c: Context<Env>, engine: Engine, request: GenerateR
   }
 }
 
+/** workerd stops a request's timers and promises when its client has gone, and the run would never let go of its pages. */
+function stayUntil(c: Context<Env>, over: Promise<void>): void {
+  let lifetime: { waitUntil(promise: Promise<void>): void };
+  try {
+    lifetime = c.executionCtx;
+  } catch {
+    return; // Node and Deno have none and need none
+  }
+  lifetime.waitUntil(over);
+}
+
 interface Run {
+  /** Resolves when the engine's iteration is over, on every path. */
+  readonly over: Promise<void>;
   prompt(): Promise<void>;
   next(): Promise<TextEvent | FinishEvent>;
   /** Ends the engine's iteration between two events; resolves when it has let go of its pages. Never throws. */
@@ -62,6 +76,9 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
   let gone = client?.aborted ?? false;
   let tell: (reason: unknown) => void = () => {};
 
+  let isOver!: () => void;
+  const over = new Promise<void>(resolve => (isOver = resolve));
+
   async function end(): Promise<void> {
     client?.removeEventListener('abort', clientLeaves);
     try {
@@ -69,6 +86,7 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
     } catch {
       // a step that the client's leaving cut short; whoever waited for it has the error
     }
+    isOver();
   }
   function leave(reason: unknown): Promise<void> {
     gone = true;
@@ -86,6 +104,7 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
     return value;
   }
   return {
+    over,
     end,
     leave,
     gone: () => gone,
