@@ -7,12 +7,12 @@
 // out  out [n, rows]
 // scratch  linearQ4Scratch(rows, cols, n) bytes, 16-byte aligned
 // twin wgsl/linear-q4.wgsl
-// Error against the exact product with f32 x, per output: decode rounds x to 1/4094 of a block's largest |x|, prefill x to 1/32766 and w to
+// Error against the exact product with f32 x, per output: decode rounds x to 1/4094 of a block's largest |x| (relaxed build 1/254), prefill x to 1/32766 and w to
 // 1/2047 of a segment's largest (two roundings: slope and value).
 import { load4, store4 } from './four-rows-f32';
 import { DECODE_MAX, WEIGHT_RANGE, chunkTokens, multiplyFourRows, prefillScratch, sums4 } from './four-rows-i16';
 import { HALF_UP, load4Halves, load4HalvesDown } from './half';
-import { BLOCK, SEGMENT, X_RECORD, quantizeBlocks, quantizeSegments } from './quantize-rows';
+import { BLOCK, SEGMENT, X_BYTES_RECORD, X_RECORD, quantizeBlocks, quantizeBytes, quantizeSegments } from './quantize-rows';
 
 // @ts-ignore: decorator
 @inline
@@ -26,10 +26,41 @@ export function linearQ4(out: usize, x: usize, w: usize, bias: usize, rows: i32,
   else prefill(out, x, w, bias, rows, cols, n, accumulate, scratch);
 }
 
-/** Sum over one row's block of q * xq, four partial sums. Odd nibbles are read in place: q * 16 times xq in units of 16. */
+function decode(out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize): void {
+  if (ASC_FEATURE_RELAXED_SIMD) quantizeBytes(scratch, x, cols, n);
+  else quantizeBlocks(scratch, x, cols, n, 2047, 16);
+  const groupBytes = <usize>(cols / BLOCK) * RECORD, up = f32x4.splat(HALF_UP);
+  for (let r = 0; r < rows; r += 4, w += groupBytes) {
+    const live = rows - r;
+    let xr = scratch;
+    for (let t = 0; t < n; t++) {
+      let sum = f32x4.splat(0), mins = f32x4.splat(0);
+      for (let p = w; p < w + groupBytes; p += RECORD) {
+        const dots = f32x4.convert_i32x4_s(ASC_FEATURE_RELAXED_SIMD ? dotFourRowsOfBytes(p + 16, xr + 16) : dotFourRows(p + 16, xr + 16));
+        sum = f32x4.add(sum, f32x4.mul(dots, f32x4.mul(load4HalvesDown(p), v128.load32_splat(xr))));
+        mins = f32x4.add(mins, f32x4.mul(load4HalvesDown(p + 8), v128.load32_splat(xr, 4)));
+        xr += ASC_FEATURE_RELAXED_SIMD ? X_BYTES_RECORD : X_RECORD;
+      }
+      let y = f32x4.mul(f32x4.add(sum, mins), up);
+      const o = out + (<usize>t * rows + r) * 4;
+      if (bias) y = f32x4.add(y, load4(bias + <usize>r * 4, live));
+      store4(o, accumulate ? f32x4.add(load4(o, live), y) : y, live);
+    }
+  }
+}
+
+/** Sums over one block of q * xq, a lane a row. */
 // @ts-ignore: decorator
 @inline
-function dotBlock(w: usize, x0: v128, x1: v128, x2: v128, x3: v128): v128 {
+function dotFourRows(w: usize, x: usize): v128 {
+  const x0 = v128.load(x), x1 = v128.load(x, 16), x2 = v128.load(x, 32), x3 = v128.load(x, 48);
+  return sums4(dotRow(w, x0, x1, x2, x3), dotRow(w + 16, x0, x1, x2, x3), dotRow(w + 32, x0, x1, x2, x3), dotRow(w + 48, x0, x1, x2, x3));
+}
+
+/** The odd nibbles of a byte stay in place, worth 16 times as much: their xq come in units of 16. The sum is below 15 * 32752 * 32 < 2^24: exact in f32. */
+// @ts-ignore: decorator
+@inline
+function dotRow(w: usize, x0: v128, x1: v128, x2: v128, x3: v128): v128 {
   const low = i16x8.splat(0x000f), high = i16x8.splat(0x00f0);
   const q = v128.load(w), q2 = i16x8.shr_u(q, 8);
   return i32x4.add(
@@ -38,27 +69,20 @@ function dotBlock(w: usize, x0: v128, x1: v128, x2: v128, x3: v128): v128 {
   );
 }
 
-function decode(out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize): void {
-  quantizeBlocks(scratch, x, cols, n, 2047, 16); // |xq| <= 16 * 2047; |sum of a block| <= 15 * 32752 * 32 < 2^24: exact in f32
-  const blocks = <usize>(cols / BLOCK), up = f32x4.splat(HALF_UP);
-  for (let r = 0; r < rows; r += 4) {
-    const live = rows - r, end = w + blocks * RECORD;
-    let xr = scratch;
-    for (let t = 0; t < n; t++) {
-      let sum = f32x4.splat(0), mins = f32x4.splat(0);
-      for (let p = w; p < end; p += RECORD, xr += X_RECORD) {
-        const x0 = v128.load(xr, 16), x1 = v128.load(xr, 32), x2 = v128.load(xr, 48), x3 = v128.load(xr, 64);
-        const dots = sums4(dotBlock(p + 16, x0, x1, x2, x3), dotBlock(p + 32, x0, x1, x2, x3), dotBlock(p + 48, x0, x1, x2, x3), dotBlock(p + 64, x0, x1, x2, x3));
-        sum = f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(dots), f32x4.mul(load4HalvesDown(p), v128.load32_splat(xr))));
-        mins = f32x4.add(mins, f32x4.mul(load4HalvesDown(p + 8), v128.load32_splat(xr, 4)));
-      }
-      let y = f32x4.mul(f32x4.add(sum, mins), up);
-      const o = out + (<usize>t * rows + r) * 4;
-      if (bias) y = f32x4.add(y, load4(bias + <usize>r * 4, live));
-      store4(o, accumulate ? f32x4.add(load4(o, live), y) : y, live);
-    }
-    w = end;
-  }
+/** Relaxed SIMD: bytes of xq times nibbles as the 7-bit operand. Four products of at most 15 * 127 fit an i16, so every engine gives the same. */
+// @ts-ignore: decorator
+@inline
+function dotFourRowsOfBytes(w: usize, x: usize): v128 {
+  const x0 = v128.load(x), x1 = v128.load(x, 16);
+  return sums4(dotRowOfBytes(w, x0, x1), dotRowOfBytes(w + 16, x0, x1), dotRowOfBytes(w + 32, x0, x1), dotRowOfBytes(w + 48, x0, x1));
+}
+
+// @ts-ignore: decorator
+@inline
+function dotRowOfBytes(w: usize, x0: v128, x1: v128): v128 {
+  const nibble = i8x16.splat(15), q = v128.load(w);
+  const pairs = i16x8.add(v128.relaxed_dot<i16>(x0, v128.and(q, nibble)), v128.relaxed_dot<i16>(x1, v128.and(i16x8.shr_u(q, 4), nibble)));
+  return i32x4.dot_i16x8_s(pairs, i16x8.splat(1));
 }
 
 function prefill(out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize): void {

@@ -17,6 +17,9 @@ export const BLOCK: i32 = 32;
 export const X_RECORD: i32 = 80;
 // @ts-ignore: decorator
 @inline
+export const X_BYTES_RECORD: i32 = 48;
+// @ts-ignore: decorator
+@inline
 export const SEGMENT: i32 = 256;
 /** 2 * 2047 * 16383 * 32 < 2^31: see four-rows-i16.ts. */
 // @ts-ignore: decorator
@@ -77,6 +80,31 @@ export function quantizeBlocks(out: usize, x: usize, cols: i32, n: i32, range: f
     const scale = (top / (range * even)) * HALF_UP;
     store<f32>(out, scale);
     store<f32>(out, sum * scale, 4);
+  }
+}
+
+/**
+ * For i16x8.relaxed_dot_i8x16_i7x16_s with q4's bytes in place: |xq| <= 127, records of 48 bytes, 16-byte aligned:
+ *   0 scale, 4 sum as above   8 unused   16 xq i8: columns 0, 16, 1, 17, ... 7, 23 (low nibbles)   32 columns 8, 24, ... 15, 31 (high nibbles)
+ */
+export function quantizeBytes(out: usize, x: usize, cols: i32, n: i32): void {
+  const end = out + <usize>(n * (cols / BLOCK)) * X_BYTES_RECORD;
+  const ones = i16x8.splat(1);
+  for (; out < end; out += X_BYTES_RECORD, x += BLOCK * 4) {
+    const top = maxOf32(x);
+    const inv = f32x4.splat(top > TINY ? 127 / top : 0);
+    const q0 = round8(v128.load(x), v128.load(x, 16), inv);
+    const q1 = round8(v128.load(x, 32), v128.load(x, 48), inv);
+    const q2 = round8(v128.load(x, 64), v128.load(x, 80), inv);
+    const q3 = round8(v128.load(x, 96), v128.load(x, 112), inv);
+    const low = i16x8.splat(255);
+    v128.store(out, v128.or(v128.and(q0, low), i16x8.shl(q2, 8)), 16);
+    v128.store(out, v128.or(v128.and(q1, low), i16x8.shl(q3, 8)), 32);
+    const lanes = i32x4.dot_i16x8_s(i16x8.add(i16x8.add(q0, q1), i16x8.add(q2, q3)), ones);
+    const sum = i32x4.extract_lane(lanes, 0) + i32x4.extract_lane(lanes, 1) + i32x4.extract_lane(lanes, 2) + i32x4.extract_lane(lanes, 3);
+    const scale = (top / 127) * HALF_UP;
+    store<f32>(out, scale);
+    store<f32>(out, <f32>sum * scale, 4);
   }
 }
 
