@@ -2,7 +2,7 @@
  * What a request may say. Fields of OpenAI's that are not supported are accepted with the value that changes nothing, and refused by name
  * otherwise; unknown fields are refused. /openapi.json is generated from these.
  */
-import { z } from 'zod';
+import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
 import type { Limits } from './limits.ts';
 import { strictObject } from './validate.ts';
 

@@ -2,7 +2,7 @@
  * From zod's issues to one sentence a client can act on: the field, what would work, the value seen. A schema's `error` is the middle part
  * ("must be a number between 0 and 2"); this file adds the field before it and the value behind it.
  */
-import { z } from 'zod';
+import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
 import { didYouMean } from '../../presses/did-you-mean.ts';
 import { ApiError } from './errors.ts';
 
