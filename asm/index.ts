@@ -3,6 +3,7 @@
 export function heapBase(): usize {
   return __heap_base;
 }
+export * from './relaxed-self-test';
 export * from './ledger';
 export * from './kept-count';
 export * from './allocate';
@@ -20,3 +21,9 @@ export * from './linear-f16';
 export * from './linear-q8';
 export * from './linear-q4';
 export * from './embed';
+export * from './score-window';
+export * from './avg-pool';
+export * from './group-mean';
+export * from './key-norm';
+export * from './cosine-to-mean';
+export * from './mass-count';
