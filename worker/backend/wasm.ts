@@ -97,7 +97,7 @@ export class WasmBackend implements Backend {
 
   attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void {
     const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
-    const scratch = this.#room(this.#call('attendPagedScratchBytes', headDim, queryHeads / kvHeads));
+    const scratch = this.#room(this.#call('attendScratchBytes', headDim));
     this.#call(
       'attendPaged',
       address(out),

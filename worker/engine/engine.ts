@@ -179,31 +179,32 @@ export class EdgeEngine implements Engine {
     }
   }
 
+  /** The logits [vocab] after a prompt, read under a press. */
+  async logits(prompt: PromptInput, press: PressRequest): Promise<Float32Array> {
+    return this.#reads(this.#check(prompt, press, 0), true, ({ logits }) => logits!);
+  }
+
   /** Reads a prompt, presses all of it, and tells which positions every layer and head kept. */
   async inspect(prompt: PromptInput, press: PressRequest): Promise<Inspection> {
     const job = this.#check(prompt, { ...press, scope: press.scope ?? 'prompt' }, 0);
-    this.#checkRoom(job);
-    const run = await this.#admit(job);
-    try {
-      const { usage } = await this.#readPrompt(job, run, false);
-      const { layers, kvHeads } = this.#parts.cache.shape;
+    return this.#reads(job, false, ({ usage, sequence }) => {
       // Protected tokens come first and were not ranked by their scores; where nothing was pressed there are none.
       const stage = job.checked?.stages.at(-1);
       const unscored = stage ? protectedCount(stage.keep, job.covered) : job.covered;
-      const heads = (layer: number) =>
-        Array.from({ length: kvHeads }, (_, head) => {
-          const { positions, scores } = run.sequence.entries(layer, head);
-          return { kept: [...positions], scores: Array.from(scores, (score, rank) => (rank < unscored ? null : score)) };
-        });
+      const { layers, kvHeads } = this.#parts.cache.shape;
+      const head = (layer: number, h: number) => {
+        const { positions, scores } = sequence.entries(layer, h);
+        return { kept: [...positions], scores: Array.from(scores, (score, rank) => (rank < unscored ? null : score)) };
+      };
       return {
         tokens: job.covered,
-        layers: Array.from({ length: layers }, (_, layer) => ({ budget: usage.kept_per_layer[layer], lmba: usage.lmba_per_layer[layer], heads: heads(layer) })),
+        layers: Array.from({ length: layers }, (_, layer) => ({
+          budget: usage.kept_per_layer[layer],
+          lmba: usage.lmba_per_layer[layer],
+          heads: Array.from({ length: kvHeads }, (_, h) => head(layer, h)),
+        })),
       };
-    } catch (error) {
-      throw asInputError(error);
-    } finally {
-      this.#dismiss(run);
-    }
+    });
   }
 
   close(): void {
@@ -211,6 +212,20 @@ export class EdgeEngine implements Engine {
     this.#parts.forward.close();
     this.#parts.cache.close();
     this.#parts.dispose();
+  }
+
+  /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */
+  async #reads<T>(job: Job, wantLogits: boolean, use: (read: { logits: Float32Array | null; usage: KvCacheUsage; sequence: KvSequence }) => T): Promise<T> {
+    this.#checkRoom(job);
+    const run = await this.#admit(job);
+    try {
+      const read = await this.#readPrompt(job, run, wantLogits);
+      return use({ ...read, sequence: run.sequence });
+    } catch (error) {
+      throw asInputError(error);
+    } finally {
+      this.#dismiss(run);
+    }
   }
 
   // --- before compute ---------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+/** Golden files and models for tests: paths from the repository's root. */
+import { existsSync, readFileSync } from 'node:fs';
+import { parsePress } from '../../presses/config.ts';
+import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import type { GenerateRequest, Sampling } from '../../worker/engine/types.ts';
+import { loadModel, type LoadOptions } from '../../worker/node.ts';
+
+export function golden<T>(path: string): T {
+  return JSON.parse(readFileSync(new URL(`../golden/${path}`, import.meta.url), 'utf8')) as T;
+}
+
+export function openGolden(name: string, options: LoadOptions = {}): Promise<EdgeEngine> {
+  const path = name === 'needle' ? 'models/needle' : existsSync(`test/golden/gguf/${name}.gguf`) ? `test/golden/gguf/${name}.gguf` : `test/golden/models/${name}`;
+  return loadModel(path, options);
+}
+
+export const greedy: Sampling = {
+  maxTokens: 64,
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  seed: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  stop: [],
+  topLogprobs: null,
+  ignoreEos: true,
+};
+
+/** Token ids of a generation. */
+export async function tokensOf(engine: EdgeEngine, tokens: readonly number[], press: unknown = 'no_press', sampling: Partial<Sampling> = {}): Promise<number[]> {
+  const request: GenerateRequest = { prompt: { kind: 'tokens', tokens }, press: parsePress(press), sampling: { ...greedy, ...sampling } };
+  const ids: number[] = [];
+  for await (const event of engine.generate(request)) if (event.type === 'text') ids.push(...event.tokenIds);
+  return ids;
+}
+
+export interface Sample {
+  task: string;
+  context_length: number;
+  context: string;
+  question: string;
+  answers: string[];
+  prompt_token_ids: number[];
+  greedy_output_token_ids: number[];
+}
+
+/** Held-out samples of models/needle. */
+export function needleSamples(): Sample[] {
+  return readFileSync('models/needle/samples.jsonl', 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Sample);
+}
