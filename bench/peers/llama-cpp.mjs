@@ -35,7 +35,7 @@ if (prompt !== undefined || tokens !== undefined) {
   }))
 } else {
   const prompts = benchPrompts()
-  await run(prompts.long.ids, 8) // warm-up
+  await run(prompts.short.ids, 8) // warm-up
   const runs = []
   for (let i = 0; i < repeats; i++) {
     const short = await run(prompts.short.ids, DECODE_TOKENS)
