@@ -45,12 +45,15 @@ export function storeEntries(
 function quantise(out: usize, x: usize, d: i32): f32 {
   const end = x + (<usize>d << 2);
   let most = f32x4.splat(0);
-  for (let at = x; at < end; at += 16) most = f32x4.max(most, f32x4.abs(v128.load(at))); // max keeps NaN: a bad row stays loud
-  let top = max(max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)), max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)));
+  for (let at = x; at < end; at += 16) most = i32x4.max_s(most, f32x4.abs(v128.load(at))); // by their bits: NaN is largest, a bad row stays loud
+  most = i32x4.max_s(most, i32x4.shuffle(most, most, 2, 3, 0, 1));
+  most = i32x4.max_s(most, i32x4.shuffle(most, most, 1, 0, 3, 2));
+  let top = f32x4.extract_lane(most, 0);
   if (top < <f32>1e-36) top = 0; // 127 / top would not be finite
   const inverse = f32x4.splat(top == 0 ? 0 : <f32>127 / top);
+  const round = f32x4.splat(12582912); // 1.5 * 2^23: the sum's low bits are the nearest integer, halves to even
   for (let at = x; at < end; at += 16, out += 4) {
-    const steps = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(at), inverse)));
+    const steps = i32x4.sub(f32x4.add(f32x4.mul(v128.load(at), inverse), round), round);
     const words = i16x8.narrow_i32x4_s(steps, steps);
     v128.store32_lane(out, i8x16.narrow_i16x8_s(words, words), 0);
   }
