@@ -296,3 +296,28 @@ test('mistakes of the caller throw and change nothing', () => {
   expect(t.image()).toEqual(before);
   ledger.check();
 });
+
+test('ledgerCheck sees a page lent twice, a page lost, a length without pages and promises that do not add up', () => {
+  const t = setUp({ pages: 6, slotStride: 2, sequences: 2, lists: 2, tableStride: 4 });
+  const a = t.ledger.open(2) as number;
+  t.ledger.reserve(a, 4);
+  t.ledger.append(a, 0, 3);
+  t.ledger.append(a, 1, 2);
+  const ledger = t.ledger.lengths(a) - 6 * 16 - 2 * 32 - 64; // header [64 bytes], sequences [2, 32], four arrays [pages], then lengths
+  const table = t.ledger.tables(a);
+  for (const [address, value, broken] of [
+    [table + 4 * 4, kernels.u32(table, 1)[0], 4], // list 1 on the page of list 0
+    [table, 99, 3],
+    [t.ledger.lengths(a), 2, 6], // one page fewer than held
+    [t.ledger.lengths(a), 9, 2],
+    [ledger + 24, 3, 7], // the sum of promises
+    [ledger + 64 + 2 * 32, kernels.u32(table, 1)[0], 5], // a lent page on the free stack
+  ]) {
+    const word = kernels.u32(address, 1);
+    const before = word[0];
+    word[0] = value;
+    expect(() => t.ledger.check()).toThrow(`invariant ${broken} `);
+    word[0] = before;
+    t.ledger.check();
+  }
+});
