@@ -46,7 +46,7 @@ export function fakeEngine(script: readonly Step[] = [prompt, text('Hello'), tex
   const engine: Engine = {
     info,
     health: () => health,
-    countTokens: prompt => (prompt.kind === 'tokens' ? prompt.tokens.length : 100),
+    tokenise: () => [1, 2, 3],
     plan(request) {
       seen.plans.push(request);
       return plan;

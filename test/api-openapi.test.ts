@@ -18,7 +18,7 @@ describe('GET /openapi.json', () => {
   test('is OpenAPI 3.1 with a title, a version, this server and its keys', async () => {
     const document = await load();
     expect(document.openapi).toMatch(/^3\.1\./);
-    expect(document).toMatchObject({ info: { title: 'edgepress', version: '0.1.0' }, servers: [{ url: 'http://edge.example' }], security: [{ bearer: [] }] });
+    expect(document).toMatchObject({ info: { title: 'edgepress', version: '0.1.0' }, servers: [{ url: '/' }], security: [{ bearer: [] }] });
     expect(document.components.securitySchemes.bearer).toEqual({ type: 'http', scheme: 'bearer' });
     const open = await (await createApp({ engine: async () => fakeEngine().engine }).request('/openapi.json')).json();
     expect(open).not.toHaveProperty('security');

@@ -180,10 +180,10 @@ describe('the other routes', () => {
   });
 
   test.each([
-    [{ messages: [{ role: 'user', content: 'Hi' }] }, { kind: 'chat', messages: [{ role: 'user', parts: ['Hi'] }] }, 412],
-    [{ prompt: [1, 2, 3] }, { kind: 'tokens', tokens: [1, 2, 3] }, 509],
-    [{ tokens: 4096, max_tokens: 5 }, { kind: 'length', tokens: 4096 }, 5],
-    [{ tokens: 4096 }, { kind: 'length', tokens: 4096 }, 1],
+    [{ messages: [{ role: 'user', content: 'Hi' }] }, { kind: 'chat', messages: [{ role: 'user', parts: ['Hi'] }] }, null],
+    [{ prompt: [1, 2, 3] }, { kind: 'tokens', tokens: [1, 2, 3] }, null],
+    [{ tokens: 400, max_tokens: 5 }, { kind: 'length', tokens: 400 }, 5],
+    [{ tokens: 512 }, { kind: 'length', tokens: 512 }, null],
   ])('POST /v1/press/plan %j', async (body, read, maxTokens) => {
     const { post, seen } = setup();
     const response = await post('/v1/press/plan', { ...body, press: 'zigzag_snapkv' });
@@ -302,6 +302,7 @@ describe('requests that are refused', () => {
   test.each([
     [{}, 'missing_field', null, 'send exactly one of messages, prompt or tokens, got none'],
     [{ tokens: 5, prompt: 'x' }, 'invalid_value', 'tokens', 'send exactly one of messages, prompt or tokens, got prompt and tokens'],
+    [{ tokens: 513 }, 'context_length_exceeded', 'tokens', 'tokens must be at most 512, the model\'s context length, got 513'],
     [{ tokens: 0 }, 'invalid_value', 'tokens', 'tokens must be a whole number, 1 or more, got 0'],
   ])('plan %j', async (body, code, param, message) => {
     expect(await errorOf(setup().post('/v1/press/plan', body))).toMatchObject({ status: 400, code, param, message });
@@ -412,10 +413,10 @@ describe('what the engine refuses', () => {
     }
   });
 
-  test('a model that failed to load is a 503 that points to /health', async () => {
-    const { chat, logged } = setup([], { engine: () => Promise.reject(new Error('model.safetensors is missing')) });
+  test.each([new Error('model.safetensors is missing'), new InputError('model_unsupported', null, 'unknown family')])('a model that failed to load is a 503 that points to /health: %s', async why => {
+    const { chat, logged } = setup([], { engine: () => Promise.reject(why) });
     expect(await errorOf(chat())).toMatchObject({ status: 503, type: 'server_error', code: 'model_unavailable', message: 'the model could not be loaded; GET /health says why' });
-    expect(logged).toHaveLength(1);
+    expect(logged).toEqual([{ line: expect.stringContaining('503'), error: why }]);
   });
 
   test('a failed load can be tried again', async () => {
@@ -424,6 +425,17 @@ describe('what the engine refuses', () => {
     const { chat } = setup([], { engine: async () => { if (tries++ === 0) throw new Error('network'); return engine; } });
     expect((await chat()).status).toBe(503);
     expect((await chat()).status).toBe(200);
+  });
+
+  test('one app serves all requests of a worker: the engine is asked for with each one\'s env and context', async () => {
+    const { engine } = fakeEngine();
+    const kept: Promise<unknown>[] = [];
+    const app = createApp({ engine: async c => (c.env.MODEL === 'here' ? engine : Promise.reject(new Error('no MODEL'))) });
+    const context = { waitUntil: (promise: Promise<unknown>) => kept.push(promise), passThroughOnException() {}, props: {} };
+    const ask = () => new Request('http://edge.example/v1/completions', { method: 'POST', body: '{"prompt": "x"}' });
+    expect((await app.fetch(ask(), { MODEL: 'here' }, context)).status).toBe(200);
+    await Promise.all(kept); // the run's end is what the context waits for
+    expect(kept).toHaveLength(1);
   });
 
   test('a wrong request is refused while the model is still loading', async () => {

@@ -22,8 +22,11 @@ import { type ChatBody, type CompletionBody, type PlanBody, requestSchemas } fro
 import { validate } from './validate.ts';
 
 export interface AppOptions {
-  /** Called for each request that needs the engine: give the same promise each time, or a new try after a failed one. */
-  readonly engine: () => Promise<Engine>;
+  /**
+   * Called for each request that needs the engine: give the same promise each time, or a new try after a failed one. The context brings a
+   * worker's env and executionCtx, so that one app serves all requests: building it takes milliseconds.
+   */
+  readonly engine: (c: Context<Env>) => Promise<Engine>;
   /** Bearer keys that open /v1/*; none = open to all. */
   readonly apiKeys?: readonly string[];
   readonly limits?: Partial<Limits>;
@@ -40,6 +43,7 @@ interface Bodies {
 }
 
 export interface Env {
+  Bindings: Record<string, unknown>; // empty in Node and Deno
   Variables: {
     requestId: string;
     engine(): Promise<Engine>;
@@ -53,6 +57,7 @@ export interface Env {
 export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigins = '*', log = console.error }: AppOptions): Hono<Env> {
   const limits = { ...defaultLimits, ...given };
   const schemas = requestSchemas(limits);
+  let document: object | null = null;
   const app = new Hono<Env>({ strict: false });
 
   app.use(requestId());
@@ -60,17 +65,16 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   app.use(async (c, next) => {
     const engine = async () => {
       try {
-        return await load();
+        return await load(c);
       } catch (error) {
-        const known = toApiError(error);
-        if (known.status !== 500) throw known;
-        throw new ApiError(503, 'model_unavailable', null, 'the model could not be loaded; GET /health says why', {}, error);
+        if (error instanceof InputError && error.code === 'model_loading') throw error;
+        throw new ApiError(503, 'model_unavailable', null, 'the model could not be loaded; GET /health says why', {}, error); // whoever asks is not to blame
       }
     };
     c.set('engine', engine);
     c.set('report', error => {
-      const { status, cause } = toApiError(error);
-      if (status >= 500 && cause !== undefined && !(cause instanceof InputError)) log(`${c.var.requestId} ${c.req.method} ${c.req.path} ${status}`, cause);
+      const { status, code, cause } = toApiError(error);
+      if (status >= 500 && code !== 'model_loading') log(`${c.var.requestId} ${c.req.method} ${c.req.path} ${status}`, cause ?? error);
     });
     c.set('read', async kind => {
       const body = validate(schemas[kind], await readJson(c.req.raw, limits.bodyBytes)) as Bodies[typeof kind];
@@ -84,8 +88,8 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   if (apiKeys.length > 0) app.use('/v1/*', requireKey(apiKeys));
 
   app.get('/', home);
-  app.get('/health', c => health(c, load));
-  app.get('/openapi.json', c => c.json(openApiDocument(schemas, pressJsonSchema(), { url: new URL(c.req.url).origin, keys: apiKeys.length > 0 })));
+  app.get('/health', c => health(c, () => load(c)));
+  app.get('/openapi.json', c => c.json((document ??= openApiDocument(schemas, pressJsonSchema(), apiKeys.length > 0))));
   app.get('/v1/models', listModels);
   app.get('/v1/models/:id{.+}', getModel); // hub names have a slash
   app.get('/v1/presses', c => c.json(listPresses()));

@@ -5,7 +5,7 @@ import * as wire from './wire.ts';
 
 type Json = Record<string, unknown>;
 
-export function openApiDocument(requests: RequestSchemas, press: object, { url, keys }: { url: string; keys: boolean }): Json {
+export function openApiDocument(requests: RequestSchemas, press: object, keys: boolean): Json {
   const schemas: Json = { Press: underComponents(press, 'Press') };
   const take = (schema: z.ZodType, name: string) => {
     const { $schema: _, $defs, id: __, ...json } = z.toJSONSchema(schema, { io: 'input' }) as Json;
@@ -37,7 +37,7 @@ export function openApiDocument(requests: RequestSchemas, press: object, { url, 
   return {
     openapi: '3.1.1',
     info: { title: 'edgepress', version: '0.1.0', description: 'LLM inference at the edge with a compressed KV cache. OpenAI\'s wire format; "press" in a request says how the cache is compressed, usage.kv_cache in the answer tells what came of it.' },
-    servers: [{ url }],
+    servers: [{ url: '/' }],
     ...(keys && { security: [{ bearer: [] }] }),
     paths,
     components: { schemas, ...(keys && { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } }) },

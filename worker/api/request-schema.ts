@@ -96,7 +96,7 @@ export function requestSchemas(limits: Limits) {
     chat: strictObject({
       messages: messages(limits),
       ...common(limits),
-      max_completion_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default: as many as the context length leaves.' }),
+      max_completion_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default: the server\'s, within what the context length and the memory leave.' }),
       logprobs: z.boolean().nullish(),
       top_logprobs: integer(0, 20).nullish(),
       response_format: unsupported(z.strictObject({ type: z.literal('text') }), 'leave it out or send {"type": "text"}'),
@@ -135,7 +135,7 @@ export function requestSchemas(limits: Limits) {
       prompt: prompt.optional(),
       tokens: integer(1, Number.MAX_SAFE_INTEGER).optional().meta({ description: 'Plan for a prompt of this many tokens, whatever they are.' }),
       press,
-      max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default: as many as the context length leaves.' }),
+      max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default: as for a chat completion.' }),
     }).superRefine((body, context) => {
       const given = (['messages', 'prompt', 'tokens'] as const).filter(field => body[field] !== undefined);
       if (given.length === 1) return;
