@@ -82,8 +82,8 @@ export class Tokenizer {
   encode(text: string, options: { readonly parseSpecial?: boolean } = {}): number[] {
     if (options.parseSpecial ?? true) return this.#library.encode(text, { add_special_tokens: false }).ids;
     const { normalizer, pre_tokenizer: split, model } = this.#library;
+    if (text === '') return [];
     const normal = normalizer ? normalizer(text) : text;
-    if (normal === '') return [];
     const pieces = split ? split(normal, { section_index: 0 }) : [normal];
     return model(pieces).map((token) => this.id(token) ?? 0);
   }
