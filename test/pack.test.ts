@@ -1,0 +1,204 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openModelPath, packModel } from '../cli/pack.ts';
+import { parseManifest, type Manifest } from '../worker/engine/weights/manifest.ts';
+import { loadOpened } from '../worker/engine/weights/open-model.ts';
+import { loadPacked, type FetchAsset } from '../worker/engine/weights/packed.ts';
+import { memoryArena } from './fixtures/memory-files.ts';
+import { Random } from './support/random.ts';
+
+const path = (name: string) => new URL(name, import.meta.url).pathname;
+const work = mkdtempSync(join(tmpdir(), 'edgepress-pack-'));
+afterAll(() => rmSync(work, { recursive: true }));
+
+/** Serves a folder, with some files replaced. */
+function serve(folder: string, replaced: Record<string, Uint8Array<ArrayBuffer> | null> = {}): FetchAsset {
+  return async (name) => {
+    if (Object.hasOwn(replaced, name)) return replaced[name] ? new Response(replaced[name]) : new Response('no such asset', { status: 404 });
+    return new Response(readFileSync(join(folder, name)));
+  };
+}
+
+async function loadDirectly(model: string, quantize: 'q8' | 'q4' | null = null) {
+  const arena = memoryArena();
+  const opened = await openModelPath(path(model));
+  const loaded = await loadOpened('direct', opened, { quantize }, arena.make);
+  await opened.source.close();
+  return { arena: arena.bytes, loaded };
+}
+
+describe('a packed model', () => {
+  test.each<[string, 'q8' | 'q4' | null, number]>([
+    ['../models/needle', null, 16 << 20],
+    ['../models/needle', 'q4', 1 << 20],
+    ['golden/models/llama-sharded', null, 100_000],
+    ['golden/models/qwen2', 'q8', 4096],
+    ['golden/gguf/tiny-llama.gguf', null, 65_536],
+    ['golden/gguf/tiny-qwen2.gguf', null, 65_537],
+  ])('%s, quantize %s: loads byte for byte as its source does, with the same fingerprint', async (model, quantize, shardBytes) => {
+    const out = mkdtempSync(join(work, 'round-'));
+    const manifest = await packModel(path(model), out, { quantize, shardBytes, name: 'direct' });
+    for (const shard of manifest.shards) expect(statSync(join(out, shard.file)).size).toBe(shard.bytes);
+    const { arena, loaded } = await loadDirectly(model, quantize);
+    const packed = memoryArena();
+    const seen: number[] = [];
+    const model2 = await loadPacked(serve(out), packed.make, ({ doneBytes, totalBytes }) => seen.push(doneBytes / totalBytes));
+    expect(Buffer.compare(packed.bytes, arena)).toBe(0);
+    expect(model2).toEqual(loaded);
+    expect(seen).toHaveLength(manifest.shards.length);
+    expect(seen.at(-1)).toBe(1);
+  });
+
+  test('an arena that cannot be seen (a GPU) gets the same bytes, shard by shard', async () => {
+    const out = mkdtempSync(join(work, 'blind-'));
+    await packModel(path('golden/models/llama'), out, { shardBytes: 100_000 });
+    const { arena } = await loadDirectly('golden/models/llama');
+    let bytes = new Uint8Array(0);
+    const sizes: number[] = [];
+    await loadPacked(serve(out), (size) => {
+      bytes = new Uint8Array(size);
+      return { write: (offset, part) => void (bytes.set(part, offset), sizes.push(part.length)) };
+    });
+    expect(Buffer.compare(bytes, arena)).toBe(0);
+    expect(sizes.every((size) => size <= 100_000)).toBe(true);
+  });
+
+  test('a second run replaces the first, and leaves nothing of it', async () => {
+    const out = mkdtempSync(join(work, 'again-'));
+    await packModel(path('golden/models/llama'), out, { shardBytes: 50_000 });
+    const before = readdirSync(out).length;
+    await packModel(path('golden/models/qwen3'), out, { shardBytes: 200_000 });
+    expect(before).toBeGreaterThan(8);
+    expect(readdirSync(out).sort()).toEqual(['manifest.json', 'weights-000.bin', 'weights-001.bin']);
+    expect((await loadPacked(serve(out), memoryArena().make)).config.family).toBe('qwen3');
+  });
+
+  test('a run that fails leaves the packed model that was there', async () => {
+    const out = mkdtempSync(join(work, 'fails-'));
+    await packModel(path('golden/models/llama'), out);
+    const files = readdirSync(out);
+    const bad = mkdtempSync(join(work, 'bad-'));
+    for (const file of ['config.json', 'model.safetensors']) writeFileSync(join(bad, file), readFileSync(path(`golden/models/llama/${file}`)));
+    writeFileSync(join(bad, 'tokenizer.json'), '{');
+    await expect(packModel(bad, out)).rejects.toThrow(/tokenizer\.json is not JSON/);
+    await expect(packModel(path('golden/models/llama'), out, {}, () => { throw new Error('stopped'); })).rejects.toThrow('stopped');
+    expect(readdirSync(out)).toEqual(files);
+    expect((await loadPacked(serve(out), memoryArena().make)).config.family).toBe('llama');
+  });
+
+  test('shards above the asset limit, and paths without a model, are refused', async () => {
+    await expect(packModel(path('golden/models/llama'), work, { shardBytes: 30 << 20 })).rejects.toThrow(/between 64 and 26214400 \(the asset limit\), got 31457280/);
+    await expect(packModel(join(work, 'nowhere'), work)).rejects.toThrow(expect.objectContaining({ code: 'model_not_found' }));
+  });
+});
+
+describe('a damaged packed model', () => {
+  const out = join(work, 'damaged');
+  let manifest: Manifest;
+  const shard = (i: number) => new Uint8Array(readFileSync(join(out, `weights-00${i}.bin`)));
+  const load = (replaced: Record<string, Uint8Array<ArrayBuffer> | null>) => loadPacked(serve(out, replaced), memoryArena().make);
+  beforeAll(async () => {
+    manifest = await packModel(path('../models/needle'), out, { shardBytes: 1 << 20, quantize: 'q4' });
+  });
+
+  test('one wrong bit: refused with the shard and both hashes', async () => {
+    const bytes = shard(1);
+    bytes[1000] ^= 4;
+    const error = await load({ 'weights-001.bin': bytes }).catch((e: Error) => e);
+    expect(error).toMatchObject({ name: 'InputError', code: 'model_invalid' });
+    expect((error as Error).message).toMatch(/shard weights-001\.bin is damaged: SHA-256 [0-9a-f]{64}, [0-9a-f]{64} is expected/);
+    expect((error as Error).message).toContain(manifest.shards[1].sha256);
+  });
+
+  test('a truncated shard, an absent shard, an empty one', async () => {
+    await expect(load({ 'weights-000.bin': shard(0).slice(0, 1000) })).rejects.toThrow(/shard weights-000\.bin is truncated: 1000 of 1048576 bytes/);
+    await expect(load({ 'weights-000.bin': null })).rejects.toThrow(/weights-000\.bin cannot be read: status 404/);
+    await expect(load({ 'weights-000.bin': new Uint8Array(0) })).rejects.toThrow(/weights-000\.bin is truncated: 0 of/);
+  });
+
+  test('a shard that goes on and on is cut off at its length', async () => {
+    let pulled = 0;
+    let cancelled = false;
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => void (pulled++, controller.enqueue(new Uint8Array(65536))),
+      cancel: () => void (cancelled = true),
+    });
+    const fetchAsset: FetchAsset = async (name) => (name === 'weights-000.bin' ? endless : serve(out)(name));
+    await expect(loadPacked(fetchAsset, memoryArena().make)).rejects.toThrow(/weights-000\.bin is too long: more than 1048576 bytes/);
+    expect(cancelled).toBe(true);
+    expect(pulled).toBeLessThan(20);
+  });
+
+  test('a damaged tokenizer is refused, and so is a manifest that is not one', async () => {
+    const tokenizer = new Uint8Array(readFileSync(join(out, 'tokenizer.json')));
+    tokenizer[100] ^= 1;
+    await expect(load({ 'tokenizer.json': tokenizer })).rejects.toThrow(/tokenizer\.json is damaged: SHA-256/);
+    await expect(load({ 'tokenizer.json': tokenizer.slice(0, 50) })).rejects.toThrow(/tokenizer\.json is truncated: 50 of/);
+    await expect(load({ 'manifest.json': new TextEncoder().encode('<html>') })).rejects.toThrow(/manifest\.json is not JSON/);
+    await expect(load({ 'manifest.json': null })).rejects.toThrow(/manifest\.json cannot be read: status 404/);
+  });
+
+  test.each<[string, (m: Manifest) => void, RegExp]>([
+    ['a later version', (m) => Object.assign(m, { version: 2 }), /version/],
+    ['a shard beyond the arena', (m) => void (m.shards[1].offset = 2 ** 31), /shard weights-001\.bin begins at 2147483648/],
+    ['shards that overlap', (m) => void (m.shards[1].offset -= 64), /begins at/],
+    ['a negative offset', (m) => void (m.shards[0].offset = -1), /shards\.0\.offset/],
+    ['a shard longer than an asset', (m) => void (m.shards[0].bytes = 26 << 20), /shards\.0\.bytes/],
+    ['a shard with a path', (m) => void (m.shards[0].file = '../weights-000.bin'), /must be weights-NNN\.bin/],
+    ['one file twice', (m) => void (m.shards[1].file = m.shards[0].file), /appears twice/],
+    ['a missing shard', (m) => void m.shards.pop(), /the shards hold/],
+    ['a tensor elsewhere', (m) => void (m.tensors[3].offset += 64), /tensor layers\.0\.k lies at/],
+    ['a tensor larger than its type and shape', (m) => void (m.tensors[3].bytes += 80), /tensor layers\.0\.k has/],
+    ['a tensor of another shape', (m) => void (m.tensors[3].rows += 1), /tensor layers\.0\.k has shape/],
+    ['a tensor of another name', (m) => void (m.tensors[3].name = 'layers.0.q'), /tensor 3 is layers\.0\.q, layers\.0\.k is expected/],
+    ['a norm of another type', (m) => void (m.tensors[1].type = 'f16'), /tensor layers\.0\.attn_norm has type f16, f32 is expected/],
+    ['tensors missing', (m) => void m.tensors.pop(), /55 tensors, a llama model of this config has 56/],
+    ['an arena of another size', (m) => void (m.arenaBytes += 64), /arenaBytes/],
+    ['a config that makes no sense', (m) => void (m.config.kvHeads = 5), /config\.queryHeads: must be a multiple of kvHeads \(5\)/],
+    ['a config of another model', (m) => void (m.config.layers = 7), /config\.slidingWindow/],
+  ])('a manifest with %s is refused', (_, change, message) => {
+    const changed = structuredClone(manifest);
+    change(changed);
+    expect(() => parseManifest(changed)).toThrow(expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }));
+  });
+
+  test('hundreds of changed manifests: refused, or loaded without a byte outside the arena', async () => {
+    const random = new Random(3);
+    const values = [0, 1, -1, 64, 2 ** 31, 2 ** 53, 1e300, Number.NaN, null, '', 'x', [], {}, true];
+    // every place in the manifest's tree, long lists by a few of their members
+    const places = (value: unknown, at: (string | number)[] = []): (string | number)[][] =>
+      value !== null && typeof value === 'object' ? Object.entries(value).slice(0, 12).flatMap(([key, inner]) => [[...at, key], ...places(inner, [...at, key])]) : [];
+    const all = places(manifest);
+    let refused = 0;
+    for (let i = 0; i < 500; i++) {
+      const changed = JSON.parse(JSON.stringify(manifest));
+      for (let n = random.int(1, 3); n > 0; n--) {
+        const at = random.pick(all);
+        const owner = at.slice(0, -1).reduce((o, key) => (o as Record<string, unknown> | undefined)?.[key] as object | undefined, changed);
+        if (owner !== null && typeof owner === 'object') (owner as Record<string, unknown>)[at.at(-1)!] = typeof (owner as Record<string, unknown>)[at.at(-1)!] === 'number' && random.next() < 0.5 ? random.int(-100, 100_000) : structuredClone(random.pick(values));
+      }
+      let size = 0;
+      const arena = (bytes: number) => {
+        size = bytes;
+        expect(bytes).toBeLessThan(8 << 20); // the tensors of this config need 2 MiB; no manifest talks us into more
+        const memory = new Uint8Array(bytes);
+        return {
+          write: (offset: number, part: Uint8Array) => {
+            expect(offset + part.length).toBeLessThanOrEqual(size);
+            memory.set(part, offset);
+          },
+          view: (offset: number, length: number) => memory.subarray(offset, offset + length),
+        };
+      };
+      try {
+        await loadPacked(serve(out, { 'manifest.json': new TextEncoder().encode(JSON.stringify(changed)) }), arena);
+      } catch (error) {
+        expect(error).toMatchObject({ name: 'InputError' });
+        refused++;
+      }
+    }
+    expect(refused).toBeGreaterThan(350);
+  });
+});
