@@ -7,7 +7,7 @@
  *   deferred    every layer is stored whole and truncated once, at the end. The same cache, entry for entry
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
-import { type AttentionShape, at, type Backend, type DeviceBuffer, type View } from '../worker/backend/backend.ts';
+import { at, type Backend, type DeviceBuffer, type View } from '../worker/backend/backend.ts';
 import { type CheckedPress, protectedCount, queriesOf, type Stage } from './check-press.ts';
 import type { KeptStore, LayerTensors, PressReport, ScoreContext } from './contract.ts';
 import { Gathered } from './gather.ts';
@@ -15,8 +15,7 @@ import { OBSERVATION_WINDOW, windowAttention } from './window-attention.ts';
 
 export interface CompressorOptions {
   readonly backend: Backend;
-  readonly press: CheckedPress;
-  readonly shape: AttentionShape;
+  readonly checked: CheckedPress;
   readonly store: KeptStore;
   /** Queries that observe the retained mass; 0 = not measured. */
   readonly massWindow?: number;
@@ -37,9 +36,8 @@ export class Compressor {
   readonly queries: number;
 
   readonly #backend: Backend;
-  readonly #press: CheckedPress;
+  readonly #checked: CheckedPress;
   readonly #last: Stage;
-  readonly #shape: AttentionShape;
   readonly #store: KeptStore;
   readonly #massWindow: number;
   readonly #seed: number;
@@ -47,19 +45,18 @@ export class Compressor {
   readonly #signals: number[] = [];
   readonly #notes: Set<string>;
 
-  constructor({ backend, press, shape, store, massWindow = OBSERVATION_WINDOW }: CompressorOptions) {
-    const last = press.stages.at(-1);
+  constructor({ backend, checked, store, massWindow = OBSERVATION_WINDOW }: CompressorOptions) {
+    const last = checked.stages.at(-1);
     if (last === undefined) throw new Error('nothing to compress: the press removes nothing');
-    const n = press.size.tokens;
+    const n = checked.size.tokens;
     this.#backend = backend;
-    this.#press = press;
+    this.#checked = checked;
     this.#last = last;
-    this.#shape = shape;
     this.#store = store;
     this.#massWindow = Math.min(massWindow, n - 1);
     this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
-    this.#notes = new Set(press.notes);
-    this.queries = Math.max(this.#massWindow, ...press.stages.map((stage) => queriesOf(stage.press, stage.context.tokens)));
+    this.#notes = new Set(checked.notes);
+    this.queries = Math.max(this.#massWindow, ...checked.stages.map((stage) => queriesOf(stage.press, stage.context.tokens)));
   }
 
   /** Takes layer 0, 1, ... L-1 in turn. Whatever it borrows from the device is given back before it resolves or throws. */
@@ -73,12 +70,12 @@ export class Compressor {
   }
 
   finish(): PressReport {
-    const { layers, tokens, kvHeads } = this.#press.size;
+    const { layers, tokens, kvHeads } = this.#checked.size;
     if (this.#kept.length !== layers) throw new Error(`the press saw ${this.#kept.length} of ${layers} layers`);
-    if (this.#press.deferred) this.#shrinkTo(this.#limits());
+    if (this.#checked.deferred) this.#shrinkTo(this.#limits());
     const keptPerLayer = this.#kept.map(({ counts }) => sum(counts) / kvHeads);
     return {
-      press: this.#press.name,
+      press: this.#checked.name,
       compressionRatio: 1 - sum(keptPerLayer) / (layers * tokens),
       keptPerLayer,
       lmbaPerLayer: this.#kept.map(({ lmba }) => lmba),
@@ -90,10 +87,10 @@ export class Compressor {
 
   async #layer(tensors: LayerTensors, borrowed: DeviceBuffer[]): Promise<void> {
     const index = this.#kept.length;
-    const { kvHeads: H } = this.#shape;
+    const { kvHeads: H } = tensors.shape;
     const context = this.#context(tensors, borrowed);
     const rows = new Gathered(context); // all rows, until an earlier press of a composition narrows them
-    for (const stage of this.#press.stages.slice(0, -1)) {
+    for (const stage of this.#checked.stages.slice(0, -1)) {
       const { order, stride } = this.#rank(stage, rows.context, stage.exact![index]);
       await rows.narrow(order, stride, stage.exact![index]);
     }
@@ -101,7 +98,7 @@ export class Compressor {
     const { part: budget, params } = this.#last.layerBudget;
     const { ragged } = this.#last.press.headBudget.part;
     const n = this.#last.context.caps[index]; // rows that this press chooses from
-    const whole = this.#press.deferred || ragged || budget.signal !== 'none';
+    const whole = this.#checked.deferred || ragged || budget.signal !== 'none';
     const ranked = whole ? n : this.#last.exact![index];
     const { order, scores, keep, stride } = this.#rank(this.#last, rows.context, ranked);
 
@@ -130,7 +127,7 @@ export class Compressor {
       wholeMass: massesRead ? heads.map((h) => sum(massesRead.subarray(h * tensors.n, (h + 1) * tensors.n))) : [],
       lmba: counted ? sum(counted) / counted.length : null,
     };
-    const limits = this.#press.deferred ? null : this.#limits();
+    const limits = this.#checked.deferred ? null : this.#limits();
     if (limits) {
       this.#shrinkTo(limits); // earlier layers first: their pages are there for this one
       this.#trim(entry, this.#counts(entry, limits[index]));
@@ -186,7 +183,7 @@ export class Compressor {
 
   /** The attention that every key receives from the last queries, mean over the heads of its group: [H, n]. */
   #masses(context: ScoreContext): View {
-    const { queryHeads: Hq, kvHeads: H } = this.#shape;
+    const { queryHeads: Hq, kvHeads: H } = context.shape;
     const masses = context.scratch(H * context.n * 4, 'attention mass');
     this.#backend.groupMean(masses, windowAttention(context, this.#massWindow), H, Hq / H, context.n);
     return masses;
@@ -197,7 +194,7 @@ export class Compressor {
     return {
       ...tensors,
       backend,
-      layers: this.#press.size.layers,
+      layers: this.#checked.size.layers,
       seed: this.#seed,
       scratch: (bytes, label) => {
         const buffer = backend.alloc(bytes, label);
