@@ -1,0 +1,145 @@
+/** Runs a press over made-up layers, without a model: what it keeps, what it reports, how much it held at once. */
+import { checkPress, type PressSize } from '../../presses/check-press.ts';
+import { Compressor } from '../../presses/compressor.ts';
+import { parsePress } from '../../presses/config.ts';
+import type { KeptStore, LayerTensors, PressReport, PressRequest, Scorer } from '../../presses/contract.ts';
+import { noParams } from '../../presses/params.ts';
+import { type AttentionShape, at, type Backend, type MassMap, type Protected, type View } from '../../worker/backend/backend.ts';
+import type { PressRuntime } from './press-runtimes.ts';
+import type { Random } from './random.ts';
+
+/** Kept positions by layer and head, in rank order. Checks that lists only shrink, and that truncation is the only way they do. */
+export class PositionStore implements KeptStore {
+  readonly lists = new Map<string, number[]>();
+  readonly scores = new Map<string, Float32Array>();
+  heldMost = 0; // entries over all lists
+  readonly #backend: Backend;
+  constructor(backend: Backend) {
+    this.#backend = backend;
+  }
+  get held(): number {
+    return [...this.lists.values()].reduce((sum, list) => sum + list.length, 0);
+  }
+  async keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): Promise<void> {
+    const name = `${tensors.layer}.${head}`;
+    if (this.lists.has(name)) throw new Error(`list ${name} is kept twice`);
+    const ranks = new Uint32Array((await this.#backend.read(order, count * 4)).slice().buffer);
+    this.scores.set(name, new Float32Array((await this.#backend.read(scores, tensors.n * 4)).slice().buffer));
+    this.lists.set(name, [...ranks]);
+    this.heldMost = Math.max(this.heldMost, this.held);
+  }
+  truncate(layer: number, head: number, count: number): void {
+    const list = this.lists.get(`${layer}.${head}`);
+    if (list === undefined || count > list.length) throw new Error(`list ${layer}.${head} cannot grow to ${count}`);
+    list.length = count;
+  }
+}
+
+/** One layer's numbers: keys and values [n, H, d], the last queries [window, Hq, d] of the longest window asked for. */
+export interface LayerNumbers {
+  readonly k: Float32Array;
+  readonly v?: Float32Array;
+  readonly q?: Float32Array;
+}
+
+export interface PressRun {
+  readonly report: PressReport;
+  readonly kept: number[][][]; // [layer][head] positions, best first
+  readonly scores: Float32Array[][]; // [layer][head] as handed to the store
+  readonly heldMost: number;
+}
+
+export async function runPress(
+  runtime: PressRuntime,
+  press: unknown,
+  n: number,
+  shape: AttentionShape,
+  layers: readonly LayerNumbers[],
+  options: { massWindow?: number; size?: Partial<PressSize> } = {},
+): Promise<PressRun> {
+  const { backend, math } = runtime;
+  const request = isRequest(press) ? press : parsePress(press);
+  const checked = checkPress(request, { tokens: n, layers: layers.length, kvHeads: shape.kvHeads, math, ...options.size });
+  const store = new PositionStore(backend);
+  const compressor = new Compressor({ backend, checked, store, massWindow: options.massWindow });
+  const window = compressor.queries;
+  for (const [layer, numbers] of layers.entries()) {
+    const row = shape.queryHeads * shape.headDim;
+    const queries = numbers.q ?? new Float32Array(window * row);
+    const tail = queries.subarray(queries.length - window * row); // the last of them
+    const blocks = [numbers.k, numbers.v ?? numbers.k, tail].map((data, i) => {
+      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvq'[i]}`);
+      backend.write(block, data);
+      return block;
+    });
+    const [k, v, q] = blocks;
+    try {
+      await compressor.layer({ layer, n, k, v, q, window, shape });
+    } finally {
+      for (const block of blocks) backend.free(block);
+    }
+  }
+  const report = compressor.finish();
+  const heads = Array.from({ length: shape.kvHeads }, (_, h) => h);
+  return {
+    report,
+    kept: layers.map((_, l) => heads.map((h) => store.lists.get(`${l}.${h}`) as number[])),
+    scores: layers.map((_, l) => heads.map((h) => store.scores.get(`${l}.${h}`) as Float32Array)),
+    heldMost: store.heldMost,
+  };
+}
+
+function isRequest(press: unknown): press is PressRequest {
+  return typeof press === 'object' && press !== null && 'presses' in press;
+}
+
+/** A scorer whose scores are written down: scores[layer] is [H, n]. */
+export function givenScores(scores: readonly Float32Array[], keep: Protected = { first: 0, last: 0 }, massMap: MassMap | null = 'identity'): Scorer {
+  return {
+    name: 'given',
+    summary: '',
+    paper: null,
+    formula: '',
+    needs: '',
+    params: noParams,
+    massMap,
+    protectedBy: null,
+    queries: () => 0,
+    protect: () => keep,
+    score({ backend, scratch, layer }) {
+      const block = scratch(scores[layer].byteLength, 'given scores');
+      backend.write(at(block, 0), scores[layer]);
+      return block;
+    },
+  };
+}
+
+/** The press of `json` with another scorer in it. */
+export function withScorer(json: Record<string, unknown>, scorer: Scorer): PressRequest {
+  const request = parsePress({ scorer: 'snapkv', ...json });
+  return { ...request, presses: request.presses.map((press) => ({ ...press, scorer: { part: scorer, params: {} } })) };
+}
+
+export function shapeOf(queryHeads: number, kvHeads: number, headDim: number): AttentionShape {
+  return { queryHeads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), slidingWindow: 0 };
+}
+
+/** Layers without meaning, for scorers that do not look at them. */
+export function blankLayers(layers: number, n: number, shape: AttentionShape): LayerNumbers[] {
+  return Array.from({ length: layers }, () => ({ k: new Float32Array(n * shape.kvHeads * shape.headDim).fill(1) }));
+}
+
+/** Layers of normal numbers; `sharpness` of layer l scales its keys, so that attention is concentrated differently. */
+export function randomLayers(
+  random: Random,
+  layers: number,
+  n: number,
+  shape: AttentionShape,
+  sharpness: (layer: number) => number = () => 1,
+): LayerNumbers[] {
+  return Array.from({ length: layers }, (_, l) => ({
+    k: random.normals(n * shape.kvHeads * shape.headDim, sharpness(l)),
+    v: random.normals(n * shape.kvHeads * shape.headDim),
+    q: random.normals(Math.min(n, 64) * shape.queryHeads * shape.headDim),
+  }));
+}

@@ -1,0 +1,422 @@
+/**
+ * The Backend written plainly: loops as in the formulas, float64 inside, f32 where results are stored. What kernels, the engine and the presses
+ * are checked against. Not fast, and single-valued: the same inputs give the same bits everywhere.
+ */
+import {
+  type AttentionShape,
+  at,
+  type Backend,
+  type DeviceBuffer,
+  type MassMap,
+  OutOfDeviceMemory,
+  type PagedLayer,
+  type Protected,
+  type View,
+  type Weight,
+} from '../../worker/backend/backend.ts';
+
+class Block implements DeviceBuffer {
+  readonly buffer = this;
+  readonly offset = 0;
+  readonly bytes: number;
+  readonly label: string;
+  readonly memory: ArrayBuffer;
+  freed = false;
+  constructor(bytes: number, label: string) {
+    this.bytes = bytes;
+    this.label = label;
+    this.memory = new ArrayBuffer(bytes);
+    new Uint8Array(this.memory).fill(0xff); // NaN everywhere: whoever reads what was not written notices
+  }
+}
+
+function live(view: View, bytes: number): Block {
+  const block = view.buffer as Block;
+  if (block.freed) throw new Error(`${block.label} was freed`);
+  if (view.offset < 0 || view.offset + bytes > block.bytes) throw new Error(`${block.label}: ${bytes} bytes at ${view.offset} of ${block.bytes}`);
+  return block;
+}
+const u8 = (view: View, length: number) => new Uint8Array(live(view, length).memory, view.offset, length);
+const i8 = (view: View, length: number) => new Int8Array(live(view, length).memory, view.offset, length);
+const u32 = (view: View, length: number) => new Uint32Array(live(view, length * 4).memory, view.offset, length);
+const f32 = (view: View, length: number) => new Float32Array(live(view, length * 4).memory, view.offset, length);
+
+/** Memory in which page tables and lengths lie: the AssemblyScript module's, or any other that a test brings. */
+export interface LedgerMemory {
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
+}
+
+export class ReferenceBackend implements Backend {
+  readonly name = 'wasm'; // stands in for it
+  readonly variant = 'float64 reference';
+  readonly #ledger: LedgerMemory | null;
+  readonly #limit: number;
+  readonly #live = new Set<Block>();
+  #used = 0;
+  #peak = 0;
+
+  constructor(options: { ledger?: LedgerMemory; limitBytes?: number } = {}) {
+    this.#ledger = options.ledger ?? null;
+    this.#limit = options.limitBytes ?? 2 ** 40;
+  }
+
+  get memory(): Backend['memory'] {
+    return { usedBytes: this.#used, peakBytes: this.#peak, limitBytes: this.#limit };
+  }
+  /** Labels of what is allocated now: a test names what leaked. */
+  get live(): string[] {
+    return [...this.#live].map(({ label }) => label);
+  }
+  resetPeak(): void {
+    this.#peak = this.#used;
+  }
+
+  alloc(bytes: number, label: string): DeviceBuffer {
+    if (!Number.isInteger(bytes) || bytes < 0) throw new Error(`${label}: ${bytes} bytes`);
+    if (this.#used + bytes > this.#limit) throw new OutOfDeviceMemory(label, bytes, this.#limit - this.#used);
+    const block = new Block(bytes, label);
+    this.#live.add(block);
+    this.#used += bytes;
+    this.#peak = Math.max(this.#peak, this.#used);
+    return block;
+  }
+  free(buffer: DeviceBuffer): void {
+    const block = buffer as Block;
+    if (!this.#live.delete(block)) throw new Error(`${block.label} was freed twice`);
+    block.freed = true;
+    this.#used -= block.bytes;
+  }
+  write(target: View, data: ArrayBufferView): void {
+    u8(target, data.byteLength).set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  async read(source: View, bytes: number): Promise<Uint8Array> {
+    return u8(source, bytes).slice();
+  }
+  copy(target: View, source: View, bytes: number): void {
+    u8(target, bytes).set(u8(source, bytes).slice());
+  }
+  mirror(): number {
+    throw new Error('the reference backend shares no memory with a ledger; copy what a ledger needs yourself');
+  }
+
+  embed(out: View, table: Weight, tokens: View, n: number): void {
+    const w = weights(table);
+    const ids = u32(tokens, n);
+    const y = f32(out, n * table.cols);
+    for (let i = 0; i < n; i++) for (let c = 0; c < table.cols; c++) y[i * table.cols + c] = w[ids[i] * table.cols + c];
+  }
+
+  rmsNorm(out: View, x: View, weight: View, rows: number, cols: number, eps: number): void {
+    const input = f32(x, rows * cols);
+    const w = f32(weight, cols);
+    const y = f32(out, rows * cols);
+    for (let r = 0; r < rows; r++) {
+      let squares = 0;
+      for (let c = 0; c < cols; c++) squares += input[r * cols + c] ** 2;
+      const scale = 1 / Math.sqrt(squares / cols + eps);
+      for (let c = 0; c < cols; c++) y[r * cols + c] = input[r * cols + c] * scale * w[c];
+    }
+  }
+
+  linear(out: View, x: View, weight: Weight, n: number, bias?: View | null, accumulate = false): void {
+    const { rows, cols } = weight;
+    const w = weights(weight);
+    const input = f32(x, n * cols);
+    const b = bias ? f32(bias, rows) : null;
+    const y = f32(out, n * rows);
+    for (let i = 0; i < n; i++) {
+      for (let r = 0; r < rows; r++) {
+        let sum = (b ? b[r] : 0) + (accumulate ? y[i * rows + r] : 0);
+        for (let c = 0; c < cols; c++) sum += input[i * cols + c] * w[r * cols + c];
+        y[i * rows + r] = sum;
+      }
+    }
+  }
+
+  rope(x: View, table: View, n: number, heads: number, headDim: number): void {
+    const half = headDim / 2;
+    const angles = f32(table, n * headDim); // [n, d]: cos, then sin
+    const y = f32(x, n * heads * headDim);
+    for (let i = 0; i < n; i++) {
+      for (let h = 0; h < heads; h++) {
+        const row = (i * heads + h) * headDim;
+        for (let c = 0; c < half; c++) {
+          const [cos, sin] = [angles[i * headDim + c], angles[i * headDim + half + c]];
+          const [a, b] = [y[row + c], y[row + half + c]];
+          y[row + c] = a * cos - b * sin;
+          y[row + half + c] = b * cos + a * sin;
+        }
+      }
+    }
+  }
+
+  swiglu(out: View, gate: View, up: View, count: number): void {
+    const g = f32(gate, count);
+    const u = f32(up, count);
+    const y = f32(out, count);
+    for (let i = 0; i < count; i++) y[i] = (g[i] / (1 + Math.exp(-g[i]))) * u[i];
+  }
+
+  attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
+    const { queryHeads: Hq, kvHeads: H, headDim: d, slidingWindow } = shape;
+    const keys = f32(k, (start + n) * H * d);
+    const values = f32(v, (start + n) * H * d);
+    for (let i = 0; i < n; i++) {
+      const from = slidingWindow > 0 ? Math.max(0, start + i - slidingWindow + 1) : 0;
+      for (let a = 0; a < Hq; a++) {
+        const h = Math.floor((a * H) / Hq);
+        const rows = range(from, start + i + 1).map((j) => (j * H + h) * d);
+        attend(
+          out,
+          q,
+          (i * Hq + a) * d,
+          rows.map((row) => keys.subarray(row, row + d)),
+          rows.map((row) => values.subarray(row, row + d)),
+          shape,
+        );
+      }
+    }
+  }
+
+  attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void {
+    const { queryHeads: Hq, kvHeads: H, headDim: d, slidingWindow } = shape;
+    const lengths = this.#u32(cache.lengths, H);
+    for (let h = 0; h < H; h++) {
+      const entries = range(0, lengths[h]).map((e) => this.#entry(cache, h, e, d));
+      for (let i = 0; i < n; i++) {
+        const position = start + i;
+        const seen = entries.slice(0, lengths[h] - (n - 1 - i)).filter((entry) => slidingWindow === 0 || entry.position() > position - slidingWindow);
+        for (let a = h * (Hq / H); a < (h + 1) * (Hq / H); a++) {
+          attend(
+            out,
+            q,
+            (i * Hq + a) * d,
+            seen.map(({ key }) => key),
+            seen.map(({ value }) => value),
+            shape,
+          );
+        }
+      }
+    }
+  }
+
+  storeEntries(
+    cache: PagedLayer,
+    head: number,
+    from: number,
+    k: View,
+    v: View,
+    order: View | null,
+    count: number,
+    { kvHeads: H, headDim: d }: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+  ): void {
+    const rows = order ? u32(order, count) : Uint32Array.from(range(0, count));
+    for (let i = 0; i < count; i++) {
+      const place = this.#place(cache, head, from + i, d);
+      for (const [source, target] of [
+        [k, place.key],
+        [v, place.value],
+      ] as const) {
+        const row = f32(at(source, (rows[i] * H + head) * d * 4), d);
+        if (cache.entryType === 'f32') {
+          f32(target.row, d).set(row);
+          continue;
+        }
+        const scale = Math.fround(row.reduce((most, x) => Math.max(most, Math.abs(x)), 0) / 127);
+        f32(target.scale, 1)[0] = scale;
+        i8(target.row, d).set(row.map((x) => (scale === 0 ? 0 : halfToEven(x / scale))));
+      }
+    }
+  }
+
+  scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+    const { queryHeads: Hq, kvHeads: H, headDim: d, scale, slidingWindow } = shape;
+    const queries = f32(q, window * Hq * d);
+    const keys = f32(k, n * H * d);
+    const y = f32(out, Hq * n);
+    for (let a = 0; a < Hq; a++) {
+      const h = Math.floor((a * H) / Hq);
+      const mean = new Float64Array(n);
+      for (let i = 0; i < window; i++) {
+        const position = n - window + i;
+        const logits = new Float64Array(n).fill(-Infinity);
+        for (let j = slidingWindow > 0 ? Math.max(0, position - slidingWindow + 1) : 0; j <= position; j++) {
+          logits[j] = scale * dot(queries, (i * Hq + a) * d, keys, (j * H + h) * d, d);
+        }
+        const p = softmax(logits);
+        for (let j = 0; j < n; j++) mean[j] += p[j] / window;
+      }
+      y.set(mean, a * n);
+    }
+  }
+
+  avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+    const half = Math.floor(kernelSize / 2);
+    const input = f32(x, (rows - 1) * stride + cols).slice();
+    const y = f32(out, (rows - 1) * stride + cols);
+    for (let r = 0; r < rows; r++) {
+      for (let j = 0; j < cols; j++) {
+        let sum = 0;
+        for (let t = Math.max(0, j - half); t <= Math.min(cols - 1, j + half); t++) sum += input[r * stride + t];
+        y[r * stride + j] = sum / kernelSize;
+      }
+    }
+  }
+
+  groupMean(out: View, x: View, groups: number, group: number, n: number): void {
+    const input = f32(x, groups * group * n).slice();
+    const y = f32(out, groups * n);
+    for (let g = 0; g < groups; g++) {
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let a = g * group; a < (g + 1) * group; a++) sum += input[a * n + j];
+        y[g * n + j] = sum / group;
+      }
+    }
+  }
+
+  keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+    const keys = f32(k, n * kvHeads * headDim);
+    const y = f32(out, kvHeads * n);
+    for (let h = 0; h < kvHeads; h++) {
+      for (let j = 0; j < n; j++) {
+        const row = (j * kvHeads + h) * headDim;
+        y[h * n + j] = sign * Math.sqrt(dot(keys, row, keys, row, headDim));
+      }
+    }
+  }
+
+  cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+    const keys = f32(k, n * kvHeads * headDim);
+    const y = f32(out, kvHeads * n);
+    for (let h = 0; h < kvHeads; h++) {
+      const anchor = new Float64Array(headDim);
+      const norms = range(0, n).map((j) => Math.sqrt(dot(keys, (j * kvHeads + h) * headDim, keys, (j * kvHeads + h) * headDim, headDim)));
+      for (let j = 0; j < n; j++)
+        for (let c = 0; c < headDim; c++) anchor[c] += keys[(j * kvHeads + h) * headDim + c] / Math.max(norms[j], 1e-12) / n;
+      const length = Math.sqrt(dot(anchor, 0, anchor, 0, headDim));
+      for (let j = 0; j < n; j++) {
+        const product = dot(keys, (j * kvHeads + h) * headDim, anchor, 0, headDim);
+        y[h * n + j] = (sign * product) / (Math.max(norms[j], 1e-8) * Math.max(length, 1e-8));
+      }
+    }
+  }
+
+  topK(order: View, scores: View, n: number, count: number, keep: Protected): void {
+    const s = f32(scores, n);
+    const [first, evictableEnd] = evictable(n, keep);
+    const rank = (t: number): number => (Number.isNaN(s[t]) ? -Infinity : s[t]);
+    const best = range(first, evictableEnd).sort((x, y) =>
+      Number.isNaN(s[x]) !== Number.isNaN(s[y])
+        ? Number(Number.isNaN(s[x])) - Number(Number.isNaN(s[y]))
+        : rank(x) === rank(y)
+          ? x - y
+          : rank(y) - rank(x),
+    );
+    const all = [...range(0, first), ...range(evictableEnd, n), ...best];
+    const held = n - (evictableEnd - first);
+    if (count < held || count > n) throw new Error(`topK: ${count} of ${n} tokens, ${held} protected`);
+    u32(order, count).set(all.slice(0, count));
+  }
+
+  async massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]> {
+    const [first, end] = evictable(n, keep);
+    const held = n - (end - first);
+    return range(0, kvHeads).map((h) => {
+      const s = f32(at(scores, h * n * 4), n);
+      const ranked = Array.from(u32(at(order, h * n * 4), n).subarray(held), (t) => s[t]); // best first
+      const masses = toMasses(ranked, map);
+      const total = masses.reduce((sum, mass) => sum + mass, 0);
+      if (total === 0 || !Number.isFinite(total)) return Math.ceil(threshold * masses.length);
+      let sum = 0;
+      const running = masses.map((mass) => {
+        sum += mass;
+        return sum;
+      });
+      return running.findIndex((mass) => mass >= threshold * total) + 1;
+    });
+  }
+
+  #u32(address: number, length: number): Uint32Array {
+    if (!this.#ledger) throw new Error('paged operations need the memory of a ledger');
+    return new Uint32Array(this.#ledger.buffer, address, length);
+  }
+
+  /** Where an entry lies. f32: K [E, d], V [E, d]. int8: K [E, d], V [E, d], then at a multiple of 4 one f32 scale a row, K's and V's. */
+  #place(cache: PagedLayer, head: number, entry: number, d: number) {
+    const E = cache.entriesPerPage;
+    const slot = entry % E;
+    const number = this.#u32(cache.pageTable + (head * cache.tableStride + Math.floor(entry / E)) * 4, 1)[0];
+    const page = at(cache.pool, number * cache.pageBytes);
+    const width = cache.entryType === 'f32' ? d * 4 : d;
+    const scales = (2 * E * d + 3) & ~3;
+    const place = (row: number) => ({ row: at(page, row * width), scale: at(page, scales + row * 4) });
+    return { key: place(slot), value: place(E + slot), position: () => this.#u32(cache.positions + (number * cache.slotStride + slot) * 4, 1)[0] };
+  }
+
+  #entry(cache: PagedLayer, head: number, entry: number, d: number) {
+    const { key, value, position } = this.#place(cache, head, entry, d);
+    const row = (place: typeof key): Float64Array =>
+      cache.entryType === 'f32' ? Float64Array.from(f32(place.row, d)) : Float64Array.from(i8(place.row, d), (x) => x * f32(place.scale, 1)[0]);
+    return { key: row(key), value: row(value), position };
+  }
+}
+
+/** Evictable positions: [first, end). */
+function evictable(n: number, keep: Protected): [number, number] {
+  const first = Math.min(keep.first, n);
+  return [first, Math.max(first, n - keep.last)];
+}
+
+function toMasses(best: readonly number[], map: MassMap): number[] {
+  const lowest = best[best.length - 1];
+  if (map === 'shift') return best.map((s) => s - lowest);
+  if (map === 'affine') return best.map((s) => (s + 1) / 2);
+  if (map === 'softmax') {
+    const mean = best.reduce((sum, s) => sum + s, 0) / best.length;
+    const std = Math.sqrt(best.reduce((sum, s) => sum + (s - mean) ** 2, 0) / best.length);
+    return best.map((s) => (std > 0 ? Math.exp((s - best[0]) / std) : 1));
+  }
+  return [...best];
+}
+
+function attend(
+  out: View,
+  q: View,
+  row: number,
+  keys: readonly ArrayLike<number>[],
+  values: readonly ArrayLike<number>[],
+  { headDim: d, scale }: AttentionShape,
+): void {
+  const query = f32(at(q, row * 4), d);
+  const p = softmax(Float64Array.from(keys, (key) => scale * dot(query, 0, key, 0, d)));
+  const y = f32(at(out, row * 4), d);
+  for (let c = 0; c < d; c++) y[c] = values.reduce((sum, value, j) => sum + p[j] * value[c], 0);
+}
+
+function softmax(logits: Float64Array): Float64Array {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const exps = logits.map((x) => Math.exp(x - most));
+  const total = exps.reduce((a, b) => a + b, 0);
+  return exps.map((x) => x / total);
+}
+
+function dot(a: ArrayLike<number>, from: number, b: ArrayLike<number>, start: number, length: number): number {
+  let sum = 0;
+  for (let c = 0; c < length; c++) sum += a[from + c] * b[start + c];
+  return sum;
+}
+
+function weights(weight: Weight): Float32Array {
+  if (weight.type !== 'f32') throw new Error(`the reference backend reads f32 weights, got ${weight.type}`);
+  return f32(weight, weight.rows * weight.cols);
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: Math.max(0, to - from) }, (_, i) => from + i);
+}
+
+function halfToEven(x: number): number {
+  const low = Math.floor(x);
+  return x - low === 0.5 ? low + (low & 1) : Math.round(x);
+}
