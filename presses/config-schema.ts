@@ -19,6 +19,7 @@ export function memoryBytes(memory: string | number): number {
 const ratioError = 'must be 0 or more and below 1';
 const memoryError = 'must be a number of bytes above 0, or text such as "16MiB" or "512KiB"';
 const scopeError = 'must be "prompt", "context" or {"protect_last": n}';
+const lastError = 'must be a whole number, 0 or more';
 const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
   z.enum(values, { error: `must be ${values.map((value) => `"${value}"`).join(' or ')}` });
 
@@ -36,7 +37,7 @@ export const fields = {
     .describe('instead of compression_ratio: the pages of the whole cache must fit into it')
     .optional(),
   scope: z
-    .union([z.enum(['prompt', 'context']), z.strictObject({ protect_last: z.int({ error: scopeError }).min(0, { error: scopeError }) })], {
+    .union([z.enum(['prompt', 'context']), z.strictObject({ protect_last: z.int({ error: lastError }).min(0, { error: lastError }) })], {
       error: scopeError,
     })
     .describe('what is pressed: everything; everything before the last text part of the last user message; or all but the last n tokens')
