@@ -1,5 +1,5 @@
 /** The request-level press config as schemas: single fields for `parsePress`, and every form at once as JSON Schema. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { presets } from './presets.ts';
 import { headBudgets, layerBudgets, scorers, selections } from './registry.ts';
 

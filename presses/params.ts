@@ -2,7 +2,7 @@
  * Schemas of parameters. Each carries one phrase that says what would work, so that every message has its three parts:
  * "bound_ratio must be between 0 and 1, got 1.5". Defaults and texts end up in the JSON Schema of /v1/presses.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 export function fraction(fallback: number, description: string, range: { above0?: boolean } = {}) {
   const error = range.above0 ? 'must be above 0 and at most 1' : 'must be between 0 and 1';

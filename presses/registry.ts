@@ -1,5 +1,5 @@
 /** Every part that can be named in a press config, and what /v1/presses says of them. Adding one = one file, one line here. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { HeadBudget, LayerBudget, PartInfo, Scorer } from './contract.ts';
 import { adakv } from './head-budgets/adakv.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';

@@ -4,7 +4,7 @@
  *  conserves sum over heads = H b
  *  nests     the kept set only shrinks as b falls, so a budget can be lowered later without looking at evicted tokens
  *  The paper blends (1 - alpha) N[h] + alpha b instead; kvpress's form is the one here. Evicted entries are really freed: heads differ in length. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { HeadBudget } from '../contract.ts';
 import { fraction } from '../params.ts';
 

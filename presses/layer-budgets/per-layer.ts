@@ -1,6 +1,6 @@
 /** Per layer: the caller gives every layer its own compression ratio (measured offline, or to reproduce a table).
  *      b_l = N (1 - r_l) */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { LayerBudget } from '../contract.ts';
 import { InputError } from '../input-error.ts';
 

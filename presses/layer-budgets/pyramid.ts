@@ -2,7 +2,7 @@
  *      lo = b/beta,  hi = 2b - lo  (hi <= N - W, lo = 2b - hi);   b_l = hi - l (hi - lo)/(L - 1)
  *  Uniform where the ramp would not fit: unless N >= hi >= lo >= W, and with a single layer.
  *  conserves sum(b_l) = L b */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { LayerBudget } from '../contract.ts';
 import { InputError } from '../input-error.ts';
 import { realNumber } from '../params.ts';

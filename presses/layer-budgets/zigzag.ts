@@ -6,7 +6,7 @@
  *  cascades  a new layer only lowers the earlier ones' limits: ceilings until the last layer, exact budgets there (presses.md 7.7)
  *  The method's first implementation measured LMBA on scores padded with a huge value for the protected window, which gave 58 or 59 in every
  *  layer of every text. Protected tokens are never measured here. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';
 import type { BudgetContext, LayerBudget } from '../contract.ts';
 import { fraction, oneOf } from '../params.ts';

@@ -1,7 +1,7 @@
 /** Random: the baseline that every scorer must beat.
  *      s[h,t] ~ U[0, 1), independent over layers, heads and tokens
  *  kvpress draws the same scores in all layers when it is given a seed; here the layer is mixed into it. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Scorer } from '../contract.ts';
 
 const error = 'must be a whole number between 0 and 4294967295';

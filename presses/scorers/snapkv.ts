@@ -1,7 +1,7 @@
 /** SnapKV: what the last W queries attend to stays, with its neighbourhood.          arXiv 2404.14469
  *      m[a,j] = mean over the window's queries i of P[a,i,j];   s[h,j] = groupMean_a avgPool(m)[a,j],  j < N-W;   the window is protected
  *  Both are linear, so the group mean comes first here: G times less to pool. Equal to kvpress's order up to rounding. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';
 import type { Scorer } from '../contract.ts';
 import { oddNumber, wholeNumber } from '../params.ts';

@@ -1,7 +1,7 @@
 /** StreamingLLM: the first tokens (attention sinks) and the most recent ones stay.          arXiv 2309.17453
  *      s_t = t;   the first n_sink tokens are protected
  *  Keys keep their rotation: kept tokens stay where they were. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';
 import type { Scorer } from '../contract.ts';
 import { wholeNumber } from '../params.ts';
