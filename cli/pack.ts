@@ -1,14 +1,14 @@
 /** Packs a model for assets: weights in the kernels' layouts, cut into shards below the asset limit, and a manifest over them. */
 import { createHash, type Hash } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
 import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
-import { defaultShardBytes, manifestFile, maxShardBytes, parseManifest, tokenizerFile, type Manifest } from '../worker/engine/weights/manifest.ts';
+import { defaultShardBytes, type Manifest, manifestFile, maxShardBytes, parseManifest, tokenizerFile } from '../worker/engine/weights/manifest.ts';
 import { openFile, openFolder } from '../worker/engine/weights/node-files.ts';
-import { openGgufModel, openHuggingFaceModel, type OpenedModel } from '../worker/engine/weights/open-model.ts';
+import { type OpenedModel, openGgufModel, openHuggingFaceModel } from '../worker/engine/weights/open-model.ts';
 import { planWeights } from '../worker/engine/weights/plan.ts';
-import { writeWeights, type LoadProgress, type WeightSink } from '../worker/engine/weights/write.ts';
+import { type LoadProgress, type WeightSink, writeWeights } from '../worker/engine/weights/write.ts';
 
 export interface PackOptions {
   readonly quantize?: 'q8' | 'q4' | null;
@@ -38,7 +38,12 @@ export function modelNameOf(path: string): string {
  * Writes the packed model to `outDir`. New files are written under other names first and moved over old ones at the end, the
  * manifest last: a run that fails leaves what was there. Only a chunk of weights is in memory at a time.
  */
-export async function packModel(source: string, outDir: string, options: PackOptions = {}, onProgress?: (progress: LoadProgress) => void): Promise<Manifest> {
+export async function packModel(
+  source: string,
+  outDir: string,
+  options: PackOptions = {},
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<Manifest> {
   const shardBytes = options.shardBytes ?? defaultShardBytes;
   if (!Number.isInteger(shardBytes) || shardBytes < 64 || shardBytes > maxShardBytes) {
     throw new InputError('pack_shard_bytes', 'shardBytes', `shardBytes must be between 64 and ${maxShardBytes} (the asset limit), got ${shardBytes}`);
@@ -60,7 +65,12 @@ export async function packModel(source: string, outDir: string, options: PackOpt
         version: 1,
         name: options.name ?? modelNameOf(source),
         config: model.config,
-        tokenizer: tokenizerBytes && { file: tokenizerFile, bytes: tokenizerBytes.length, sha256: createHash('sha256').update(tokenizerBytes).digest('hex'), settings: model.tokenizer!.settings },
+        tokenizer: tokenizerBytes && {
+          file: tokenizerFile,
+          bytes: tokenizerBytes.length,
+          sha256: createHash('sha256').update(tokenizerBytes).digest('hex'),
+          settings: model.tokenizer!.settings,
+        },
         arenaBytes: plan.bytes,
         tensors,
         shards: shards.shards,

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openModelPath, packModel } from '../cli/pack.ts';
-import { parseManifest, type Manifest } from '../worker/engine/weights/manifest.ts';
+import { type Manifest, parseManifest } from '../worker/engine/weights/manifest.ts';
 import { loadOpened } from '../worker/engine/weights/open-model.ts';
-import { loadPacked, type FetchAsset } from '../worker/engine/weights/packed.ts';
+import { type FetchAsset, loadPacked } from '../worker/engine/weights/packed.ts';
 import { memoryArena } from './fixtures/memory-files.ts';
 import { Random } from './support/random.ts';
 
@@ -59,7 +59,12 @@ describe('a packed model', () => {
     const sizes: number[] = [];
     await loadPacked(serve(out), (size) => {
       bytes = new Uint8Array(size);
-      return { write: (offset, part) => void (bytes.set(part, offset), sizes.push(part.length)) };
+      return {
+        write: (offset, part) => {
+          bytes.set(part, offset);
+          sizes.push(part.length);
+        },
+      };
     });
     expect(Buffer.compare(bytes, arena)).toBe(0);
     expect(sizes.every((size) => size <= 100_000)).toBe(true);
@@ -83,13 +88,19 @@ describe('a packed model', () => {
     for (const file of ['config.json', 'model.safetensors']) writeFileSync(join(bad, file), readFileSync(path(`golden/models/llama/${file}`)));
     writeFileSync(join(bad, 'tokenizer.json'), '{');
     await expect(packModel(bad, out)).rejects.toThrow(/tokenizer\.json is not JSON/);
-    await expect(packModel(path('golden/models/llama'), out, {}, () => { throw new Error('stopped'); })).rejects.toThrow('stopped');
+    await expect(
+      packModel(path('golden/models/llama'), out, {}, () => {
+        throw new Error('stopped');
+      }),
+    ).rejects.toThrow('stopped');
     expect(readdirSync(out)).toEqual(files);
     expect((await loadPacked(serve(out), memoryArena().make)).config.family).toBe('llama');
   });
 
   test('shards above the asset limit, and paths without a model, are refused', async () => {
-    await expect(packModel(path('golden/models/llama'), work, { shardBytes: 30 << 20 })).rejects.toThrow(/between 64 and 26214400 \(the asset limit\), got 31457280/);
+    await expect(packModel(path('golden/models/llama'), work, { shardBytes: 30 << 20 })).rejects.toThrow(
+      /between 64 and 26214400 \(the asset limit\), got 31457280/,
+    );
     await expect(packModel(join(work, 'nowhere'), work)).rejects.toThrow(expect.objectContaining({ code: 'model_not_found' }));
   });
 });
@@ -122,8 +133,13 @@ describe('a damaged packed model', () => {
     let pulled = 0;
     let cancelled = false;
     const endless = new ReadableStream<Uint8Array>({
-      pull: (controller) => void (pulled++, controller.enqueue(new Uint8Array(65536))),
-      cancel: () => void (cancelled = true),
+      pull: (controller) => {
+        pulled++;
+        controller.enqueue(new Uint8Array(65536));
+      },
+      cancel: () => {
+        cancelled = true;
+      },
     });
     const fetchAsset: FetchAsset = async (name) => (name === 'weights-000.bin' ? endless : serve(out)(name));
     await expect(loadPacked(fetchAsset, memoryArena().make)).rejects.toThrow(/weights-000\.bin is too long: more than 1048576 bytes/);
@@ -142,22 +158,106 @@ describe('a damaged packed model', () => {
 
   test.each<[string, (m: Manifest) => void, RegExp]>([
     ['a later version', (m) => Object.assign(m, { version: 2 }), /version/],
-    ['a shard beyond the arena', (m) => void (m.shards[1].offset = 2 ** 31), /shard weights-001\.bin begins at 2147483648/],
-    ['shards that overlap', (m) => void (m.shards[1].offset -= 64), /begins at/],
-    ['a negative offset', (m) => void (m.shards[0].offset = -1), /shards\.0\.offset/],
-    ['a shard longer than an asset', (m) => void (m.shards[0].bytes = 26 << 20), /shards\.0\.bytes/],
-    ['a shard with a path', (m) => void (m.shards[0].file = '../weights-000.bin'), /must be weights-NNN\.bin/],
-    ['one file twice', (m) => void (m.shards[1].file = m.shards[0].file), /appears twice/],
+    [
+      'a shard beyond the arena',
+      (m) => {
+        m.shards[1].offset = 2 ** 31;
+      },
+      /shard weights-001\.bin begins at 2147483648/,
+    ],
+    [
+      'shards that overlap',
+      (m) => {
+        m.shards[1].offset -= 64;
+      },
+      /begins at/,
+    ],
+    [
+      'a negative offset',
+      (m) => {
+        m.shards[0].offset = -1;
+      },
+      /shards\.0\.offset/,
+    ],
+    [
+      'a shard longer than an asset',
+      (m) => {
+        m.shards[0].bytes = 26 << 20;
+      },
+      /shards\.0\.bytes/,
+    ],
+    [
+      'a shard with a path',
+      (m) => {
+        m.shards[0].file = '../weights-000.bin';
+      },
+      /must be weights-NNN\.bin/,
+    ],
+    [
+      'one file twice',
+      (m) => {
+        m.shards[1].file = m.shards[0].file;
+      },
+      /appears twice/,
+    ],
     ['a missing shard', (m) => void m.shards.pop(), /the shards hold/],
-    ['a tensor elsewhere', (m) => void (m.tensors[3].offset += 64), /tensor layers\.0\.k lies at/],
-    ['a tensor larger than its type and shape', (m) => void (m.tensors[3].bytes += 80), /tensor layers\.0\.k has/],
-    ['a tensor of another shape', (m) => void (m.tensors[3].rows += 1), /tensor layers\.0\.k has shape/],
-    ['a tensor of another name', (m) => void (m.tensors[3].name = 'layers.0.q'), /tensor 3 is layers\.0\.q, layers\.0\.k is expected/],
-    ['a norm of another type', (m) => void (m.tensors[1].type = 'f16'), /tensor layers\.0\.attn_norm has type f16, f32 is expected/],
+    [
+      'a tensor elsewhere',
+      (m) => {
+        m.tensors[3].offset += 64;
+      },
+      /tensor layers\.0\.k lies at/,
+    ],
+    [
+      'a tensor larger than its type and shape',
+      (m) => {
+        m.tensors[3].bytes += 80;
+      },
+      /tensor layers\.0\.k has/,
+    ],
+    [
+      'a tensor of another shape',
+      (m) => {
+        m.tensors[3].rows += 1;
+      },
+      /tensor layers\.0\.k has shape/,
+    ],
+    [
+      'a tensor of another name',
+      (m) => {
+        m.tensors[3].name = 'layers.0.q';
+      },
+      /tensor 3 is layers\.0\.q, layers\.0\.k is expected/,
+    ],
+    [
+      'a norm of another type',
+      (m) => {
+        m.tensors[1].type = 'f16';
+      },
+      /tensor layers\.0\.attn_norm has type f16, f32 is expected/,
+    ],
     ['tensors missing', (m) => void m.tensors.pop(), /55 tensors, a llama model of this config has 56/],
-    ['an arena of another size', (m) => void (m.arenaBytes += 64), /arenaBytes/],
-    ['a config that makes no sense', (m) => void (m.config.kvHeads = 5), /config\.queryHeads: must be a multiple of kvHeads \(5\)/],
-    ['a config of another model', (m) => void (m.config.layers = 7), /config\.slidingWindow/],
+    [
+      'an arena of another size',
+      (m) => {
+        m.arenaBytes += 64;
+      },
+      /arenaBytes/,
+    ],
+    [
+      'a config that makes no sense',
+      (m) => {
+        m.config.kvHeads = 5;
+      },
+      /config\.queryHeads: must be a multiple of kvHeads \(5\)/,
+    ],
+    [
+      'a config of another model',
+      (m) => {
+        m.config.layers = 7;
+      },
+      /config\.slidingWindow/,
+    ],
   ])('a manifest with %s is refused', (_, change, message) => {
     const changed = structuredClone(manifest);
     change(changed);
@@ -169,7 +269,11 @@ describe('a damaged packed model', () => {
     const values = [0, 1, -1, 64, 2 ** 31, 2 ** 53, 1e300, Number.NaN, null, '', 'x', [], {}, true];
     // every place in the manifest's tree, long lists by a few of their members
     const places = (value: unknown, at: (string | number)[] = []): (string | number)[][] =>
-      value !== null && typeof value === 'object' ? Object.entries(value).slice(0, 12).flatMap(([key, inner]) => [[...at, key], ...places(inner, [...at, key])]) : [];
+      value !== null && typeof value === 'object'
+        ? Object.entries(value)
+            .slice(0, 12)
+            .flatMap(([key, inner]) => [[...at, key], ...places(inner, [...at, key])])
+        : [];
     const all = places(manifest);
     let refused = 0;
     for (let i = 0; i < 500; i++) {
@@ -177,7 +281,11 @@ describe('a damaged packed model', () => {
       for (let n = random.int(1, 3); n > 0; n--) {
         const at = random.pick(all);
         const owner = at.slice(0, -1).reduce((o, key) => (o as Record<string, unknown> | undefined)?.[key] as object | undefined, changed);
-        if (owner !== null && typeof owner === 'object') (owner as Record<string, unknown>)[at.at(-1)!] = typeof (owner as Record<string, unknown>)[at.at(-1)!] === 'number' && random.next() < 0.5 ? random.int(-100, 100_000) : structuredClone(random.pick(values));
+        if (owner !== null && typeof owner === 'object')
+          (owner as Record<string, unknown>)[at.at(-1)!] =
+            typeof (owner as Record<string, unknown>)[at.at(-1)!] === 'number' && random.next() < 0.5
+              ? random.int(-100, 100_000)
+              : structuredClone(random.pick(values));
       }
       let size = 0;
       const arena = (bytes: number) => {

@@ -17,7 +17,10 @@ const user = (...parts: string[]) => ({ role: 'user', parts });
 
 const needleData = (await tokenizerFromFolder(openFolder(path('../models/needle'))))!;
 const needle = new Tokenizer(needleData);
-const golden: { cases: { text: string; ids: number[]; decoded_without_special: string }[]; chats: { messages: { role: string; content: string }[]; add_generation_prompt: boolean; text: string }[] } = json('golden/tokenizer/needle.json');
+const golden: {
+  cases: { text: string; ids: number[]; decoded_without_special: string }[];
+  chats: { messages: { role: string; content: string }[]; add_generation_prompt: boolean; text: string }[];
+} = json('golden/tokenizer/needle.json');
 const spm: { metadata: Record<string, unknown>; cases: { text: string; ids: number[]; decoded: string }[] } = json('golden/gguf/spm-tokenizer.json');
 const sentencePiece = (more: object = {}) => tokenizerFromGguf(new Map(Object.entries({ ...spm.metadata, ...more })))!;
 
@@ -30,7 +33,10 @@ async function ggufMetadata(name: string): Promise<Map<string, unknown>> {
 
 describe('byte-level BPE', () => {
   test('tokens of every sample that the model was tested on, written out and by the chat template', () => {
-    const samples = readFileSync(path('../models/needle/samples.jsonl'), 'utf8').trim().split('\n').map((line) => JSON.parse(line));
+    const samples = readFileSync(path('../models/needle/samples.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     expect(samples.length).toBeGreaterThan(100);
     for (const { context, question, prompt_token_ids } of samples) {
       expect(needle.encode(`<|bos|><|user|>${context}\n${question}<|assistant|>`)).toEqual(prompt_token_ids);
@@ -47,7 +53,12 @@ describe('byte-level BPE', () => {
       expect(needle.decode(ids, { skipSpecial: false })).toBe(text);
     }
     for (const { messages, add_generation_prompt, text } of golden.chats) {
-      expect(needle.chat.render(messages.map(({ role, content }) => ({ role, parts: [content] })), add_generation_prompt)).toBe(text);
+      expect(
+        needle.chat.render(
+          messages.map(({ role, content }) => ({ role, parts: [content] })),
+          add_generation_prompt,
+        ),
+      ).toBe(text);
     }
   });
 
@@ -91,7 +102,11 @@ describe('byte-level BPE', () => {
       // every merge of two digits is allowed, so that only the splitting keeps them apart
       const model = (data.json as { model: { vocab: Record<string, number>; merges: string[][] } }).model;
       let next = 1536;
-      for (const a of '0123456789') for (const b of '0123456789') { model.vocab[a + b] = next++; model.merges.push([a, b]); }
+      for (const a of '0123456789')
+        for (const b of '0123456789') {
+          model.vocab[a + b] = next++;
+          model.merges.push([a, b]);
+        }
       const tokenizer = new Tokenizer(data);
       return tokenizer.encode(text).map((id) => tokenizer.tokenText(id));
     };
@@ -103,7 +118,9 @@ describe('byte-level BPE', () => {
   test('an unknown splitting rule is refused by name', async () => {
     const metadata = await ggufMetadata('tiny-llama');
     for (const pre of ['mystery', 'constructor']) {
-      expect(() => tokenizerFromGguf(new Map([...metadata, ['tokenizer.ggml.pre', pre]]))).toThrow(expect.objectContaining({ code: 'model_unsupported', message: expect.stringMatching(`"${pre}" is not supported; supported are default`) }));
+      expect(() => tokenizerFromGguf(new Map([...metadata, ['tokenizer.ggml.pre', pre]]))).toThrow(
+        expect.objectContaining({ code: 'model_unsupported', message: expect.stringMatching(`"${pre}" is not supported; supported are default`) }),
+      );
     }
     expect(() => tokenizerFromGguf(new Map([...metadata, ['tokenizer.ggml.model', 'bert']]))).toThrow(/tokenizer model "bert"/);
   });
@@ -121,7 +138,12 @@ describe('SentencePiece', () => {
   test('merges: best score first, then the longer left part', () => {
     const tokens = ['a', 'b', 'ab', 'aba', 'ba'];
     const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
-    expect(mergesFromScores(tokens, [0, 0, -1, -3, -2], vocab)).toEqual([['a', 'b'], ['b', 'a'], ['ab', 'a'], ['a', 'ba']]);
+    expect(mergesFromScores(tokens, [0, 0, -1, -3, -2], vocab)).toEqual([
+      ['a', 'b'],
+      ['b', 'a'],
+      ['ab', 'a'],
+      ['a', 'ba'],
+    ]);
   });
 
   test('a continuation keeps its first space, a whole text loses the one that encoding put there', () => {
@@ -244,24 +266,45 @@ describe('chat templates', () => {
   });
 
   test('no template, a broken one, and one that refuses: each says so', () => {
-    expect(() => withTemplate(null).encodeChat([user('x')])).toThrow(expect.objectContaining({ code: 'chat_template_missing', param: 'messages', message: expect.stringMatching('/v1/completions') }));
+    expect(() => withTemplate(null).encodeChat([user('x')])).toThrow(
+      expect.objectContaining({ code: 'chat_template_missing', param: 'messages', message: expect.stringMatching('/v1/completions') }),
+    );
     expect(() => withTemplate('{% if %}').encodeChat([user('x')])).toThrow(expect.objectContaining({ code: 'model_unsupported' }));
-    expect(() => withTemplate("{{ raise_exception('roles must alternate') }}").encodeChat([user('x')])).toThrow(expect.objectContaining({ code: 'chat_template_refused', message: expect.stringMatching('roles must alternate') }));
+    expect(() => withTemplate("{{ raise_exception('roles must alternate') }}").encodeChat([user('x')])).toThrow(
+      expect.objectContaining({ code: 'chat_template_refused', message: expect.stringMatching('roles must alternate') }),
+    );
     expect(withTemplate("{{ strftime_now('%Y') }}").chat.render([])).toMatch(/^20\d\d$/);
   });
 });
 
 describe('files of a Hugging Face folder', () => {
-  const folder = (more: Record<string, object | string>) => tokenizerFromFolder(memoryFiles({ 'tokenizer.json': needleData.json as object, ...more }));
+  const folder = (more: Record<string, object | string>) =>
+    tokenizerFromFolder(memoryFiles({ 'tokenizer.json': needleData.json as object, ...more }));
 
   test('special tokens as strings or objects, templates in the config, in a list or in a file of their own', async () => {
     const settings = async (more: Record<string, object | string>) => ((await folder(more)) as TokenizerData).settings;
-    expect((await settings({ 'tokenizer_config.json': { bos_token: { content: '<|bos|>' }, eos_token: '<|end|>', chat_template: 'one' } }))).toEqual({
-      chatTemplate: 'one', specialTokens: { bos_token: '<|bos|>', eos_token: '<|end|>' }, bosBeforeChat: false,
+    expect(await settings({ 'tokenizer_config.json': { bos_token: { content: '<|bos|>' }, eos_token: '<|end|>', chat_template: 'one' } })).toEqual({
+      chatTemplate: 'one',
+      specialTokens: { bos_token: '<|bos|>', eos_token: '<|end|>' },
+      bosBeforeChat: false,
     });
-    expect((await settings({ 'tokenizer_config.json': { chat_template: [{ name: 'tool_use', template: 'x' }, { name: 'default', template: 'two' }] } })).chatTemplate).toBe('two');
+    expect(
+      (
+        await settings({
+          'tokenizer_config.json': {
+            chat_template: [
+              { name: 'tool_use', template: 'x' },
+              { name: 'default', template: 'two' },
+            ],
+          },
+        })
+      ).chatTemplate,
+    ).toBe('two');
     expect((await settings({ 'tokenizer_config.json': { chat_template: 'one' }, 'chat_template.jinja': 'three' })).chatTemplate).toBe('three');
-    expect((await settings({ 'special_tokens_map.json': { eos_token: '<|end|>' } }))).toMatchObject({ chatTemplate: null, specialTokens: { eos_token: '<|end|>' } });
+    expect(await settings({ 'special_tokens_map.json': { eos_token: '<|end|>' } })).toMatchObject({
+      chatTemplate: null,
+      specialTokens: { eos_token: '<|end|>' },
+    });
     expect(await tokenizerFromFolder(memoryFiles({}))).toBeNull();
   });
 
@@ -281,10 +324,16 @@ describe('files of a Hugging Face folder', () => {
     [{ model: { type: 'BPE', vocab: { a: -1 } } }, 'model_invalid', /token "a" has id -1/],
     [{ model: { type: 'BPE', vocab: { a: 0 }, merges: [1] } }, 'model_invalid', /model\.merges/],
     [{ decoder: { type: 'CTC' } }, 'model_unsupported', /decoder "CTC" is not supported/],
-    [{ pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithPrevious' } }, 'model_unsupported', /behavior "MergedWithPrevious"/],
+    [
+      { pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithPrevious' } },
+      'model_unsupported',
+      /behavior "MergedWithPrevious"/,
+    ],
     [{ added_tokens: [{ id: 1e9, content: 'x' }] }, 'model_invalid', /added_tokens\.0\.id/],
     [{ normalizer: { type: 'Magic' } }, 'model_invalid', /Magic/],
   ])('a tokenizer.json that we cannot follow is refused by name: %#', (change, code, message) => {
-    expect(() => new Tokenizer({ ...needleData, json: { ...(needleData.json as object), ...change } })).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }));
+    expect(() => new Tokenizer({ ...needleData, json: { ...(needleData.json as object), ...change } })).toThrow(
+      expect.objectContaining({ code, message: expect.stringMatching(message) }),
+    );
   });
 });

@@ -4,8 +4,18 @@ import { configFromGguf, configFromHuggingFace } from '../worker/engine/model/co
 import { invFreq } from '../worker/engine/model/rope.ts';
 
 const base = {
-  model_type: 'llama', architectures: ['LlamaForCausalLM'], vocab_size: 100, hidden_size: 64, intermediate_size: 96,
-  num_hidden_layers: 3, num_attention_heads: 4, num_key_value_heads: 2, rms_norm_eps: 1e-5, tie_word_embeddings: true, bos_token_id: 1, eos_token_id: 2,
+  model_type: 'llama',
+  architectures: ['LlamaForCausalLM'],
+  vocab_size: 100,
+  hidden_size: 64,
+  intermediate_size: 96,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  rms_norm_eps: 1e-5,
+  tie_word_embeddings: true,
+  bos_token_id: 1,
+  eos_token_id: 2,
 };
 const qwen2 = { ...base, model_type: 'qwen2', architectures: ['Qwen2ForCausalLM'] };
 const mistral = { ...base, model_type: 'mistral', architectures: ['MistralForCausalLM'] };
@@ -15,15 +25,40 @@ describe('config.json', () => {
   test('a config from the hub becomes a ModelConfig, with eos ids of both files', () => {
     const read = (name: string) => JSON.parse(readFileSync(new URL(`../models/needle/${name}`, import.meta.url), 'utf8'));
     expect(configFromHuggingFace(read('config.json'), read('generation_config.json'))).toEqual({
-      family: 'llama', layers: 6, hiddenSize: 192, intermediateSize: 512, queryHeads: 6, kvHeads: 2, headDim: 32, vocabSize: 1536, contextLength: 4096,
-      normEps: 1e-5, rope: { theta: 100000, scaling: { type: 'none' } }, tiedEmbeddings: true, qkvBias: false, qkNorm: false, slidingWindow: [0, 0, 0, 0, 0, 0], bosId: 0, eosIds: [4, 1],
+      family: 'llama',
+      layers: 6,
+      hiddenSize: 192,
+      intermediateSize: 512,
+      queryHeads: 6,
+      kvHeads: 2,
+      headDim: 32,
+      vocabSize: 1536,
+      contextLength: 4096,
+      normEps: 1e-5,
+      rope: { theta: 100000, scaling: { type: 'none' } },
+      tiedEmbeddings: true,
+      qkvBias: false,
+      qkNorm: false,
+      slidingWindow: [0, 0, 0, 0, 0, 0],
+      bosId: 0,
+      eosIds: [4, 1],
     });
   });
 
   test('absent keys mean what transformers assumes', () => {
     const { num_key_value_heads: _, rms_norm_eps: __, tie_word_embeddings: ___, ...bare } = base;
-    expect(configFromHuggingFace(bare)).toMatchObject({ kvHeads: 4, headDim: 16, normEps: 1e-6, tiedEmbeddings: false, contextLength: 2048, rope: { theta: 10000 } });
-    expect(configFromHuggingFace({ ...bare, model_type: 'qwen3', architectures: ['Qwen3ForCausalLM'], num_key_value_heads: 2 })).toMatchObject({ headDim: 128, qkNorm: true });
+    expect(configFromHuggingFace(bare)).toMatchObject({
+      kvHeads: 4,
+      headDim: 16,
+      normEps: 1e-6,
+      tiedEmbeddings: false,
+      contextLength: 2048,
+      rope: { theta: 10000 },
+    });
+    expect(configFromHuggingFace({ ...bare, model_type: 'qwen3', architectures: ['Qwen3ForCausalLM'], num_key_value_heads: 2 })).toMatchObject({
+      headDim: 128,
+      qkNorm: true,
+    });
     expect(configFromHuggingFace(mistral).slidingWindow).toEqual([4096, 4096, 4096]);
   });
 
@@ -39,11 +74,20 @@ describe('config.json', () => {
   test('RoPE settings are read in the old and the new form', () => {
     expect(configFromHuggingFace(golden('llama-linear')).rope).toEqual({ theta: 10000, scaling: { type: 'linear', factor: 2 } });
     expect(configFromHuggingFace(golden('qwen3')).rope).toEqual({ theta: 1e6, scaling: { type: 'none' } });
-    expect(configFromHuggingFace(golden('llama3')).rope.scaling).toEqual({ type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalContextLength: 64 });
+    expect(configFromHuggingFace(golden('llama3')).rope.scaling).toEqual({
+      type: 'llama3',
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalContextLength: 64,
+    });
   });
 
   test.each([
-    [{ ...base, model_type: 'phi3', architectures: ['Phi3ForCausalLM'] }, /"Phi3ForCausalLM" is not supported; supported are llama \(LlamaForCausalLM\), mistral/],
+    [
+      { ...base, model_type: 'phi3', architectures: ['Phi3ForCausalLM'] },
+      /"Phi3ForCausalLM" is not supported; supported are llama \(LlamaForCausalLM\), mistral/,
+    ],
     [{ ...base, architectures: ['LlamaForSequenceClassification'] }, /"LlamaForSequenceClassification" is not supported/],
     [{}, /"unnamed" is not supported/],
     [null, /"unnamed" is not supported/],
@@ -55,7 +99,9 @@ describe('config.json', () => {
     [{ ...base, partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
     [{ ...base, quantization_config: { quant_method: 'gptq' } }, /quantised by "gptq"/],
   ])('what cannot run is refused by name: %#', (config, message) => {
-    expect(() => configFromHuggingFace(config)).toThrow(expect.objectContaining({ name: 'InputError', code: 'model_unsupported', message: expect.stringMatching(message) }));
+    expect(() => configFromHuggingFace(config)).toThrow(
+      expect.objectContaining({ name: 'InputError', code: 'model_unsupported', message: expect.stringMatching(message) }),
+    );
   });
 
   test.each([
@@ -73,15 +119,29 @@ describe('config.json', () => {
 
 describe('GGUF metadata', () => {
   const metadata = {
-    'general.architecture': 'llama', 'llama.block_count': 2, 'llama.embedding_length': 64, 'llama.feed_forward_length': 96, 'llama.context_length': 512,
-    'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2, 'llama.attention.layer_norm_rms_epsilon': 1e-5,
+    'general.architecture': 'llama',
+    'llama.block_count': 2,
+    'llama.embedding_length': 64,
+    'llama.feed_forward_length': 96,
+    'llama.context_length': 512,
+    'llama.attention.head_count': 4,
+    'llama.attention.head_count_kv': 2,
+    'llama.attention.layer_norm_rms_epsilon': 1e-5,
   };
   const tensors = { vocabSize: 100, hasHead: false, ropeFactors: null };
   const read = (more: object, seen: object = {}) => configFromGguf(new Map(Object.entries({ ...metadata, ...more })), { ...tensors, ...seen });
 
   test('a file becomes a ModelConfig; control tokens that end a turn are eos too', () => {
     expect(read({ 'tokenizer.ggml.eos_token_id': 0, 'tokenizer.ggml.tokens': ['<eos>', 'a', '<|im_end|>'] })).toMatchObject({
-      family: 'llama', layers: 2, headDim: 16, kvHeads: 2, vocabSize: 100, tiedEmbeddings: true, slidingWindow: [0, 0], bosId: null, eosIds: [0, 2],
+      family: 'llama',
+      layers: 2,
+      headDim: 16,
+      kvHeads: 2,
+      vocabSize: 100,
+      tiedEmbeddings: true,
+      slidingWindow: [0, 0],
+      bosId: null,
+      eosIds: [0, 2],
     });
   });
 
@@ -108,11 +168,19 @@ describe('invFreq', () => {
     expect(Array.from(invFreq({ headDim: 8, rope: { theta: 10000, scaling: { type: 'none' } } }))).toEqual([1, 0.1, 0.01, 0.001].map(Math.fround));
   });
   test('linear: divided by the factor', () => {
-    expect(Array.from(invFreq({ headDim: 8, rope: { theta: 10000, scaling: { type: 'linear', factor: 2 } } }))).toEqual([0.5, 0.05, 0.005, 0.0005].map(Math.fround));
+    expect(Array.from(invFreq({ headDim: 8, rope: { theta: 10000, scaling: { type: 'linear', factor: 2 } } }))).toEqual(
+      [0.5, 0.05, 0.005, 0.0005].map(Math.fround),
+    );
   });
   test('llama3: short waves stay, long ones are stretched, those between are blended', () => {
     // theta 10000, d 8: wavelengths 6.28, 62.8, 628, 6283. L 256, high 4, low 1: short below 64, long above 256. factor 8.
-    const at = (original: number) => Array.from(invFreq({ headDim: 8, rope: { theta: 10000, scaling: { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalContextLength: original } } }));
+    const at = (original: number) =>
+      Array.from(
+        invFreq({
+          headDim: 8,
+          rope: { theta: 10000, scaling: { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalContextLength: original } },
+        }),
+      );
     expect(at(256)).toEqual([1, 0.1, 0.01 / 8, 0.001 / 8].map(Math.fround));
     // L 128: 62.8 lies between 32 and 128. m = (128/62.83 - 1)/3 = 0.34573; (1-m) 0.1/8 + m 0.1 = 0.0427514
     expect(at(128)[1]).toBeCloseTo(0.0427514, 6);

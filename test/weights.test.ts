@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { GGMLQuantizationType, gguf } from '@huggingface/gguf';
 import { describe, expect, test } from 'vitest';
-import { dequantizeGguf, unpack, type GgufType } from '../worker/backend/weight-layout.ts';
+import { dequantizeGguf, type GgufType, unpack } from '../worker/backend/weight-layout.ts';
 import type { ModelConfig } from '../worker/engine/model/config.ts';
 import { configFromHuggingFace } from '../worker/engine/model/config.ts';
 import { openGguf } from '../worker/engine/weights/gguf.ts';
@@ -14,13 +14,18 @@ import { memoryArena, memoryFiles, safetensors } from './fixtures/memory-files.t
 import { Random } from './support/random.ts';
 
 const path = (name: string) => new URL(name, import.meta.url).pathname;
-const header = (json: unknown, dataBytes: number, length?: bigint) => readSafetensorsHeader(readerOfBytes('x.safetensors', safetensors(json, dataBytes, length)));
+const header = (json: unknown, dataBytes: number, length?: bigint) =>
+  readSafetensorsHeader(readerOfBytes('x.safetensors', safetensors(json, dataBytes, length)));
 const entry = (begin: number, end: number, shape: number[] = [(end - begin) / 4], dtype = 'F32') => ({ dtype, shape, data_offsets: [begin, end] });
 
 describe('safetensors', () => {
   test('a sound header gives tensors whose bytes are where it says', async () => {
     const tensors = await header({ __metadata__: { format: 'pt' }, b: entry(8, 16), a: entry(0, 8, [1, 2]), none: entry(8, 8, [0]) }, 16);
-    expect(tensors.map(({ name, shape, bytes }) => [name, shape, bytes])).toEqual([['b', [2], 8], ['a', [1, 2], 8], ['none', [0], 0]]);
+    expect(tensors.map(({ name, shape, bytes }) => [name, shape, bytes])).toEqual([
+      ['b', [2], 8],
+      ['a', [1, 2], 8],
+      ['none', [0], 0],
+    ]);
     expect([...(await readTensor(tensors[0], 2, 3))]).toEqual([10, 11, 12]);
     expect(() => readTensor(tensors[0], 4, 5)).toThrow(RangeError);
   });
@@ -44,7 +49,9 @@ describe('safetensors', () => {
     ['not JSON', '{"a": ', 0, undefined, /is not JSON/],
     ['not an object', [1], 0, undefined, /not a JSON object/],
   ])('%s is refused', async (_, json, bytes, length, message) => {
-    await expect(header(json, bytes, length)).rejects.toThrow(expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }));
+    await expect(header(json, bytes, length)).rejects.toThrow(
+      expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }),
+    );
   });
 
   test('an empty file and a file of 7 bytes are refused', async () => {
@@ -57,7 +64,8 @@ describe('safetensors', () => {
     let errors = 0;
     for (let i = 0; i < 600; i++) {
       const bytes = good.slice();
-      for (let n = random.int(1, 4); n > 0; n--) bytes[random.int(0, bytes.length - 105)] = random.next() < 0.5 ? random.int(0, 255) : random.pick([...'0123456789-[]{},:"']).charCodeAt(0);
+      for (let n = random.int(1, 4); n > 0; n--)
+        bytes[random.int(0, bytes.length - 105)] = random.next() < 0.5 ? random.int(0, 255) : random.pick([...'0123456789-[]{},:"']).charCodeAt(0);
       const file = random.next() < 0.2 ? bytes.slice(0, random.int(0, bytes.length)) : bytes;
       try {
         for (const tensor of await readSafetensorsHeader(readerOfBytes('x', file))) {
@@ -73,7 +81,10 @@ describe('safetensors', () => {
   });
 
   test('an index that names files outside the folder, absent files or absent tensors is refused', async () => {
-    const open = (map: object, more = {}) => openSafetensors(memoryFiles({ 'model.safetensors.index.json': { weight_map: map }, 'a.safetensors': safetensors({ a: entry(0, 4) }, 4), ...more }));
+    const open = (map: object, more = {}) =>
+      openSafetensors(
+        memoryFiles({ 'model.safetensors.index.json': { weight_map: map }, 'a.safetensors': safetensors({ a: entry(0, 4) }, 4), ...more }),
+      );
     await expect(open({ a: '../a.safetensors' })).rejects.toThrow(/outside the folder/);
     await expect(open({ a: 'b.safetensors' })).rejects.toThrow(/b\.safetensors is missing/);
     await expect(open({ a: 'a.safetensors', b: 'a.safetensors' })).rejects.toThrow(/a\.safetensors has no tensor b/);
@@ -85,13 +96,28 @@ describe('safetensors', () => {
 /** A model of one layer whose every number is known: tensor t holds 0, 1, 2, … in f32. */
 function tinyFiles(): { config: ModelConfig; files: ReturnType<typeof memoryFiles> } {
   const config = configFromHuggingFace({
-    model_type: 'llama', vocab_size: 6, hidden_size: 32, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 4, tie_word_embeddings: true,
+    model_type: 'llama',
+    vocab_size: 6,
+    hidden_size: 32,
+    intermediate_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    head_dim: 4,
+    tie_word_embeddings: true,
   });
   const shapes: Record<string, number[]> = {
-    'model.embed_tokens.weight': [6, 32], 'model.layers.0.input_layernorm.weight': [32], 'model.layers.0.self_attn.q_proj.weight': [8, 32],
-    'model.layers.0.self_attn.k_proj.weight': [4, 32], 'model.layers.0.self_attn.v_proj.weight': [4, 32], 'model.layers.0.self_attn.o_proj.weight': [32, 8],
-    'model.layers.0.post_attention_layernorm.weight': [32], 'model.layers.0.mlp.gate_proj.weight': [32, 32], 'model.layers.0.mlp.up_proj.weight': [32, 32],
-    'model.layers.0.mlp.down_proj.weight': [32, 32], 'model.norm.weight': [32],
+    'model.embed_tokens.weight': [6, 32],
+    'model.layers.0.input_layernorm.weight': [32],
+    'model.layers.0.self_attn.q_proj.weight': [8, 32],
+    'model.layers.0.self_attn.k_proj.weight': [4, 32],
+    'model.layers.0.self_attn.v_proj.weight': [4, 32],
+    'model.layers.0.self_attn.o_proj.weight': [32, 8],
+    'model.layers.0.post_attention_layernorm.weight': [32],
+    'model.layers.0.mlp.gate_proj.weight': [32, 32],
+    'model.layers.0.mlp.up_proj.weight': [32, 32],
+    'model.layers.0.mlp.down_proj.weight': [32, 32],
+    'model.norm.weight': [32],
   };
   const entries: Record<string, ReturnType<typeof entry>> = {};
   let at = 0;
@@ -103,7 +129,10 @@ function tinyFiles(): { config: ModelConfig; files: ReturnType<typeof memoryFile
   const end = Math.max(...Object.values(entries).map((e) => e.data_offsets[1]));
   const file = safetensors(entries, end);
   const data = new DataView(file.buffer, file.length - end);
-  for (const { data_offsets: [begin, stop] } of Object.values(entries)) for (let i = 0; begin + i * 4 < stop; i++) data.setFloat32(begin + i * 4, i, true);
+  for (const {
+    data_offsets: [begin, stop],
+  } of Object.values(entries))
+    for (let i = 0; begin + i * 4 < stop; i++) data.setFloat32(begin + i * 4, i, true);
   return { config, files: memoryFiles({ 'model.safetensors': file }) };
 }
 
@@ -112,7 +141,9 @@ describe('planWeights', () => {
     const { config, files } = tinyFiles();
     const plan = planWeights(config, await openSafetensors(files), {});
     expect(plan.tensors.map(({ name }) => name)).toEqual([
-      'embed', ...['attn_norm', 'q', 'k', 'v', 'o', 'ffn_norm', 'gate', 'up', 'down'].map((part) => `layers.0.${part}`), 'final_norm',
+      'embed',
+      ...['attn_norm', 'q', 'k', 'v', 'o', 'ffn_norm', 'gate', 'up', 'down'].map((part) => `layers.0.${part}`),
+      'final_norm',
     ]);
     let end = 0;
     for (const tensor of plan.tensors) {
@@ -135,10 +166,30 @@ describe('planWeights', () => {
   const norm = 'model.norm.weight';
   test.each<[string, (tensors: Map<string, SourceTensor>) => void, string, RegExp]>([
     ['a missing tensor', (t) => t.delete(norm), 'model_invalid', /tensor model\.norm\.weight is missing, \[32\] is expected/],
-    ['a wrong shape', (t) => t.set(q, { ...t.get(q)!, shape: [32, 8] }), 'model_invalid', /q_proj\.weight has shape \[32, 8\], \[8, 32\] is expected/],
-    ['a wrong rank', (t) => t.set(norm, { ...t.get(norm)!, shape: [1, 32] }), 'model_invalid', /model\.norm\.weight has shape \[1, 32\], \[32\] is expected/],
-    ['an unknown element type', (t) => t.set(norm, { ...t.get(norm)!, type: 'I32' }), 'model_unsupported', /model\.norm\.weight has type I32; supported are F32, F16, BF16/],
-    ['a tensor with no place', (t) => t.set(q.replace('weight', 'bias'), t.get(norm)!), 'model_unsupported', /q_proj\.bias has no place in a llama model/],
+    [
+      'a wrong shape',
+      (t) => t.set(q, { ...t.get(q)!, shape: [32, 8] }),
+      'model_invalid',
+      /q_proj\.weight has shape \[32, 8\], \[8, 32\] is expected/,
+    ],
+    [
+      'a wrong rank',
+      (t) => t.set(norm, { ...t.get(norm)!, shape: [1, 32] }),
+      'model_invalid',
+      /model\.norm\.weight has shape \[1, 32\], \[32\] is expected/,
+    ],
+    [
+      'an unknown element type',
+      (t) => t.set(norm, { ...t.get(norm)!, type: 'I32' }),
+      'model_unsupported',
+      /model\.norm\.weight has type I32; supported are F32, F16, BF16/,
+    ],
+    [
+      'a tensor with no place',
+      (t) => t.set(q.replace('weight', 'bias'), t.get(norm)!),
+      'model_unsupported',
+      /q_proj\.bias has no place in a llama model/,
+    ],
     ['a quantised norm', (t) => t.set(norm, { ...t.get(norm)!, type: 'Q8_0' }), 'model_unsupported', /norms and biases must be F32, F16 or BF16/],
   ])('%s is refused by its name', async (_, change, code, message) => {
     const { config, files } = tinyFiles();
@@ -176,7 +227,8 @@ describe('weights in the arena', () => {
     const { config, files } = tinyFiles();
     const arena = memoryArena();
     const model = await loadOpened('tiny', { config, source: await openSafetensors(files), tokenizer: null }, {}, arena.make);
-    for (const { name, rows, cols } of model.layout.tensors) expect(values(arena.bytes, model.layout, name)).toEqual(Float32Array.from({ length: rows * cols }, (_, i) => i));
+    for (const { name, rows, cols } of model.layout.tensors)
+      expect(values(arena.bytes, model.layout, name)).toEqual(Float32Array.from({ length: rows * cols }, (_, i) => i));
   });
 
   test('one file and two shards give the same arena and the same fingerprint', async () => {
@@ -200,7 +252,8 @@ describe('weights in the arena', () => {
     const plan = planWeights(opened.config, opened.source, {});
     for (const { name: tensor, source, rows, cols, type } of plan.tensors) {
       const file = await readTensor(source, 0, source.bytes);
-      if (type === 'f32' && source.type !== 'F32') expect(values(arena.bytes, model.layout, tensor)).toEqual(dequantizeGguf(source.type as GgufType, file, rows * cols));
+      if (type === 'f32' && source.type !== 'F32')
+        expect(values(arena.bytes, model.layout, tensor)).toEqual(dequantizeGguf(source.type as GgufType, file, rows * cols));
       else {
         const t = arenaTensor(model.layout, tensor);
         expect(Buffer.compare(arena.bytes.subarray(t.offset, t.offset + t.bytes), file)).toBe(0);
@@ -232,28 +285,33 @@ describe('weights in the arena', () => {
 describe('GGUF', () => {
   const open = async (name: string) => openGgufModel(await openFile(path(`golden/gguf/${name}.gguf`)));
 
-  test.each(['tiny-llama', 'tiny-qwen2'])('%s: every tensor stands for the values of its blocks, rows of q and k in half-split order', async (name) => {
-    const opened = await open(name);
-    const arena = memoryArena();
-    const model = await loadOpened(name, opened, {}, arena.make);
-    const { headDim } = opened.config;
-    for (const t of planWeights(opened.config, opened.source, {}).tensors) {
-      const exact = dequantizeGguf(t.source.type as GgufType, await readTensor(t.source, 0, t.source.bytes), t.rows * t.cols);
-      const got = unpack(t.type, arena.bytes.slice(t.offset, t.offset + t.bytes), t.rows, t.cols);
-      const permuted = name === 'tiny-llama' && /\.[qk]$/.test(t.name);
-      expect(t.interleavedHead).toBe(permuted ? headDim : 0);
-      const top = exact.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      const tolerance = ['Q5_K', 'Q6_K'].includes(t.source.type) ? top / 250 : t.source.type === 'Q4_K' ? top / 1000 : 0;
-      for (let row = 0; row < t.rows; row++) {
-        // half-split row p * d/2 + i of a head is interleaved row 2i + p
-        const within = row % headDim;
-        const from = permuted ? row - within + 2 * (within % (headDim / 2)) + Math.floor(within / (headDim / 2)) : row;
-        for (let c = 0; c < t.cols; c++) if (Math.abs(got[row * t.cols + c] - exact[from * t.cols + c]) > tolerance) expect.fail(`${t.name} [${row}, ${c}]: ${got[row * t.cols + c]} is not ${exact[from * t.cols + c]}`);
+  test.each(['tiny-llama', 'tiny-qwen2'])(
+    '%s: every tensor stands for the values of its blocks, rows of q and k in half-split order',
+    async (name) => {
+      const opened = await open(name);
+      const arena = memoryArena();
+      const model = await loadOpened(name, opened, {}, arena.make);
+      const { headDim } = opened.config;
+      for (const t of planWeights(opened.config, opened.source, {}).tensors) {
+        const exact = dequantizeGguf(t.source.type as GgufType, await readTensor(t.source, 0, t.source.bytes), t.rows * t.cols);
+        const got = unpack(t.type, arena.bytes.slice(t.offset, t.offset + t.bytes), t.rows, t.cols);
+        const permuted = name === 'tiny-llama' && /\.[qk]$/.test(t.name);
+        expect(t.interleavedHead).toBe(permuted ? headDim : 0);
+        const top = exact.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+        const tolerance = ['Q5_K', 'Q6_K'].includes(t.source.type) ? top / 250 : t.source.type === 'Q4_K' ? top / 1000 : 0;
+        for (let row = 0; row < t.rows; row++) {
+          // half-split row p * d/2 + i of a head is interleaved row 2i + p
+          const within = row % headDim;
+          const from = permuted ? row - within + 2 * (within % (headDim / 2)) + Math.floor(within / (headDim / 2)) : row;
+          for (let c = 0; c < t.cols; c++)
+            if (Math.abs(got[row * t.cols + c] - exact[from * t.cols + c]) > tolerance)
+              expect.fail(`${t.name} [${row}, ${c}]: ${got[row * t.cols + c]} is not ${exact[from * t.cols + c]}`);
+        }
       }
-    }
-    expect(model.layout.bytes).toBe(arena.bytes.length);
-    await opened.source.close();
-  });
+      expect(model.layout.bytes).toBe(arena.bytes.length);
+      await opened.source.close();
+    },
+  );
 
   test.each(['tiny-llama', 'tiny-qwen2'])('%s: metadata and tensors are those that @huggingface/gguf reads', async (name) => {
     const reference = await gguf(path(`golden/gguf/${name}.gguf`), { allowLocalFile: true });
@@ -262,7 +320,12 @@ describe('GGUF', () => {
     const { version: _, tensor_count: __, kv_count: ___, ...expected } = reference.metadata as Record<string, unknown>;
     expect(Object.fromEntries(metadata)).toEqual(expected);
     expect([...source.tensors.values()].map((t) => [t.name, t.type, t.shape, t.offset])).toEqual(
-      reference.tensorInfos.map((t) => [t.name, GGMLQuantizationType[t.dtype], t.shape.map(Number).reverse(), Number(reference.tensorDataOffset + t.offset)]),
+      reference.tensorInfos.map((t) => [
+        t.name,
+        GGMLQuantizationType[t.dtype],
+        t.shape.map(Number).reverse(),
+        Number(reference.tensorDataOffset + t.offset),
+      ]),
     );
     await file.close?.();
   });
@@ -271,10 +334,26 @@ describe('GGUF', () => {
     // one list of 200,000 strings, 3.4 MB: several pieces
     const strings = Array.from({ length: 200_000 }, (_, i) => `token-${i}-é`);
     const encoder = new TextEncoder();
-    const text = (value: string) => { const bytes = encoder.encode(value); return [u64(bytes.length), bytes]; };
+    const text = (value: string) => {
+      const bytes = encoder.encode(value);
+      return [u64(bytes.length), bytes];
+    };
     const u32 = (value: number) => new Uint8Array(Uint32Array.of(value).buffer);
     const u64 = (value: number) => new Uint8Array(BigUint64Array.of(BigInt(value)).buffer);
-    const parts = [encoder.encode('GGUF'), u32(3), u64(0), u64(2), ...text('list'), u32(9), u32(8), u64(strings.length), ...strings.flatMap(text), ...text('after'), u32(4), u32(77)];
+    const parts = [
+      encoder.encode('GGUF'),
+      u32(3),
+      u64(0),
+      u64(2),
+      ...text('list'),
+      u32(9),
+      u32(8),
+      u64(strings.length),
+      ...strings.flatMap(text),
+      ...text('after'),
+      u32(4),
+      u32(77),
+    ];
     const { metadata } = await openGguf(readerOfBlob('x', new Blob(parts)));
     expect(metadata.get('list')).toEqual(strings);
     expect(metadata.get('after')).toBe(77);
@@ -296,7 +375,9 @@ describe('GGUF', () => {
     ['a version of the future', (b) => b.fill(9, 4, 5), /GGUF version 9 is not supported/],
   ])('%s is refused', async (_, change, message) => {
     const bytes = change(new Uint8Array(readFileSync(path('golden/gguf/tiny-qwen2.gguf'))));
-    await expect(openGgufModel(readerOfBytes('x.gguf', bytes))).rejects.toThrow(expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }));
+    await expect(openGgufModel(readerOfBytes('x.gguf', bytes))).rejects.toThrow(
+      expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }),
+    );
   });
 
   test('hundreds of damaged headers: an error or tensors inside the file', async () => {
@@ -308,7 +389,8 @@ describe('GGUF', () => {
     for (let i = 0; i < 300; i++) {
       const bytes = good.slice();
       // half of the damage where the numbers are: the first bytes, and the list of tensors at the end of the header
-      for (let n = random.int(1, 6); n > 0; n--) bytes[random.pick([random.int(0, 400), random.int(dataStart - 1700, dataStart - 1), random.int(0, dataStart)])] = random.int(0, 255);
+      for (let n = random.int(1, 6); n > 0; n--)
+        bytes[random.pick([random.int(0, 400), random.int(dataStart - 1700, dataStart - 1), random.int(0, dataStart)])] = random.int(0, 255);
       try {
         const opened = await openGgufModel(readerOfBytes('x', bytes));
         for (const t of opened.source.tensors.values()) expect(t.offset + t.bytes).toBeLessThanOrEqual(bytes.length);

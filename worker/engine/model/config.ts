@@ -1,7 +1,7 @@
 /** One description of a model, from Hugging Face's config.json or from GGUF metadata. What we cannot run is refused here, by name. */
 import { z } from 'zod';
 import { InputError } from '../../../presses/input-error.ts';
-import { families, supportedFamilies, type Family } from './families.ts';
+import { type Family, families, supportedFamilies } from './families.ts';
 
 const count = (max: number) => z.number().int().min(1).max(max);
 const positive = z.number().positive().finite();
@@ -24,7 +24,13 @@ export const modelConfigSchema = z
       scaling: z.discriminatedUnion('type', [
         z.strictObject({ type: z.literal('none') }),
         z.strictObject({ type: z.literal('linear'), factor: positive }),
-        z.strictObject({ type: z.literal('llama3'), factor: positive, lowFreqFactor: positive, highFreqFactor: positive, originalContextLength: positive }),
+        z.strictObject({
+          type: z.literal('llama3'),
+          factor: positive,
+          lowFreqFactor: positive,
+          highFreqFactor: positive,
+          originalContextLength: positive,
+        }),
         /** GGUF's rope_freqs.weight: frequency i is divided by factors[i]. */
         z.strictObject({ type: z.literal('factors'), factors: z.array(positive) }),
       ]),
@@ -33,7 +39,13 @@ export const modelConfigSchema = z
     qkvBias: z.boolean(),
     qkNorm: z.boolean(),
     /** Per layer; 0 = the layer sees everything. */
-    slidingWindow: z.array(z.number().int().min(0).max(1 << 27)),
+    slidingWindow: z.array(
+      z
+        .number()
+        .int()
+        .min(0)
+        .max(1 << 27),
+    ),
     bosId: z.number().int().min(0).nullable(),
     /** Tokens that end a generation. */
     eosIds: z.array(z.number().int().min(0)).max(64),
@@ -43,7 +55,8 @@ export const modelConfigSchema = z
     if (c.queryHeads % c.kvHeads !== 0) wrong('queryHeads', `must be a multiple of kvHeads (${c.kvHeads}), got ${c.queryHeads}`);
     if (c.slidingWindow.length !== c.layers) wrong('slidingWindow', `must have one entry per layer (${c.layers}), got ${c.slidingWindow.length}`);
     const { scaling } = c.rope;
-    if (scaling.type === 'factors' && scaling.factors.length !== c.headDim / 2) wrong('rope', `must have headDim / 2 = ${c.headDim / 2} factors, got ${scaling.factors.length}`);
+    if (scaling.type === 'factors' && scaling.factors.length !== c.headDim / 2)
+      wrong('rope', `must have headDim / 2 = ${c.headDim / 2} factors, got ${scaling.factors.length}`);
     if (scaling.type === 'llama3' && scaling.highFreqFactor <= scaling.lowFreqFactor) wrong('rope', 'highFreqFactor must be above lowFreqFactor');
   });
 
@@ -183,7 +196,9 @@ export function configFromHuggingFace(json: unknown, generationJson?: unknown): 
   if (!result.success) throw invalidModel(`config.json: ${firstIssue(result.error)}`);
   const c = result.data;
   if (c.quantization_config) {
-    throw unsupported(`config.json: weights quantised by "${c.quantization_config.quant_method ?? 'unknown'}" are not supported; use f32, f16 or bf16 safetensors, or GGUF`);
+    throw unsupported(
+      `config.json: weights quantised by "${c.quantization_config.quant_method ?? 'unknown'}" are not supported; use f32, f16 or bf16 safetensors, or GGUF`,
+    );
   }
   if ((c.hidden_act ?? 'silu') !== 'silu') throw unsupported(`hidden_act "${c.hidden_act}" is not supported; only silu is`);
   if (c.mlp_bias) throw unsupported('mlp_bias is not supported; only false is');
@@ -217,13 +232,26 @@ export function configFromHuggingFace(json: unknown, generationJson?: unknown): 
 export type GgufMetadata = ReadonlyMap<string, unknown>;
 
 /** Control tokens that end a turn whatever `eos_token_id` says; llama.cpp goes by the same names. */
-const endOfTurn = new Set(['<|eot_id|>', '<|im_end|>', '<|end|>', '<end_of_turn>', '<|endoftext|>', '<|end_of_text|>', '<|eom_id|>', '<EOT>', '<|END_OF_TURN_TOKEN|>']);
+const endOfTurn = new Set([
+  '<|eot_id|>',
+  '<|im_end|>',
+  '<|end|>',
+  '<end_of_turn>',
+  '<|endoftext|>',
+  '<|end_of_text|>',
+  '<|eom_id|>',
+  '<EOT>',
+  '<|END_OF_TURN_TOKEN|>',
+]);
 
 /**
  * From GGUF metadata, and what only the tensors tell: the rows of the embedding, whether there is a separate head, and
  * rope_freqs.weight (null = no such tensor).
  */
-export function configFromGguf(metadata: GgufMetadata, tensors: { vocabSize: number; hasHead: boolean; ropeFactors: readonly number[] | null }): ModelConfig {
+export function configFromGguf(
+  metadata: GgufMetadata,
+  tensors: { vocabSize: number; hasHead: boolean; ropeFactors: readonly number[] | null },
+): ModelConfig {
   const architecture = metadata.get('general.architecture');
   const family = families.find((f) => f.gguf !== null && f.gguf === architecture);
   if (!family) {
@@ -254,12 +282,13 @@ export function configFromGguf(metadata: GgufMetadata, tensors: { vocabSize: num
 
   const layers = need('block_count');
   const window = own('attention.sliding_window') ?? 0;
-  if (window > 0 && family.slidingWindow === 'switched') throw unsupported(`GGUF: a sliding window (${window}) is not supported in architecture ${family.gguf}`);
+  if (window > 0 && family.slidingWindow === 'switched')
+    throw unsupported(`GGUF: a sliding window (${window}) is not supported in architecture ${family.gguf}`);
 
   const bos = number('tokenizer.ggml.bos_token_id') ?? null;
   const eosIds = new Set(['eos', 'eot', 'eom'].flatMap((name) => number(`tokenizer.ggml.${name}_token_id`) ?? []));
   const tokens = metadata.get('tokenizer.ggml.tokens');
-  if (Array.isArray(tokens)) tokens.forEach((token, id) => endOfTurn.has(token as string) && eosIds.add(id));
+  if (Array.isArray(tokens)) for (const [id, token] of tokens.entries()) if (endOfTurn.has(token)) eosIds.add(id);
 
   return checked(
     {
@@ -285,11 +314,17 @@ export function configFromGguf(metadata: GgufMetadata, tensors: { vocabSize: num
   );
 }
 
-function ggufScaling(metadata: GgufMetadata, family: Family, own: (key: string) => number | undefined, factors: readonly number[] | null): RopeScaling {
+function ggufScaling(
+  metadata: GgufMetadata,
+  family: Family,
+  own: (key: string) => number | undefined,
+  factors: readonly number[] | null,
+): RopeScaling {
   const type = metadata.get(`${family.gguf}.rope.scaling.type`) ?? 'none';
   const factor = own('rope.scaling.factor') ?? own('rope.scale_linear') ?? 1;
   const linear = type === 'linear' || (type === 'none' && own('rope.scale_linear') !== undefined && factor !== 1);
-  if (!linear && type !== 'none') throw unsupported(`GGUF: rope scaling type "${String(type)}" is not supported; none, linear and rope_freqs.weight are`);
+  if (!linear && type !== 'none')
+    throw unsupported(`GGUF: rope scaling type "${String(type)}" is not supported; none, linear and rope_freqs.weight are`);
   if (factors === null) return linear ? { type: 'linear', factor } : { type: 'none' };
   return { type: 'factors', factors: factors.map((x) => (linear ? x * factor : x)) };
 }

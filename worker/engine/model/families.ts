@@ -6,7 +6,20 @@
 
 /** Parts of one layer by their canonical name. */
 export type LayerPart =
-  | 'attn_norm' | 'q' | 'k' | 'v' | 'o' | 'q_bias' | 'k_bias' | 'v_bias' | 'q_norm' | 'k_norm' | 'ffn_norm' | 'gate' | 'up' | 'down';
+  | 'attn_norm'
+  | 'q'
+  | 'k'
+  | 'v'
+  | 'o'
+  | 'q_bias'
+  | 'k_bias'
+  | 'v_bias'
+  | 'q_norm'
+  | 'k_norm'
+  | 'ffn_norm'
+  | 'gate'
+  | 'up'
+  | 'down';
 
 export interface Family {
   readonly name: string;
@@ -32,23 +45,47 @@ export interface Family {
 
 export const families: readonly Family[] = [
   {
-    name: 'llama', modelType: 'llama', architecture: 'LlamaForCausalLM', gguf: 'llama',
-    qkvBias: false, qkNorm: false, permutedInGguf: true, slidingWindow: 'never',
+    name: 'llama',
+    modelType: 'llama',
+    architecture: 'LlamaForCausalLM',
+    gguf: 'llama',
+    qkvBias: false,
+    qkNorm: false,
+    permutedInGguf: true,
+    slidingWindow: 'never',
     defaults: { kvHeads: null, headDim: null, contextLength: 2048, slidingWindow: null },
   },
   {
-    name: 'mistral', modelType: 'mistral', architecture: 'MistralForCausalLM', gguf: null,
-    qkvBias: false, qkNorm: false, permutedInGguf: true, slidingWindow: 'always',
+    name: 'mistral',
+    modelType: 'mistral',
+    architecture: 'MistralForCausalLM',
+    gguf: null,
+    qkvBias: false,
+    qkNorm: false,
+    permutedInGguf: true,
+    slidingWindow: 'always',
     defaults: { kvHeads: 8, headDim: null, contextLength: 131072, slidingWindow: 4096 },
   },
   {
-    name: 'qwen2', modelType: 'qwen2', architecture: 'Qwen2ForCausalLM', gguf: 'qwen2',
-    qkvBias: true, qkNorm: false, permutedInGguf: false, slidingWindow: 'switched',
+    name: 'qwen2',
+    modelType: 'qwen2',
+    architecture: 'Qwen2ForCausalLM',
+    gguf: 'qwen2',
+    qkvBias: true,
+    qkNorm: false,
+    permutedInGguf: false,
+    slidingWindow: 'switched',
     defaults: { kvHeads: 32, headDim: null, contextLength: 32768, slidingWindow: 4096 },
   },
   {
-    name: 'qwen3', modelType: 'qwen3', architecture: 'Qwen3ForCausalLM', gguf: 'qwen3',
-    qkvBias: false, qkNorm: true, permutedInGguf: false, slidingWindow: 'switched',
+    name: 'qwen3',
+    modelType: 'qwen3',
+    architecture: 'Qwen3ForCausalLM',
+    gguf: 'qwen3',
+    qkvBias: false,
+    qkNorm: true,
+    permutedInGguf: false,
+    slidingWindow: 'switched',
     defaults: { kvHeads: 32, headDim: 128, contextLength: 32768, slidingWindow: 4096 },
   },
 ];
@@ -109,7 +146,20 @@ export const ggufNames: TensorNames = {
 export const ignoredTensors = /(^|\.)rotary_emb\.inv_freq$|^rope_freqs\.weight$/;
 
 const partOrder: readonly LayerPart[] = [
-  'attn_norm', 'q', 'k', 'v', 'o', 'q_bias', 'k_bias', 'v_bias', 'q_norm', 'k_norm', 'ffn_norm', 'gate', 'up', 'down',
+  'attn_norm',
+  'q',
+  'k',
+  'v',
+  'o',
+  'q_bias',
+  'k_bias',
+  'v_bias',
+  'q_norm',
+  'k_norm',
+  'ffn_norm',
+  'gate',
+  'up',
+  'down',
 ];
 
 /** The parts that a layer of this model has, in arena order. */

@@ -21,7 +21,10 @@ export class ChatTemplate {
 
   /** A message's parts are joined without anything between them. Throws InputError for what the template refuses. */
   render(messages: readonly ChatMessage[], addGenerationPrompt = true): string {
-    return this.#render(messages.map(({ role, parts }) => ({ role, content: parts.join('') })), addGenerationPrompt);
+    return this.#render(
+      messages.map(({ role, parts }) => ({ role, content: parts.join('') })),
+      addGenerationPrompt,
+    );
   }
 
   /**
@@ -52,7 +55,11 @@ export class ChatTemplate {
   #render(messages: readonly { role: string; content: string }[], addGenerationPrompt: boolean): string {
     const { chatTemplate, specialTokens } = this.#settings;
     if (chatTemplate === null) {
-      throw new InputError('chat_template_missing', 'messages', 'this model has no chat template and takes no messages; use /v1/completions with a prompt');
+      throw new InputError(
+        'chat_template_missing',
+        'messages',
+        'this model has no chat template and takes no messages; use /v1/completions with a prompt',
+      );
     }
     try {
       this.#template ??= new Template(chatTemplate);

@@ -2,9 +2,9 @@
  * A tokenizer.json rebuilt from GGUF metadata. Two kinds exist there: "gpt2", byte-level BPE whose text splitting is known by name
  * only (`tokenizer.ggml.pre`), and "llama", SentencePiece BPE without merges, which follow from the scores.
  */
-import { invalidModel, unsupported, type GgufMetadata } from '../model/config.ts';
-import { gpt2Split } from './tokenizer-json.ts';
+import { type GgufMetadata, invalidModel, unsupported } from '../model/config.ts';
 import type { TokenizerData, TokenizerSettings } from './settings.ts';
+import { gpt2Split } from './tokenizer-json.ts';
 
 /** GPT-4's pattern, with digits in groups of at most `digits`. */
 const gpt4Split = (digits: string) =>
@@ -33,10 +33,24 @@ const qwen2: Splitting = { patterns: [gpt4Split('')], nfc: true };
 const splittings: Readonly<Record<string, Splitting>> = {
   // llama.cpp's rule for files from before `pre` existed
   default: { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2Split, '\\p{N}+', '[0-9][0-9][0-9]'] },
-  'gpt-2': gpt2, phi2: gpt2, 'phi-2': gpt2, mpt: gpt2, olmo: gpt2, jais: gpt2,
-  smollm: digitsThenGpt2, starcoder: digitsThenGpt2, refact: digitsThenGpt2, 'command-r': digitsThenGpt2, codeshell: digitsThenGpt2,
-  'llama-bpe': llama3, llama3: llama3, 'llama-v3': llama3, falcon3: llama3,
-  qwen2, 'deepseek-r1-qwen': qwen2, stablelm2: { patterns: qwen2.patterns },
+  'gpt-2': gpt2,
+  phi2: gpt2,
+  'phi-2': gpt2,
+  mpt: gpt2,
+  olmo: gpt2,
+  jais: gpt2,
+  smollm: digitsThenGpt2,
+  starcoder: digitsThenGpt2,
+  refact: digitsThenGpt2,
+  'command-r': digitsThenGpt2,
+  codeshell: digitsThenGpt2,
+  'llama-bpe': llama3,
+  llama3: llama3,
+  'llama-v3': llama3,
+  falcon3: llama3,
+  qwen2,
+  'deepseek-r1-qwen': qwen2,
+  stablelm2: { patterns: qwen2.patterns },
   tekken: { patterns: [tekkenSplit], ignoreMerges: true, addBos: true },
 };
 
@@ -74,7 +88,9 @@ export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerData | null 
     added_tokens: tokens.flatMap((content, id) => {
       const type = types[id];
       if (type !== TokenType.control && type !== TokenType.userDefined && !(model === 'llama' && type === TokenType.unknown)) return [];
-      return content === '' ? [] : [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: type !== TokenType.userDefined }];
+      return content === ''
+        ? []
+        : [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: type !== TokenType.userDefined }];
     }),
     post_processor: bosToken === null ? null : bosTemplate(bosToken, Number(metadata.get('tokenizer.ggml.bos_token_id'))),
     ...(splitting ? byteLevel(metadata, vocab, splitting) : sentencePiece(metadata, tokens, vocab, named('unknown') ?? '<unk>')),
@@ -82,7 +98,12 @@ export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerData | null 
 
   const template = metadata.get('tokenizer.chat_template');
   const specialTokens: TokenizerSettings['specialTokens'] = {};
-  for (const [key, name] of [['bos', 'bos_token'], ['eos', 'eos_token'], ['unknown', 'unk_token'], ['padding', 'pad_token']] as const) {
+  for (const [key, name] of [
+    ['bos', 'bos_token'],
+    ['eos', 'eos_token'],
+    ['unknown', 'unk_token'],
+    ['padding', 'pad_token'],
+  ] as const) {
     const token = named(key);
     if (token !== undefined) specialTokens[name] = token;
   }
@@ -99,7 +120,8 @@ function strings(metadata: GgufMetadata, key: string): string[] | undefined {
 function numbers(metadata: GgufMetadata, key: string, length: number): number[] | undefined {
   const value = metadata.get(key);
   if (value === undefined) return undefined;
-  if (!Array.isArray(value) || value.length !== length || value.some((item) => typeof item !== 'number')) throw invalidModel(`GGUF metadata: ${key} must be a list of ${length} numbers`);
+  if (!Array.isArray(value) || value.length !== length || value.some((item) => typeof item !== 'number'))
+    throw invalidModel(`GGUF metadata: ${key} must be a list of ${length} numbers`);
   return value as number[];
 }
 
@@ -160,7 +182,16 @@ function sentencePiece(metadata: GgufMetadata, tokens: readonly string[], vocab:
         ...(prefix === true ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
       ],
     },
-    model: { type: 'BPE', dropout: null, unk_token: unknown, fuse_unk: true, byte_fallback: true, ignore_merges: false, vocab, merges: mergesFromScores(tokens, scores, vocab) },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: unknown,
+      fuse_unk: true,
+      byte_fallback: true,
+      ignore_merges: false,
+      vocab,
+      merges: mergesFromScores(tokens, scores, vocab),
+    },
   };
 }
 

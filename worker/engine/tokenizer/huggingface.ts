@@ -1,7 +1,7 @@
 /** TokenizerData from the files of a Hugging Face folder. */
 import { z } from 'zod';
 import { firstIssue, invalidModel } from '../model/config.ts';
-import { readJson, readText, type ModelFiles } from '../weights/source.ts';
+import { type ModelFiles, readJson, readText } from '../weights/source.ts';
 import type { TokenizerData, TokenizerSettings } from './settings.ts';
 
 const maxBytes = 64 << 20;

@@ -5,7 +5,10 @@ const token = z.string().max(1000);
 
 export const tokenizerSettingsSchema = z.strictObject({
   /** Jinja source; null = the model has none and takes no chat messages. */
-  chatTemplate: z.string().max(1 << 20).nullable(),
+  chatTemplate: z
+    .string()
+    .max(1 << 20)
+    .nullable(),
   /** bos_token, eos_token, unk_token, pad_token: known to the chat template under these names. */
   specialTokens: z.partialRecord(z.enum(['bos_token', 'eos_token', 'unk_token', 'pad_token']), token),
   /**

@@ -3,7 +3,11 @@ import { z } from 'zod';
 import { firstIssue, invalidModel, unsupported } from '../model/config.ts';
 
 const node = z.looseObject({ type: z.string().nullish() }).nullish();
-const id = z.number().int().min(0).max(1 << 22);
+const id = z
+  .number()
+  .int()
+  .min(0)
+  .max(1 << 22);
 
 const schema = z.looseObject({
   added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: z.boolean().nullish() })).nullish(),
@@ -37,12 +41,14 @@ export function withKnownSplitting(value: unknown): TokenizerJson {
   const result = schema.safeParse(value);
   if (!result.success) throw invalidModel(`tokenizer.json: ${firstIssue(result.error)}`);
   const json = result.data;
-  if (json.model.type != null && json.model.type !== 'BPE') throw unsupported(`tokenizer.json: model "${json.model.type}" is not supported; only BPE is`);
+  if (json.model.type != null && json.model.type !== 'BPE')
+    throw unsupported(`tokenizer.json: model "${json.model.type}" is not supported; only BPE is`);
   // By hand: a schema for a record of 100,000 entries takes longer than the tokenizer itself.
   const vocab = json.model.vocab;
   if (typeof vocab !== 'object' || vocab === null || Array.isArray(vocab)) throw invalidModel('tokenizer.json: model.vocab must be an object');
   for (const [token, tokenId] of Object.entries(vocab)) {
-    if (!Number.isInteger(tokenId) || (tokenId as number) < 0 || (tokenId as number) > 1 << 22) throw invalidModel(`tokenizer.json: token ${JSON.stringify(token)} has id ${String(tokenId)}`);
+    if (!Number.isInteger(tokenId) || (tokenId as number) < 0 || (tokenId as number) > 1 << 22)
+      throw invalidModel(`tokenizer.json: token ${JSON.stringify(token)} has id ${String(tokenId)}`);
   }
   return {
     ...json,
@@ -69,7 +75,8 @@ function spellOut(rule: Node, depth = 0): Node {
       return { type: 'Sequence', pretokenizers: [isolate(gpt2Split), { ...rule, use_regex: false }] };
     case 'Split': {
       const behavior = String(rule.behavior).toLowerCase();
-      if (behavior !== 'isolated' && behavior !== 'removed') throw unsupported(`tokenizer.json: Split with behavior "${String(rule.behavior)}" is not supported; Isolated and Removed are`);
+      if (behavior !== 'isolated' && behavior !== 'removed')
+        throw unsupported(`tokenizer.json: Split with behavior "${String(rule.behavior)}" is not supported; Isolated and Removed are`);
       return rule;
     }
     default:

@@ -169,4 +169,3 @@ function bytesOfByteLevel(token: string): Uint8Array {
   }
   return Uint8Array.from(bytes);
 }
-

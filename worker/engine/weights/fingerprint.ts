@@ -1,6 +1,6 @@
 /** Names a model by what it is: stored contexts carry it, so that they are never decoded by other weights. */
 import type { ModelConfig } from '../model/config.ts';
-import { sha256Hex, type Arena } from './packed.ts';
+import { type Arena, sha256Hex } from './packed.ts';
 import type { ArenaLayout } from './plan.ts';
 
 /** The weights are hashed in pieces of this many bytes: WebCrypto hashes nothing that comes in parts. */
@@ -16,6 +16,7 @@ export async function fingerprint(config: ModelConfig, layout: ArenaLayout, piec
 
 export async function fingerprintArena(config: ModelConfig, layout: ArenaLayout, arena: Required<Pick<Arena, 'view'>>): Promise<string> {
   const pieces: string[] = [];
-  for (let at = 0; at < layout.bytes; at += fingerprintPiece) pieces.push(await sha256Hex(arena.view(at, Math.min(fingerprintPiece, layout.bytes - at))));
+  for (let at = 0; at < layout.bytes; at += fingerprintPiece)
+    pieces.push(await sha256Hex(arena.view(at, Math.min(fingerprintPiece, layout.bytes - at))));
   return fingerprint(config, layout, pieces);
 }

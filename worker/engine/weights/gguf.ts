@@ -5,7 +5,7 @@
  * @huggingface/gguf reads the same and is what the tests compare with. It is not used here: its build for Node cannot be bundled for
  * browsers, it pads a header that is cut short with zeros, and it cuts strings that cross the end of its buffer.
  */
-import { invalidModel, type GgufMetadata } from '../model/config.ts';
+import { type GgufMetadata, invalidModel } from '../model/config.ts';
 import { ggufNames } from '../model/families.ts';
 import { fileTypes } from './repack.ts';
 import type { RangeReader, SourceTensor, WeightSource } from './source.ts';
@@ -17,9 +17,38 @@ export interface GgufFile {
 
 /** ggml's numbers of the tensor types; those without a layout of ours are here to be refused by name. */
 const typeNames: Readonly<Record<number, string>> = {
-  0: 'F32', 1: 'F16', 2: 'Q4_0', 3: 'Q4_1', 6: 'Q5_0', 7: 'Q5_1', 8: 'Q8_0', 9: 'Q8_1', 10: 'Q2_K', 11: 'Q3_K', 12: 'Q4_K', 13: 'Q5_K', 14: 'Q6_K', 15: 'Q8_K',
-  16: 'IQ2_XXS', 17: 'IQ2_XS', 18: 'IQ3_XXS', 19: 'IQ1_S', 20: 'IQ4_NL', 21: 'IQ3_S', 22: 'IQ2_S', 23: 'IQ4_XS', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64', 28: 'F64',
-  29: 'IQ1_M', 30: 'BF16', 34: 'TQ1_0', 35: 'TQ2_0', 39: 'MXFP4',
+  0: 'F32',
+  1: 'F16',
+  2: 'Q4_0',
+  3: 'Q4_1',
+  6: 'Q5_0',
+  7: 'Q5_1',
+  8: 'Q8_0',
+  9: 'Q8_1',
+  10: 'Q2_K',
+  11: 'Q3_K',
+  12: 'Q4_K',
+  13: 'Q5_K',
+  14: 'Q6_K',
+  15: 'Q8_K',
+  16: 'IQ2_XXS',
+  17: 'IQ2_XS',
+  18: 'IQ3_XXS',
+  19: 'IQ1_S',
+  20: 'IQ4_NL',
+  21: 'IQ3_S',
+  22: 'IQ2_S',
+  23: 'IQ4_XS',
+  24: 'I8',
+  25: 'I16',
+  26: 'I32',
+  27: 'I64',
+  28: 'F64',
+  29: 'IQ1_M',
+  30: 'BF16',
+  34: 'TQ1_0',
+  35: 'TQ2_0',
+  39: 'MXFP4',
 };
 
 export async function openGguf(file: RangeReader): Promise<GgufFile> {
@@ -38,7 +67,8 @@ export async function openGguf(file: RangeReader): Promise<GgufFile> {
     const offset = dataStart + at;
     if (tensors.has(name)) throw bad(`tensor ${name} appears twice`);
     if (at % alignment !== 0) throw bad(`tensor ${name}: offset ${at} is not a multiple of ${alignment}`);
-    if (format && (shape.at(-1) ?? 1) % format.count !== 0) throw bad(`tensor ${name}: rows of ${shape.at(-1)} do not fill ${type} blocks of ${format.count}`);
+    if (format && (shape.at(-1) ?? 1) % format.count !== 0)
+      throw bad(`tensor ${name}: rows of ${shape.at(-1)} do not fill ${type} blocks of ${format.count}`);
     // Of a type that we cannot size, only the start can be checked; a plan that needs it refuses it by name.
     const bytes = format ? (shape.reduce((product, n) => product * n, 1) / format.count) * format.bytes : 0;
     if (offset + bytes > file.size) throw bad(`truncated: tensor ${name} ends at byte ${offset + bytes}, the file has ${file.size}`);
@@ -193,7 +223,8 @@ class Cursor {
   /** A u64 that counts things of at least `bytesEach` bytes which follow. */
   count(bytesEach: number): number {
     const value = this.size('a count');
-    if (value * bytesEach > this.left) throw this.bad(`truncated: ${value} entries of at least ${bytesEach} bytes at ${this.position}, the file has ${this.#file.size}`);
+    if (value * bytesEach > this.left)
+      throw this.bad(`truncated: ${value} entries of at least ${bytesEach} bytes at ${this.position}, the file has ${this.#file.size}`);
     return value;
   }
 

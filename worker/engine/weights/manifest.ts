@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { firstIssue, invalidModel, modelConfigSchema } from '../model/config.ts';
 import { tokenizerSettingsSchema } from '../tokenizer/settings.ts';
-import { alignUp, neededTensors, type ArenaTensor } from './plan.ts';
+import { type ArenaTensor, alignUp, neededTensors } from './plan.ts';
 import { weightBytes } from './repack.ts';
 
 /** The largest asset that Workers serves. */
@@ -24,20 +24,39 @@ export const manifestSchema = z.strictObject({
   name: z.string().min(1).max(200),
   config: modelConfigSchema,
   /** Null: the model speaks token ids only. */
-  tokenizer: z.strictObject({ file: z.literal(tokenizerFile), bytes: bytes.max(maxTokenizerBytes), sha256, settings: tokenizerSettingsSchema }).nullable(),
+  tokenizer: z
+    .strictObject({ file: z.literal(tokenizerFile), bytes: bytes.max(maxTokenizerBytes), sha256, settings: tokenizerSettingsSchema })
+    .nullable(),
   arenaBytes: bytes,
   tensors: z.array(
     z.strictObject({
       name: z.string().max(100),
       type: z.enum(['f32', 'f16', 'bf16', 'q8', 'q4']),
-      rows: z.number().int().min(1).max(1 << 21),
-      cols: z.number().int().min(1).max(1 << 21),
+      rows: z
+        .number()
+        .int()
+        .min(1)
+        .max(1 << 21),
+      cols: z
+        .number()
+        .int()
+        .min(1)
+        .max(1 << 21),
       offset,
       bytes,
     }),
   ),
   /** Consecutive pieces of the arena. */
-  shards: z.array(z.strictObject({ file: z.string().regex(/^weights-\d{3,5}\.bin$/, 'must be weights-NNN.bin'), offset, bytes: bytes.max(maxShardBytes), sha256 })).max(4096),
+  shards: z
+    .array(
+      z.strictObject({
+        file: z.string().regex(/^weights-\d{3,5}\.bin$/, 'must be weights-NNN.bin'),
+        offset,
+        bytes: bytes.max(maxShardBytes),
+        sha256,
+      }),
+    )
+    .max(4096),
   /** SHA-256 over config, tensors and the weights themselves; independent of the cut into shards. */
   fingerprint: sha256,
 });
@@ -51,14 +70,17 @@ export function parseManifest(json: unknown): Manifest {
   const manifest = result.data;
 
   const needed = neededTensors(manifest.config);
-  if (manifest.tensors.length !== needed.length) throw bad(`${manifest.tensors.length} tensors, a ${manifest.config.family} model of this config has ${needed.length}`);
+  if (manifest.tensors.length !== needed.length)
+    throw bad(`${manifest.tensors.length} tensors, a ${manifest.config.family} model of this config has ${needed.length}`);
   let end = 0;
   needed.forEach((want, i) => {
     const tensor: ArenaTensor = manifest.tensors[i];
     if (tensor.name !== want.name) throw bad(`tensor ${i} is ${tensor.name}, ${want.name} is expected`);
-    if (tensor.rows !== want.rows || tensor.cols !== want.cols) throw bad(`tensor ${want.name} has shape [${tensor.rows}, ${tensor.cols}], [${want.rows}, ${want.cols}] is expected`);
+    if (tensor.rows !== want.rows || tensor.cols !== want.cols)
+      throw bad(`tensor ${want.name} has shape [${tensor.rows}, ${tensor.cols}], [${want.rows}, ${want.cols}] is expected`);
     if (want.kind === 'vector' && tensor.type !== 'f32') throw bad(`tensor ${want.name} has type ${tensor.type}, f32 is expected`);
-    if ((tensor.type === 'q8' || tensor.type === 'q4') && tensor.cols % 32 !== 0) throw bad(`tensor ${want.name} has rows of ${tensor.cols}, ${tensor.type} needs a multiple of 32`);
+    if ((tensor.type === 'q8' || tensor.type === 'q4') && tensor.cols % 32 !== 0)
+      throw bad(`tensor ${want.name} has rows of ${tensor.cols}, ${tensor.type} needs a multiple of 32`);
     const size = weightBytes(tensor.type, tensor.rows, tensor.cols);
     if (tensor.bytes !== size) throw bad(`tensor ${want.name} has ${tensor.bytes} bytes, its type and shape need ${size}`);
     if (tensor.offset !== alignUp(end)) throw bad(`tensor ${want.name} lies at ${tensor.offset}, ${alignUp(end)} is expected`);

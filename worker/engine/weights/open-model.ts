@@ -7,10 +7,10 @@ import type { TokenizerData } from '../tokenizer/settings.ts';
 import { fingerprintArena } from './fingerprint.ts';
 import { openGguf } from './gguf.ts';
 import type { Arena, LoadedModel } from './packed.ts';
-import { planWeights, type PlanOptions } from './plan.ts';
+import { type PlanOptions, planWeights } from './plan.ts';
 import { openSafetensors } from './safetensors.ts';
-import { readJson, readTensor, type ModelFiles, type RangeReader, type WeightSource } from './source.ts';
-import { writeWeights, type LoadProgress } from './write.ts';
+import { type ModelFiles, type RangeReader, readJson, readTensor, type WeightSource } from './source.ts';
+import { type LoadProgress, writeWeights } from './write.ts';
 
 export interface OpenedModel {
   readonly config: ModelConfig;
@@ -32,10 +32,14 @@ export async function openHuggingFaceModel(files: ModelFiles): Promise<OpenedMod
 export async function openGgufModel(file: RangeReader): Promise<OpenedModel> {
   const { metadata, source } = await openGguf(file);
   const embed = source.tensors.get(ggufNames.embed);
-  if (!embed || embed.shape.length !== 2) throw invalidModel(`${file.name}: tensor ${ggufNames.embed} ${embed ? `has shape [${embed.shape.join(', ')}], a matrix is expected` : 'is missing'}`);
+  if (embed?.shape.length !== 2)
+    throw invalidModel(
+      `${file.name}: tensor ${ggufNames.embed} ${embed ? `has shape [${embed.shape.join(', ')}], a matrix is expected` : 'is missing'}`,
+    );
   const factors = source.tensors.get('rope_freqs.weight');
   if (factors && factors.type !== 'F32') throw invalidModel(`${file.name}: tensor rope_freqs.weight has type ${factors.type}, F32 is expected`);
-  if (factors && factors.bytes > 4096) throw invalidModel(`${file.name}: tensor rope_freqs.weight has ${factors.bytes} bytes, headDim / 2 floats are expected`);
+  if (factors && factors.bytes > 4096)
+    throw invalidModel(`${file.name}: tensor rope_freqs.weight has ${factors.bytes} bytes, headDim / 2 floats are expected`);
   const config = configFromGguf(metadata, {
     vocabSize: embed.shape[0],
     hasHead: source.tensors.has(ggufNames.head),

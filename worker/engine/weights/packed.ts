@@ -1,7 +1,7 @@
 /** Loads a packed model: every shard is streamed straight into the arena, measured on the way, and checked by its SHA-256 where it lies. */
 import { invalidModel, type ModelConfig } from '../model/config.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
-import { manifestFile, parseManifest, type Manifest } from './manifest.ts';
+import { type Manifest, manifestFile, parseManifest } from './manifest.ts';
 import type { ArenaLayout } from './plan.ts';
 import { parseJson } from './source.ts';
 import type { LoadProgress } from './write.ts';
@@ -34,7 +34,11 @@ export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
 }
 
 /** `arena` is called once, with the bytes that all weights need; it may throw when they do not fit. */
-export async function loadPacked(fetchAsset: FetchAsset, arena: (bytes: number) => Arena, onProgress?: (progress: LoadProgress) => void): Promise<LoadedModel> {
+export async function loadPacked(
+  fetchAsset: FetchAsset,
+  arena: (bytes: number) => Arena,
+  onProgress?: (progress: LoadProgress) => void,
+): Promise<LoadedModel> {
   const manifest = await readManifest(fetchAsset);
   const tokenizer = manifest.tokenizer && (await loadTokenizer(fetchAsset, manifest.tokenizer));
   const memory = arena(manifest.arenaBytes);

@@ -1,7 +1,7 @@
 /** Which tensors a model needs, in which type, and where each lies in the arena: one contiguous block that holds all weights. */
 import type { WeightType } from '../../backend/backend.ts';
-import { invalidModel, unsupported, type ModelConfig } from '../model/config.ts';
-import { families, ignoredTensors, layerParts, type LayerPart } from '../model/families.ts';
+import { invalidModel, type ModelConfig, unsupported } from '../model/config.ts';
+import { families, ignoredTensors, type LayerPart, layerParts } from '../model/families.ts';
 import { fileTypes, weightBytes } from './repack.ts';
 import type { SourceTensor, WeightSource } from './source.ts';
 
@@ -57,9 +57,20 @@ export function neededTensors(config: ModelConfig): NeededTensor[] {
   const queryRows = config.queryHeads * headDim;
   const kvRows = config.kvHeads * headDim;
   const shapes: Record<LayerPart, readonly [rows: number, cols: number] | readonly [size: number]> = {
-    attn_norm: [hidden], q: [queryRows, hidden], k: [kvRows, hidden], v: [kvRows, hidden], o: [hidden, queryRows],
-    q_bias: [queryRows], k_bias: [kvRows], v_bias: [kvRows], q_norm: [headDim], k_norm: [headDim],
-    ffn_norm: [hidden], gate: [inner, hidden], up: [inner, hidden], down: [hidden, inner],
+    attn_norm: [hidden],
+    q: [queryRows, hidden],
+    k: [kvRows, hidden],
+    v: [kvRows, hidden],
+    o: [hidden, queryRows],
+    q_bias: [queryRows],
+    k_bias: [kvRows],
+    v_bias: [kvRows],
+    q_norm: [headDim],
+    k_norm: [headDim],
+    ffn_norm: [hidden],
+    gate: [inner, hidden],
+    up: [inner, hidden],
+    down: [hidden, inner],
   };
   const parts = layerParts(config);
   const needed: NeededTensor[] = [{ name: 'embed', kind: 'matrix', rows: vocabSize, cols: hidden, part: 'embed', layer: -1 }];
@@ -67,7 +78,11 @@ export function neededTensors(config: ModelConfig): NeededTensor[] {
     for (const part of parts) {
       const [first, second] = shapes[part];
       const name = `layers.${layer}.${part}`;
-      needed.push(second === undefined ? { name, kind: 'vector', rows: 1, cols: first, part, layer } : { name, kind: 'matrix', rows: first, cols: second, part, layer });
+      needed.push(
+        second === undefined
+          ? { name, kind: 'vector', rows: 1, cols: first, part, layer }
+          : { name, kind: 'matrix', rows: first, cols: second, part, layer },
+      );
     }
   }
   needed.push({ name: 'final_norm', kind: 'vector', rows: 1, cols: hidden, part: 'final_norm', layer: -1 });
@@ -107,10 +122,14 @@ export function planWeights(config: ModelConfig, source: WeightSource, options: 
 
 function nameInFile(needed: NeededTensor, { names }: WeightSource): string {
   switch (needed.part) {
-    case 'embed': return names.embed;
-    case 'final_norm': return names.finalNorm;
-    case 'head': return names.head;
-    default: return names.layer[needed.part].replace('{i}', String(needed.layer));
+    case 'embed':
+      return names.embed;
+    case 'final_norm':
+      return names.finalNorm;
+    case 'head':
+      return names.head;
+    default:
+      return names.layer[needed.part].replace('{i}', String(needed.layer));
   }
 }
 

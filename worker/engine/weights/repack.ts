@@ -1,6 +1,6 @@
 /** The one place where loading meets the kernels' layouts (worker/backend/weight-layout.ts). */
 import type { WeightType } from '../../backend/backend.ts';
-import { dequantizeGguf, ggufFormats, halfSplitRow, packRows, repackGguf, weightBytes, type GgufType } from '../../backend/weight-layout.ts';
+import { dequantizeGguf, type GgufType, ggufFormats, halfSplitRow, packRows, repackGguf, weightBytes } from '../../backend/weight-layout.ts';
 
 export { weightBytes };
 

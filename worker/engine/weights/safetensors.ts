@@ -2,13 +2,27 @@
 import { z } from 'zod';
 import { firstIssue, invalidModel } from '../model/config.ts';
 import { huggingFaceNames } from '../model/families.ts';
-import { parseJson, readJson, type ModelFiles, type RangeReader, type SourceTensor, type WeightSource } from './source.ts';
+import { type ModelFiles, parseJson, type RangeReader, readJson, type SourceTensor, type WeightSource } from './source.ts';
 
 const maxHeaderBytes = 100_000_000; // the format's own limit
 const maxIndexBytes = 64 << 20;
 
 const elementBytes: Readonly<Record<string, number>> = {
-  F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U64: 8, U32: 4, U16: 2, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1,
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
 };
 
 const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -30,11 +44,16 @@ export async function readSafetensorsHeader(file: RangeReader): Promise<SourceTe
     if (name === '__metadata__') continue;
     const entry = entrySchema.safeParse(value);
     if (!entry.success) throw bad(`tensor ${name}: ${firstIssue(entry.error)}`);
-    const { dtype: type, shape, data_offsets: [begin, end] } = entry.data;
+    const {
+      dtype: type,
+      shape,
+      data_offsets: [begin, end],
+    } = entry.data;
     const each = elementBytes[type];
     if (each === undefined) throw bad(`tensor ${name} has unknown type ${type}`);
     const bytes = shape.reduce((product, n) => product * n, each);
-    if (end - begin !== bytes) throw bad(`tensor ${name}: data_offsets [${begin}, ${end}] hold ${end - begin} bytes, shape [${shape.join(', ')}] of ${type} needs ${bytes}`);
+    if (end - begin !== bytes)
+      throw bad(`tensor ${name}: data_offsets [${begin}, ${end}] hold ${end - begin} bytes, shape [${shape.join(', ')}] of ${type} needs ${bytes}`);
     tensors.push({ name, type, shape, bytes, file, offset: dataStart + begin });
   }
 
@@ -69,14 +88,16 @@ export async function openSafetensors(files: ModelFiles): Promise<WeightSource> 
       if (!parsed.success) throw invalidModel(`model.safetensors.index.json: ${firstIssue(parsed.error)}`);
       const weightMap = new Map(Object.entries(parsed.data.weight_map));
       for (const name of [...new Set(weightMap.values())].sort()) {
-        if (!/^[\w.-]+\.safetensors$/.test(name)) throw invalidModel(`model.safetensors.index.json names a file "${name}" outside the folder or of another kind`);
+        if (!/^[\w.-]+\.safetensors$/.test(name))
+          throw invalidModel(`model.safetensors.index.json names a file "${name}" outside the folder or of another kind`);
         const reader = await files.open(name);
         if (!reader) throw invalidModel(`${name} is missing; model.safetensors.index.json names it`);
         opened.push(reader);
         // A tensor that the index puts elsewhere is not taken from here.
         for (const tensor of await readSafetensorsHeader(reader)) if (weightMap.get(tensor.name) === name) tensors.set(tensor.name, tensor);
       }
-      for (const [tensor, file] of weightMap) if (!tensors.has(tensor)) throw invalidModel(`${file} has no tensor ${tensor}; model.safetensors.index.json says so`);
+      for (const [tensor, file] of weightMap)
+        if (!tensors.has(tensor)) throw invalidModel(`${file} has no tensor ${tensor}; model.safetensors.index.json says so`);
     }
     return { format: 'safetensors', names: huggingFaceNames, tensors, close };
   } catch (error) {

@@ -1,6 +1,7 @@
 /** Where weights come from: files read by ranges, tensors found in them. Nothing here trusts what a file says of itself. */
-import type { TensorNames } from '../model/families.ts';
+
 import { invalidModel } from '../model/config.ts';
+import type { TensorNames } from '../model/families.ts';
 
 /** A file, read piecewise. `read` gives exactly `length` bytes or throws; the bytes are the caller's to keep. */
 export interface RangeReader {
@@ -36,7 +37,8 @@ export interface WeightSource {
 
 /** Bytes of the tensor from `offset` on, within the tensor. */
 export function readTensor(tensor: SourceTensor, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
-  if (offset < 0 || length < 0 || offset + length > tensor.bytes) throw new RangeError(`${tensor.name}: bytes ${offset}..${offset + length} of ${tensor.bytes}`);
+  if (offset < 0 || length < 0 || offset + length > tensor.bytes)
+    throw new RangeError(`${tensor.name}: bytes ${offset}..${offset + length} of ${tensor.bytes}`);
   return tensor.file.read(tensor.offset + offset, length);
 }
 

@@ -1,6 +1,7 @@
 /** Streams a plan's weights into the arena, in arena order, a chunk of rows at a time. */
-import { repackRows, weightBytes } from './repack.ts';
+
 import type { PlannedTensor, WeightPlan } from './plan.ts';
+import { repackRows, weightBytes } from './repack.ts';
 import { readTensor } from './source.ts';
 
 /** Takes bytes at ascending, gapless offsets. It must be done with `bytes` when it returns (or resolves): the buffer is used again. */
