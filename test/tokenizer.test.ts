@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { configFromGguf } from '../worker/engine/model/config.ts';
+import { configFromGguf } from '../worker/engine/model/from-gguf.ts';
 import { mergesFromScores, tokenizerFromGguf } from '../worker/engine/tokenizer/gguf.ts';
 import { tokenizerFromFolder } from '../worker/engine/tokenizer/huggingface.ts';
 import type { TokenizerData } from '../worker/engine/tokenizer/settings.ts';

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { configFromGguf, configFromHuggingFace } from '../worker/engine/model/config.ts';
+import { configFromGguf } from '../worker/engine/model/from-gguf.ts';
+import { configFromHuggingFace } from '../worker/engine/model/from-huggingface.ts';
 import { invFreq } from '../worker/engine/model/rope.ts';
 
 const base = {

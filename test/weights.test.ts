@@ -3,7 +3,7 @@ import { GGMLQuantizationType, gguf } from '@huggingface/gguf';
 import { describe, expect, test } from 'vitest';
 import { dequantizeGguf, type GgufType, unpack } from '../worker/backend/weight-layout.ts';
 import type { ModelConfig } from '../worker/engine/model/config.ts';
-import { configFromHuggingFace } from '../worker/engine/model/config.ts';
+import { configFromHuggingFace } from '../worker/engine/model/from-huggingface.ts';
 import { openGguf } from '../worker/engine/weights/gguf.ts';
 import { openFile, openFolder } from '../worker/engine/weights/node-files.ts';
 import { loadOpened, openGgufModel, openHuggingFaceModel } from '../worker/engine/weights/open-model.ts';

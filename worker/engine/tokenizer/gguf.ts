@@ -2,7 +2,9 @@
  * A tokenizer.json rebuilt from GGUF metadata. Two kinds exist there: "gpt2", byte-level BPE whose text splitting is known by name
  * only (`tokenizer.ggml.pre`), and "llama", SentencePiece BPE without merges, which follow from the scores.
  */
-import { type GgufMetadata, invalidModel, unsupported } from '../model/config.ts';
+
+import { invalidModel, unsupported } from '../model/config.ts';
+import type { GgufMetadata } from '../model/from-gguf.ts';
 import type { TokenizerData, TokenizerSettings } from './settings.ts';
 import { gpt2Split } from './tokenizer-json.ts';
 

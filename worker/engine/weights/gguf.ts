@@ -5,8 +5,10 @@
  * @huggingface/gguf reads the same and is what the tests compare with. It is not used here: its build for Node cannot be bundled for
  * browsers, it pads a header that is cut short with zeros, and it cuts strings that cross the end of its buffer.
  */
-import { type GgufMetadata, invalidModel } from '../model/config.ts';
+
+import { invalidModel } from '../model/config.ts';
 import { ggufNames } from '../model/families.ts';
+import type { GgufMetadata } from '../model/from-gguf.ts';
 import { fileTypes } from './repack.ts';
 import type { RangeReader, SourceTensor, WeightSource } from './source.ts';
 

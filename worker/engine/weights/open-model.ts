@@ -1,6 +1,9 @@
 /** Opens a model where it lies, a Hugging Face folder or a GGUF file, and brings it into an arena without packing it first. */
-import { configFromGguf, configFromHuggingFace, invalidModel, type ModelConfig } from '../model/config.ts';
+
+import { invalidModel, type ModelConfig } from '../model/config.ts';
 import { ggufNames } from '../model/families.ts';
+import { configFromGguf } from '../model/from-gguf.ts';
+import { configFromHuggingFace } from '../model/from-huggingface.ts';
 import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
 import { tokenizerFromFolder } from '../tokenizer/huggingface.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
