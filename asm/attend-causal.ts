@@ -11,12 +11,10 @@
 // 8 rows x 4 keys (or 4 columns) in registers with K and V row by row, one splat an element. All sums are f32.
 import { exp4, madd } from './exp';
 
-// @ts-ignore: decorator
-@inline export const ROWS: i32 = 64;
-// @ts-ignore: decorator
-@inline export const TILE: i32 = 64;
-// @ts-ignore: decorator
-@inline export const LEAST: f32 = -3.0e38; // the maximum before any key: finite, so that LEAST - LEAST is 0 and not NaN
+// Exported for attend-paged, not to the host (and not @inline: the compiler fails on inlined constants that an entry file exports).
+export const ROWS: i32 = 64;
+export const TILE: i32 = 64; // tiles of 32 or 128 keys, blocks of 32 or 128 rows: within 3%
+export const LEAST: f32 = -3.0e38; // the maximum before any key: finite, so that LEAST - LEAST is 0 and not NaN
 
 /**
  * The scratch: rows of one KV head and the tile they look at. `limit` and `low` are i32: a row sees entry e of a list at
