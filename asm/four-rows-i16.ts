@@ -6,7 +6,7 @@
 // out  out f32, token t at out + t * stride bytes, the first `live` of 4 rows
 // i32 cannot overflow: a lane sums 256 / 4 = 64 products of at most 2047 * 16383, in all 2146304064 < 2^31.
 // One scale per row and segment, not per block of 32, keeps the scaling out of the inner loop.
-import { load4, store4 } from './four-rows-f32';
+import { load4, store4, sums4f } from './four-rows-f32';
 import { SEGMENT } from './quantize-rows';
 
 /** Up to here a dot product per token beats unpacking the rows for all. */
@@ -44,6 +44,13 @@ export function sums4(a: v128, b: v128, c: v128, d: v128): v128 {
   return i32x4.add(i64x2.shuffle(ab, cd, 0, 2), i64x2.shuffle(ab, cd, 1, 3));
 }
 
+/** The four lanes together may pass 2^31, so they are added as f32. */
+// @ts-ignore: decorator
+@inline
+function floatSums4(a: v128, b: v128, c: v128, d: v128): v128 {
+  return sums4f(f32x4.convert_i32x4_s(a), f32x4.convert_i32x4_s(b), f32x4.convert_i32x4_s(c), f32x4.convert_i32x4_s(d));
+}
+
 export function multiplyFourRows(out: usize, stride: usize, xq: usize, xs: usize, wq: usize, ws: usize, bias: usize, cols: i32, n: i32, live: i32, accumulate: bool): void {
   const rowBytes = <usize>cols * 2, segments = <usize>((cols + SEGMENT - 1) / SEGMENT);
   const base = bias ? load4(bias, live) : f32x4.splat(0);
@@ -76,8 +83,8 @@ export function multiplyFourRows(out: usize, stride: usize, xq: usize, xs: usize
         w += 16;
       }
       const scales = v128.load(ws + s * 16);
-      sum0 = f32x4.add(sum0, f32x4.mul(f32x4.convert_i32x4_s(sums4(a0, a1, a2, a3)), f32x4.mul(scales, v128.load32_splat(xs + s * 4))));
-      sum1 = f32x4.add(sum1, f32x4.mul(f32x4.convert_i32x4_s(sums4(b0, b1, b2, b3)), f32x4.mul(scales, v128.load32_splat(xs + otherScale + s * 4))));
+      sum0 = f32x4.add(sum0, f32x4.mul(floatSums4(a0, a1, a2, a3), f32x4.mul(scales, v128.load32_splat(xs + s * 4))));
+      sum1 = f32x4.add(sum1, f32x4.mul(floatSums4(b0, b1, b2, b3), f32x4.mul(scales, v128.load32_splat(xs + otherScale + s * 4))));
     }
     store4(out, accumulate ? f32x4.add(load4(out, live), sum0) : sum0, live);
     if (second) store4(out + stride, accumulate ? f32x4.add(load4(out + stride, live), sum1) : sum1, live);
