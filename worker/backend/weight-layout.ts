@@ -268,15 +268,18 @@ function writeQ4(
 }
 
 function quantizeQ8(target: Uint8Array, row: number, block: number, blocks: number, values: Float32Array, at: number): void {
-  const record = q8Record(row, block, blocks);
   let top = 0;
-  for (let c = 0; c < BLOCK; c++) top = Math.max(top, Math.abs(values[at + c]));
+  for (let c = 0; c < BLOCK; c++) {
+    const size = Math.abs(values[at + c]);
+    if (size > top) top = size;
+  }
   let bits = toHalf(top / 127);
-  if (fromHalf(bits) * 127.5 < top) bits++; // a subnormal scale rounded far down would clip
+  if (fromHalf(bits) * 127.49 < top) bits++; // a subnormal scale rounded far down would make 128 of 127
   const scale = fromHalf(bits);
   const inverse = scale > 0 ? 1 / scale : 0;
+  const record = q8Record(row, block, blocks);
   put16(target, record.scale, bits);
-  for (let c = 0; c < BLOCK; c++) target[record.q + c] = Math.max(-127, Math.min(127, Math.round(values[at + c] * inverse)));
+  for (let c = 0; c < BLOCK; c++) target[record.q + c] = ((values[at + c] * inverse + 128.5) | 0) - 128; // rounds: truncation of a positive number
 }
 
 /** Ranges tried around max - min, in steps of the 15 between: a narrower one clips outliers and gives the rest finer steps. */
@@ -285,43 +288,43 @@ const nibbles = new Uint8Array(BLOCK);
 
 /** Least squares for scale and min at each range tried; the best after rounding both to f16 stays, the plain range among them. */
 function quantizeQ4(target: Uint8Array, row: number, block: number, blocks: number, values: Float32Array, at: number): void {
-  const record = q4Record(row, block, blocks);
   let top = values[at];
   let bottom = top;
   let sum = 0;
   for (let c = 0; c < BLOCK; c++) {
     const value = values[at + c];
-    top = Math.max(top, value);
-    bottom = Math.min(bottom, value);
+    if (value > top) top = value;
+    if (value < bottom) bottom = value;
     sum += value;
   }
-  let best = Number.POSITIVE_INFINITY;
-  let bestScale = 0;
-  let bestLow = 0;
-  const consider = (scale: number, low: number): void => {
-    const scaleBits = toHalf(scale);
-    const lowBits = toHalf(low);
-    const error = roundNibbles(values, at, fromHalf(scaleBits), fromHalf(lowBits));
-    if (error >= best) return;
-    best = error;
-    bestScale = scaleBits;
-    bestLow = lowBits;
-  };
-  consider((top - bottom) / 15, bottom);
-  for (const step of top > bottom ? rangeTries : []) {
-    roundNibbles(values, at, (top - bottom) / (15 + step), bottom);
+  let bestScale = toHalf((top - bottom) / 15);
+  let bestLow = toHalf(bottom);
+  let best = roundNibbles(values, at, fromHalf(bestScale), fromHalf(bestLow));
+  for (let i = 0; top > bottom && i < rangeTries.length; i++) {
+    const inverse = (15 + rangeTries[i]) / (top - bottom);
     let q1 = 0;
     let q2 = 0;
     let qx = 0;
     for (let c = 0; c < BLOCK; c++) {
-      q1 += nibbles[c];
-      q2 += nibbles[c] * nibbles[c];
-      qx += nibbles[c] * values[at + c];
+      const value = values[at + c];
+      const q = nibble((value - bottom) * inverse);
+      q1 += q;
+      q2 += q * q;
+      qx += q * value;
     }
     const determinant = BLOCK * q2 - q1 * q1;
-    if (determinant > 0) consider((BLOCK * qx - q1 * sum) / determinant, (q2 * sum - q1 * qx) / determinant);
+    if (determinant <= 0) continue;
+    const scale = toHalf((BLOCK * qx - q1 * sum) / determinant);
+    const low = toHalf((q2 * sum - q1 * qx) / determinant);
+    const error = roundNibbles(values, at, fromHalf(scale), fromHalf(low));
+    if (error < best) {
+      best = error;
+      bestScale = scale;
+      bestLow = low;
+    }
   }
   roundNibbles(values, at, fromHalf(bestScale), fromHalf(bestLow));
+  const record = q4Record(row, block, blocks);
   put16(target, record.scale, bestScale);
   put16(target, record.scale + 8, bestLow);
   for (let j = 0; j < 8; j++) {
@@ -330,13 +333,20 @@ function quantizeQ4(target: Uint8Array, row: number, block: number, blocks: numb
   }
 }
 
+/** Rounded, in 0..15. Truncation of a number that is positive after + 0.5 rounds; the rest is clamped to 0. */
+function nibble(x: number): number {
+  const q = (x + 0.5) | 0;
+  return q < 0 ? 0 : Math.min(q, 15);
+}
+
 /** Fills `nibbles`; returns the squared error. */
 function roundNibbles(values: Float32Array, at: number, scale: number, low: number): number {
   const inverse = scale !== 0 ? 1 / scale : 0;
   let error = 0;
   for (let c = 0; c < BLOCK; c++) {
-    const q = Math.max(0, Math.min(15, Math.round((values[at + c] - low) * inverse)));
-    const off = scale * q + low - values[at + c];
+    const value = values[at + c];
+    const q = nibble((value - low) * inverse);
+    const off = scale * q + low - value;
     nibbles[c] = q;
     error += off * off;
   }
@@ -347,28 +357,26 @@ const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 
 export function fromHalf(bits: number): number {
-  const fraction = bits & 0x3ff;
   const exponent = (bits >> 10) & 31;
-  const sign = bits & 0x8000 ? -1 : 1;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return exponent ? sign * (1024 + fraction) * 2 ** (exponent - 25) : sign * fraction * 2 ** -24;
+  if (exponent === 31) return bits & 0x3ff ? Number.NaN : bits & 0x8000 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+  u32[0] = ((bits & 0x8000) << 16) | ((bits & 0x7fff) << 13);
+  return f32[0] * 2 ** 112; // the exponent's bias is 127 in f32, 15 in f16; subnormals come out right as well
 }
 
 /** To the nearest, ties to even; beyond 65504 infinite. */
 export function toHalf(value: number): number {
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const size = Math.abs(value);
-  if (Number.isNaN(size)) return 0x7e00;
-  if (size >= 65520) return sign | 0x7c00;
-  const exponent = Math.max(-14, Math.floor(Math.log2(Math.max(size, 2 ** -24))));
-  const steps = roundToEven(size * 2 ** (10 - exponent)); // 1024..2048 when normal
-  return sign | (steps + ((exponent + 14) << 10)); // a carry moves into the exponent by itself
-}
-
-function roundToEven(x: number): number {
-  const down = Math.floor(x);
-  const rest = x - down;
-  return rest > 0.5 || (rest === 0.5 && down % 2 === 1) ? down + 1 : down;
+  f32[0] = value;
+  const bits = u32[0];
+  const sign = (bits >>> 16) & 0x8000;
+  const size = bits & 0x7fffffff;
+  if (size > 0x7f800000) return 0x7e00;
+  if (size >= 0x477ff000) return sign | 0x7c00; // 65520 and more
+  if (size < 0x38800000) {
+    // below 2^-14 steps are 2^-24: adding 0.5 leaves their number in the low bits of the f32, rounded to even
+    f32[0] = Math.abs(value) + 0.5;
+    return sign | (u32[0] - 0x3f000000);
+  }
+  return sign | ((size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13);
 }
 
 export function fromBf16(bits: number): number {
