@@ -1,14 +1,15 @@
 /** Packs a model for assets: weights in the kernels' layouts, cut into shards below the asset limit, and a manifest over them. */
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
 import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
 import { defaultShardBytes, type Manifest, manifestFile, maxShardBytes, parseManifest, tokenizerFile } from '../worker/engine/weights/manifest.ts';
-import { openFile, openFolder } from '../worker/engine/weights/node-files.ts';
-import { type OpenedModel, openGgufModel, openHuggingFaceModel } from '../worker/engine/weights/open-model.ts';
+import { modelNameOf, openModelPath } from '../worker/engine/weights/node-files.ts';
 import { planWeights } from '../worker/engine/weights/plan.ts';
 import { type LoadProgress, type WeightSink, writeWeights } from '../worker/engine/weights/write.ts';
+
+export { modelNameOf, openModelPath };
 
 export interface PackOptions {
   readonly quantize?: 'q8' | 'q4' | null;
@@ -16,22 +17,6 @@ export interface PackOptions {
   readonly shardBytes?: number;
   /** Default: the folder's or file's name. */
   readonly name?: string;
-}
-
-/** A Hugging Face folder or a .gguf file. Close `source` when done. */
-export async function openModelPath(path: string): Promise<OpenedModel> {
-  const found = await stat(path).catch(() => null);
-  if (!found) throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a folder with config.json or a .gguf file`);
-  if (found.isDirectory()) return openHuggingFaceModel(openFolder(path));
-  const file = await openFile(path);
-  return openGgufModel(file).catch(async (error: unknown) => {
-    await file.close?.();
-    throw error;
-  });
-}
-
-export function modelNameOf(path: string): string {
-  return basename(resolve(path)).replace(/\.gguf$/i, '');
 }
 
 /**

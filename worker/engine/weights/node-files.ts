@@ -1,7 +1,9 @@
 /** Files by node:fs, for Node and Deno. Not for workerd: only the CLI and the Node entry import this. */
 import { open, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
+import { InputError } from '../../../presses/input-error.ts';
 import { invalidModel } from '../model/config.ts';
+import { type OpenedModel, openGgufModel, openHuggingFaceModel } from './open-model.ts';
 import type { ModelFiles, RangeReader } from './source.ts';
 
 export async function openFile(path: string): Promise<RangeReader> {
@@ -36,4 +38,20 @@ export function openFolder(folder: string): ModelFiles {
       return found?.isFile() ? openFile(path) : null;
     },
   };
+}
+
+/** A Hugging Face folder or a .gguf file. Close `source` when done. */
+export async function openModelPath(path: string): Promise<OpenedModel> {
+  const found = await stat(path).catch(() => null);
+  if (!found) throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a folder with config.json or a .gguf file`);
+  if (found.isDirectory()) return openHuggingFaceModel(openFolder(path));
+  const file = await openFile(path);
+  return openGgufModel(file).catch(async (error: unknown) => {
+    await file.close?.();
+    throw error;
+  });
+}
+
+export function modelNameOf(path: string): string {
+  return basename(resolve(path)).replace(/\.gguf$/i, '');
 }
