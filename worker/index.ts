@@ -55,9 +55,14 @@ function load(env: Env): Promise<EdgeEngine> {
   );
 }
 
+let app: ReturnType<typeof createApp> | null = null;
+
 export default {
   fetch(request: Request, env: Env, context: ExecutionContext): Response | Promise<Response> {
-    const app = createApp({ engine: () => engineOf(env, context), apiKeys: parseApiKeys(env.API_KEYS) });
+    app ??= createApp({
+      engine: (c) => engineOf(c.env as unknown as Env, c.executionCtx as unknown as ExecutionContext),
+      apiKeys: parseApiKeys(env.API_KEYS),
+    });
     return app.fetch(request, env, context as unknown as Parameters<typeof app.fetch>[2]);
   },
 };

@@ -11,6 +11,7 @@ import { loadOpened } from './engine/weights/open-model.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
 
+export { openModelPath } from '../cli/pack.ts';
 export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
 export { InputError } from '../presses/input-error.ts';

@@ -100,12 +100,15 @@ export class EdgeEngine implements Engine {
     };
   }
 
-  countTokens(prompt: PromptInput): number {
-    return this.#tokenise(prompt).tokens.length;
+  tokenise(prompt: PromptInput): readonly number[] {
+    return this.#tokenise(prompt).tokens;
   }
 
-  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number }): PressPlan {
-    const prompt: PromptInput = request.prompt.kind === 'length' ? { kind: 'tokens', tokens: new Array(request.prompt.tokens).fill(0) } : request.prompt;
+  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number | null }): PressPlan {
+    const { contextLength } = this.info;
+    // One token more than the context holds is refused like any number beyond it, and needs no array of that length.
+    const length = request.prompt.kind === 'length' ? Math.min(request.prompt.tokens, contextLength) : 0;
+    const prompt: PromptInput = request.prompt.kind === 'length' ? { kind: 'tokens', tokens: new Array(length).fill(0) } : request.prompt;
     const { cache } = this.#parts;
     const { tokens, covered, scope, checked, entryType, size } = this.#check(prompt, request.press, request.maxTokens);
     const even = { min: covered, max: covered };

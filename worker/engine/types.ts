@@ -119,8 +119,8 @@ export interface Engine {
   readonly info: ModelInfo;
   health(): Health;
   /** Tokens of a prompt, by the model's tokenizer and chat template. */
-  countTokens(prompt: PromptInput): number;
-  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number }): PressPlan;
+  tokenise(prompt: PromptInput): readonly number[];
+  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number | null }): PressPlan;
   /**
    * Checks, queues, reads the prompt, decodes. Checks happen before the first event and before any compute. Ending the iteration early
    * (return, throw, or `signal`) gives back every page. An aborted run throws the signal's reason.
