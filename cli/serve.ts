@@ -7,10 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { manifestFile } from '../worker/engine/weights/manifest.ts';
+import { modelNameOf } from '../worker/engine/weights/node-files.ts';
 import { serveNode } from '../worker/serve.ts';
 import { openModel, progressBar } from './open-model.ts';
 import { countArgument, type ModelOptions, withModelOptions } from './options.ts';
-import { modelNameOf, packModel } from './pack.ts';
+import { packModel } from './pack.ts';
 
 interface ServeOptions extends ModelOptions {
   readonly runtime: 'node' | 'workerd';

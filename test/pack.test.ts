@@ -2,7 +2,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openModelPath, packModel } from '../cli/pack.ts';
+import { packModel } from '../cli/pack.ts';
+import { openModelPath } from '../worker/engine/weights/node-files.ts';
 import { type Manifest, parseManifest } from '../worker/engine/weights/manifest.ts';
 import { loadOpened } from '../worker/engine/weights/open-model.ts';
 import { type FetchAsset, loadPacked } from '../worker/engine/weights/packed.ts';

@@ -3,15 +3,15 @@ import { createReadStream } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { modelNameOf, openModelPath } from '../cli/pack.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { type LoadSettings, loadEngine } from './engine/load.ts';
 import { manifestFile } from './engine/weights/manifest.ts';
+import { modelNameOf, openModelPath } from './engine/weights/node-files.ts';
 import { loadOpened } from './engine/weights/open-model.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
 
-export { openModelPath } from '../cli/pack.ts';
+export { openModelPath } from './engine/weights/node-files.ts';
 export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
 export { InputError } from '../presses/input-error.ts';

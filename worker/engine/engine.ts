@@ -238,6 +238,10 @@ export class EdgeEngine implements Engine {
     const { tokenizer } = this.#parts;
     if (prompt.kind === 'tokens') return { tokens: prompt.tokens, boundary: null };
     if (!tokenizer) throw new InputError('no_tokenizer', 'prompt', `the model ${this.info.id} came without a tokenizer: give token ids as the prompt`);
+    // Tokenising takes seconds for some megabytes; what surely has too many tokens is not even tried.
+    const text = prompt.kind === 'text' ? [prompt.text] : prompt.messages.flatMap(({ parts }) => parts);
+    const least = Math.ceil(text.reduce((sum, part) => sum + part.length, 0) / tokenizer.longestTokenBytes); // UTF-8 is no shorter than UTF-16 units
+    if (least > this.info.contextLength) throw tooLong(`at least ${least}`, this.info.contextLength);
     if (prompt.kind === 'text') return { tokens: tokenizer.encodeText(prompt.text), boundary: null };
     const { ids, boundary } = tokenizer.encodeChat(prompt.messages);
     return { tokens: ids, boundary };
@@ -267,7 +271,7 @@ export class EdgeEngine implements Engine {
     if (N === 0) throw new InputError('prompt_empty', 'prompt', 'the prompt has no tokens');
     const unknown = tokens.findIndex((id) => id < 0 || id >= vocabSize);
     if (unknown >= 0) throw new InputError('token_unknown', 'prompt', `token ${tokens[unknown]} at index ${unknown} is not in the vocabulary of ${vocabSize}`);
-    if (N >= contextLength) throw new InputError('prompt_too_long', 'messages', `the prompt has ${N} tokens, the context length is ${contextLength} with at least one token to generate`);
+    if (N >= contextLength) throw tooLong(String(N), contextLength);
 
     const entryType = press.entryType ?? options.entryType;
     const entriesPerPage = entriesPerPageOf(entryType, cache.shape.headDim);
@@ -427,6 +431,10 @@ const MOST_WINDOW = 256;
 /** Scores per query head and per KV head, rank orders, sorting: what scoring one layer takes at most. */
 function pressScratchBytes({ queryHeads, kvHeads }: { queryHeads: number; kvHeads: number }, tokens: number): number {
   return tokens * (2 * queryHeads * 4 + 4 * kvHeads * 4 + 32);
+}
+
+function tooLong(tokens: string, contextLength: number): InputError {
+  return new InputError('prompt_too_long', 'messages', `the prompt has ${tokens} tokens, but the context length is ${contextLength} with at least one token to generate: shorten the prompt`);
 }
 
 /** Memory that ran out in spite of the check is the request's size, not our fault; anything else stays as it is. */

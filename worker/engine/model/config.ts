@@ -1,5 +1,5 @@
 /** One description of a model, wherever it comes from. What we cannot run is refused before it gets here, by name. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { InputError } from '../../../presses/input-error.ts';
 import { families } from './families.ts';
 

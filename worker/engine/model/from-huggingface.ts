@@ -1,5 +1,5 @@
 /** ModelConfig from config.json. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkedConfig, firstIssue, invalidModel, type ModelConfig, unsupported } from './config.ts';
 import { type Family, families, supportedFamilies } from './families.ts';
 

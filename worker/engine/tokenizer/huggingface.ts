@@ -1,5 +1,5 @@
 /** TokenizerData from the files of a Hugging Face folder. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { firstIssue, invalidModel } from '../model/config.ts';
 import { type ModelFiles, readJson, readText } from '../weights/source.ts';
 import type { TokenizerData, TokenizerSettings } from './settings.ts';

@@ -1,5 +1,5 @@
 /** What a tokenizer is made from: tokenizer.json in Hugging Face's form, and what stands beside it. Plain data: a packed model carries it. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const token = z.string().max(1000);
 

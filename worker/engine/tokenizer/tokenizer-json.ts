@@ -1,5 +1,5 @@
 /** tokenizer.json: what we need to know of it, what we refuse, and splitting rules put in a form that the library follows to the letter. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { firstIssue, invalidModel, unsupported } from '../model/config.ts';
 
 const node = z.looseObject({ type: z.string().nullish() }).nullish();

@@ -35,6 +35,8 @@ export class Tokenizer {
   readonly chat: ChatTemplate;
   /** One more than the highest id; a model's embedding may have more rows. */
   readonly vocabSize: number;
+  /** Bytes of the longest token: no text has fewer tokens than its bytes divided by this. */
+  readonly longestTokenBytes: number;
   readonly bosId: number | null;
   readonly eosId: number | null;
   readonly #library: Library;
@@ -62,6 +64,7 @@ export class Tokenizer {
     }
     const ids = [...Object.values(json.model.vocab), ...this.#added.keys()];
     this.vocabSize = ids.reduce((most, id) => Math.max(most, id), -1) + 1;
+    this.longestTokenBytes = ids.reduce((most, id) => Math.max(most, this.tokenBytes(id).length), 1);
     // The library holds on to what it was made from, which it needs no longer: 8 of 19 MB for a vocabulary of 49,152.
     const { vocab: _, merges: __, ...rest } = json.model;
     Object.assign(this.#library, { tokenizer: null });

@@ -1,5 +1,5 @@
 /** manifest.json of a packed model. Everything a loader relies on is checked here, so that a hostile manifest cannot reach outside the arena. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { firstIssue, invalidModel, modelConfigSchema } from '../model/config.ts';
 import { tokenizerSettingsSchema } from '../tokenizer/settings.ts';
 import { type ArenaTensor, alignUp, neededTensors } from './plan.ts';

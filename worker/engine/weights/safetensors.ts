@@ -1,5 +1,5 @@
 /** Safetensors, one file or several with an index. Layout: u64 header length, JSON header, data; offsets count from the data on. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { firstIssue, invalidModel } from '../model/config.ts';
 import { huggingFaceNames } from '../model/families.ts';
 import { type ModelFiles, parseJson, type RangeReader, readJson, type SourceTensor, type WeightSource } from './source.ts';
