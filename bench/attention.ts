@@ -92,8 +92,16 @@ for (const [type, d, Hq, H, n, keys] of [
   const bytes = H * keys * d * 2 * (type === 0 ? 4 : 1);
   const kernel = `attendPaged ${type === 0 ? 'f32' : 'int8'}`;
   rows.push({
-    kernel, d, Hq, H, n, keys, ms: +ms.toFixed(3), GFLOPS: +((pairs * 4 * d) / ms / 1e6).toFixed(1),
-    'GB/s of pages': +(bytes / ms / 1e6).toFixed(1), 'storeEntries GB/s read': +((keys * H * d * 8) / storeMs / 1e6).toFixed(1),
+    kernel,
+    d,
+    Hq,
+    H,
+    n,
+    keys,
+    ms: +ms.toFixed(3),
+    GFLOPS: +((pairs * 4 * d) / ms / 1e6).toFixed(1),
+    'GB/s of pages': +(bytes / ms / 1e6).toFixed(1),
+    'storeEntries GB/s read': +((keys * H * d * 8) / storeMs / 1e6).toFixed(1),
   });
 }
 

@@ -56,7 +56,13 @@ function run(q: Float32Array, k: Float32Array, v: Float32Array, { n, start, Hq, 
   kernels.exports.attendCausal(out, pq, pk, pv, n, start, Hq, H, d, scale, window, work);
   const after = kernels.f32(work + kernels.exports.attendScratchBytes(d), 16);
   expect(after.every(Number.isNaN), 'writes past the scratch').toBe(true);
-  expect(kernels.f32(out, n * Hq * d + pad).subarray(n * Hq * d).every((x) => x === 12345), 'writes past out').toBe(true);
+  expect(
+    kernels
+      .f32(out, n * Hq * d + pad)
+      .subarray(n * Hq * d)
+      .every((x) => x === 12345),
+    'writes past out',
+  ).toBe(true);
   return kernels.f32(out, n * Hq * d).slice();
 }
 
@@ -126,9 +132,19 @@ describe('attendCausal', () => {
       const { q, k, v } = data(random, c);
       const whole = run(q, k, v, c);
       const parts: number[] = [];
-      for (const [start, n] of [[0, 1], [1, 70], [71, 59]]) {
+      for (const [start, n] of [
+        [0, 1],
+        [1, 70],
+        [71, 59],
+      ]) {
         const row = c.Hq * c.d;
-        parts.push(...run(q.slice(start * row, (start + n) * row), k.slice(0, (start + n) * c.H * c.d), v.slice(0, (start + n) * c.H * c.d), { ...c, start, n }));
+        parts.push(
+          ...run(q.slice(start * row, (start + n) * row), k.slice(0, (start + n) * c.H * c.d), v.slice(0, (start + n) * c.H * c.d), {
+            ...c,
+            start,
+            n,
+          }),
+        );
       }
       // Same f32 operations per row except where the tiles begin (with a window): only their rounding differs.
       expect(furthest(parts, whole)).toBeLessThan(window ? CLOSE : 1e-7);
@@ -161,6 +177,8 @@ describe('attendCausal', () => {
     const out = run(q, k, v, c);
     for (let i = 0; i < c.n; i++)
       for (let a = 0; a < c.Hq; a++)
-        expect(out.slice((i * c.Hq + a) * c.d, (i * c.Hq + a + 1) * c.d)).toEqual(v.slice((i * c.H + (a >> 1)) * c.d, (i * c.H + (a >> 1) + 1) * c.d));
+        expect(out.slice((i * c.Hq + a) * c.d, (i * c.Hq + a + 1) * c.d)).toEqual(
+          v.slice((i * c.H + (a >> 1)) * c.d, (i * c.H + (a >> 1) + 1) * c.d),
+        );
   });
 });

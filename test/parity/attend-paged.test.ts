@@ -33,7 +33,18 @@ function make(random: Random, over: Partial<Case>): Case {
   const type = over.type ?? random.pick([F32, INT8]);
   const n = over.n ?? random.int(1, 130);
   const lengths = over.lengths ?? Array.from({ length: random.int(1, 3) }, () => n + random.int(0, 150));
-  return { type, n, lengths, G: random.int(1, 8), d, E: defaultE(type, d), scale: 1 / Math.sqrt(d), window: 0, start: Math.max(...lengths) - n, ...over };
+  return {
+    type,
+    n,
+    lengths,
+    G: random.int(1, 8),
+    d,
+    E: defaultE(type, d),
+    scale: 1 / Math.sqrt(d),
+    window: 0,
+    start: Math.max(...lengths) - n,
+    ...over,
+  };
 }
 
 /** Random lists: positions ascending gaps as a press leaves them, then the n own entries at start .. start + n - 1. */
@@ -80,8 +91,11 @@ function run(q: Float32Array, entries: Entry[][], c: Case, random: Random): Page
   entries.forEach((list, h) => {
     const rows = new Float32Array(list.length * H * d);
     const [pk, pv] = [kernels.alloc(rows.byteLength), kernels.alloc(rows.byteLength)];
-    for (const [address, key] of [[pk, 'k'], [pv, 'v']] as const) {
-      list.forEach((entry, e) => rows.set(entry[key], (e * H + h) * d));
+    for (const [address, key] of [
+      [pk, 'k'],
+      [pv, 'v'],
+    ] as const) {
+      for (const [e, entry] of list.entries()) rows.set(entry[key], (e * H + h) * d);
       kernels.f32(address, rows.length).set(rows);
     }
     exports.storeEntries(pool, pageBytes, c.type, E, table + h * tableStride * 4, 0, pk, pv, 0, list.length, h, H, d);
@@ -109,11 +123,34 @@ function run(q: Float32Array, entries: Entry[][], c: Case, random: Random): Page
   const scratch = kernels.alloc(scratchBytes + 64);
   kernels.f32(scratch, scratchBytes / 4 + 16).fill(NaN);
   exports.attendPaged(
-    out, pq, pool, pageBytes, c.type, E, lengths, table, tableStride, c.window ? positions : 0, slotStride,
-    c.n, c.start, Hq, H, d, c.scale, c.window, scratch,
+    out,
+    pq,
+    pool,
+    pageBytes,
+    c.type,
+    E,
+    lengths,
+    table,
+    tableStride,
+    c.window ? positions : 0,
+    slotStride,
+    c.n,
+    c.start,
+    Hq,
+    H,
+    d,
+    c.scale,
+    c.window,
+    scratch,
   );
   expect(kernels.f32(scratch + scratchBytes, 16).every(Number.isNaN), 'writes past the scratch').toBe(true);
-  expect(kernels.f32(out, c.n * Hq * d + 16).subarray(c.n * Hq * d).every((x) => x === 12345), 'writes past out').toBe(true);
+  expect(
+    kernels
+      .f32(out, c.n * Hq * d + 16)
+      .subarray(c.n * Hq * d)
+      .every((x) => x === 12345),
+    'writes past out',
+  ).toBe(true);
   return { out: kernels.f32(out, c.n * Hq * d).slice(), stored };
 }
 
@@ -195,8 +232,7 @@ describe('attendPaged', () => {
   test('sliding windows: narrower than a page, wider than n, wider than everything; entries in any order', () => {
     const random = new Random(5);
     for (const type of [F32, INT8])
-      for (const n of [1, 2, 40, 70])
-        for (const window of [1, 3, 10, 75, 150, 1000]) check(random, make(random, { type, n, window, d: 16 }));
+      for (const n of [1, 2, 40, 70]) for (const window of [1, 3, 10, 75, 150, 1000]) check(random, make(random, { type, n, window, d: 16 }));
   });
 
   test('a query whose window holds no entry gets zeros', () => {
@@ -260,7 +296,12 @@ describe('attendPaged', () => {
 
   test('over pages filled in position order it equals attendCausal', () => {
     const random = new Random(10);
-    for (const [n, start] of [[1, 0], [1, 130], [50, 0], [50, 77]])
+    for (const [n, start] of [
+      [1, 0],
+      [1, 130],
+      [50, 0],
+      [50, 77],
+    ])
       for (const window of [0, 20]) {
         const c = make(random, { type: F32, n, start, window, lengths: [start + n, start + n] });
         const H = 2;
@@ -271,7 +312,7 @@ describe('attendPaged', () => {
         kernels.reset();
         const dense = (key: 'k' | 'v') => {
           const rows = new Float32Array((start + n) * H * c.d);
-          entries.forEach((list, h) => list.forEach((entry, j) => rows.set(entry[key], (j * H + h) * c.d)));
+          for (const [h, list] of entries.entries()) for (const [j, entry] of list.entries()) rows.set(entry[key], (j * H + h) * c.d);
           return kernels.put(rows);
         };
         const [pq, pk, pv, out] = [kernels.put(q), dense('k'), dense('v'), kernels.alloc(q.byteLength)];

@@ -27,9 +27,16 @@ function rotated(x: Float32Array, table: Float32Array, n: number, heads: number,
 test('rope equals float64 rotation of each half pair', () => {
   const random = new Random(1);
   for (const d of [4, 12, 16, 20, 32, 64, 80, 96, 128])
-    for (const [n, heads] of [[1, 1], [3, 5], [17, 2]]) {
+    for (const [n, heads] of [
+      [1, 1],
+      [3, 5],
+      [17, 2],
+    ]) {
       const x = random.normals(n * heads * d);
-      const table = tableOf(Array.from({ length: n }, () => random.int(0, 5000)), d);
+      const table = tableOf(
+        Array.from({ length: n }, () => random.int(0, 5000)),
+        d,
+      );
       const out = rotated(x, table, n, heads, d);
       for (let i = 0; i < n; i++)
         for (let h = 0; h < heads; h++)

@@ -20,7 +20,17 @@ function layout(type: number, d: number, E = type === F32 ? 16 : Math.floor((64 
 }
 
 /** Stores and returns a reader of the pool: [list entry][0 = K, 1 = V] as bytes, values and scale. */
-function run(l: Layout, pages: number[], from: number, k: Float32Array, v: Float32Array, order: number[] | null, count: number, head: number, H: number) {
+function run(
+  l: Layout,
+  pages: number[],
+  from: number,
+  k: Float32Array,
+  v: Float32Array,
+  order: number[] | null,
+  count: number,
+  head: number,
+  H: number,
+) {
   kernels.reset();
   const pool = kernels.alloc((Math.max(...pages) + 1) * l.pageBytes + 64);
   const poolBytes = (Math.max(...pages) + 1) * l.pageBytes + 64;
@@ -83,7 +93,7 @@ test('int8 rows: scale is max|x| / 127 and every value is the nearest step', () 
           expect(scale).toBe(Math.fround(most / 127));
           expect(Math.max(...values.map(Math.abs))).toBe(127);
           // Half a step, and 1e-4 of one for x * (127 / max) in f32 (127 * 2^-23 and the rounding of the scale).
-          source.forEach((wanted, c) => expect(Math.abs(values[c] * scale - wanted)).toBeLessThanOrEqual(scale * 0.5001));
+          for (const [c, wanted] of source.entries()) expect(Math.abs(values[c] * scale - wanted)).toBeLessThanOrEqual(scale * 0.5001);
         }
       expect(untouched()).toBe(true);
     }
