@@ -14,7 +14,7 @@ import { fittingRatio, isStatic, type RequestShape, type RequestSize, requestSiz
 import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
-import type { Engine, GenerateEvent, GenerateRequest, Health, KvCacheUsage, ModelInfo, PressPlan, PromptInput, TokenLogprob } from './types.ts';
+import type { ChatMessage, Engine, GenerateEvent, GenerateRequest, Health, KvCacheUsage, ModelInfo, PressPlan, PromptInput, TokenLogprob } from './types.ts';
 
 export interface EngineParts {
   readonly info: ModelInfo;
@@ -244,7 +244,7 @@ export class EdgeEngine implements Engine {
     if (least > this.info.contextLength) throw tooLong(`at least ${least}`, this.info.contextLength);
     if (prompt.kind === 'text') return { tokens: tokenizer.encodeText(prompt.text), boundary: null };
     const { ids, boundary } = tokenizer.encodeChat(prompt.messages);
-    return { tokens: ids, boundary };
+    return { tokens: ids, boundary: hasContext(prompt.messages) ? boundary : null };
   }
 
   /** Tokens, what the press covers of them, and the pages that all of it takes. Throws InputError. */
@@ -367,7 +367,7 @@ export class EdgeEngine implements Engine {
         slot.beat();
         return this.#piece(run, work, signal);
       };
-      const compressor = checked && new Compressor({ backend, checked, store: sequence });
+      const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
       let pressMs = 0;
       const { kvHeads, headDim } = cache.shape;
       sequence.scratchBytes = covered * kvHeads * headDim * 2 * 4;
@@ -400,7 +400,7 @@ export class EdgeEngine implements Engine {
   #usage(job: Job, { sequence }: Running, report: PressReport | null): KvCacheUsage {
     const all = <T>(value: T): T[] => new Array(this.info.layers).fill(value);
     return {
-      press: report?.press ?? 'no_press',
+      press: report?.press ?? job.checked?.name ?? 'no_press',
       scope: job.scope,
       compression_ratio: report?.compressionRatio ?? 0,
       tokens: job.covered,
@@ -412,7 +412,7 @@ export class EdgeEngine implements Engine {
       bytes_peak: sequence.peakBytes,
       layer_budget: report?.layerBudget ?? 'none',
       entry_type: job.entryType,
-      notes: report?.notes ?? [],
+      notes: report?.notes ?? (job.checked ? [...job.checked.notes, 'the whole cache fits the memory_budget: nothing was removed'] : []),
     };
   }
 
@@ -441,6 +441,13 @@ function tooLong(tokens: string, contextLength: number): InputError {
 function asInputError(error: unknown): unknown {
   if (!(error instanceof OutOfDeviceMemory)) return error;
   return new InputError('kv_budget_exceeded', null, `${error.message}; a shorter prompt or a higher compression_ratio would work`);
+}
+
+/** Whether something of the caller's stands before the last text part of the last user message: the template alone is nothing to press. */
+function hasContext(messages: readonly ChatMessage[]): boolean {
+  const last = messages.findLastIndex(({ role }) => role === 'user');
+  const before = messages.slice(0, last + 1).map(({ parts }, i) => (i === last ? parts.slice(0, -1) : parts));
+  return before.flat().some((part) => part.trim() !== '');
 }
 
 /** One turn of the event loop. */
