@@ -19,23 +19,21 @@ interface Env {
   API_KEYS?: string;
 }
 
-/** One engine an isolate. A load that failed, or whose request died, is tried again by the next request. */
-let loading: { engine: Promise<EdgeEngine>; started: number; done: boolean } | null = null;
-const LOAD_STALE_MS = 120_000;
+/** One engine an isolate. A load that failed is tried again by a request that comes RETRY_MS later, one whose request died after STALE_MS. */
+let loading: { engine: Promise<EdgeEngine>; state: 'running' | 'done' | 'failed'; since: number } | null = null;
+const STALE_MS = 120_000;
+const RETRY_MS = 10_000;
 
 function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
-  const stale = loading && !loading.done && Date.now() - loading.started > LOAD_STALE_MS;
-  if (!loading || stale) {
-    const attempt = { engine: load(env), started: Date.now(), done: false };
+  const age = loading ? Date.now() - loading.since : 0;
+  if (!loading || (loading.state === 'running' && age > STALE_MS) || (loading.state === 'failed' && age > RETRY_MS)) {
+    const attempt: NonNullable<typeof loading> = { engine: load(env), state: 'running', since: Date.now() };
     loading = attempt;
-    attempt.engine.then(
-      () => {
-        attempt.done = true;
-      },
-      () => {
-        if (loading === attempt) loading = null;
-      },
-    );
+    const ended = (state: 'done' | 'failed') => () => {
+      attempt.state = state;
+      attempt.since = Date.now();
+    };
+    attempt.engine.then(ended('done'), ended('failed'));
   }
   // The load outlives the request that began it.
   context.waitUntil(loading.engine.catch(() => {}));
