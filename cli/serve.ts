@@ -46,7 +46,7 @@ function greet(address: string, model: string): void {
       },
     ],
     temperature: 0,
-    press: { preset: 'knorm', compression_ratio: 0.3 },
+    press: { preset: 'zigzag_snapkv', compression_ratio: 0.5, window_size: 8, scope: 'prompt' },
   };
   console.log(`\nedgepress serves ${model} on ${address}. Try:\n`);
   console.log(`curl -s ${address}/v1/chat/completions -H 'content-type: application/json' -d '${JSON.stringify(body)}'\n`);
