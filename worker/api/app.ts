@@ -63,6 +63,10 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   app.use(requestId());
   app.use(cors({ origin: corsOrigins === '*' ? '*' : [...corsOrigins], allowMethods: ['GET', 'POST'], exposeHeaders: ['x-request-id', 'retry-after'], maxAge: 86_400 }));
   app.use(async (c, next) => {
+    await next();
+    await drain(c.req.raw);
+  });
+  app.use(async (c, next) => {
     const engine = async () => {
       try {
         return await load(c);
@@ -107,6 +111,14 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
 
 function respond(c: Context<Env>, error: ApiError): Response {
   return c.json(envelope(error), error.status as 400, { ...error.headers });
+}
+
+const MOST_DRAINED = 64 * 1024;
+
+/** What was refused unread is read now: workerd would end the connection, maybe under the client's next request. A large body is not worth it. */
+async function drain(request: Request): Promise<void> {
+  if (request.body === null || request.bodyUsed || Number(request.headers.get('content-length') ?? Infinity) > MOST_DRAINED) return;
+  await request.arrayBuffer().catch(() => {}); // the client may have gone
 }
 
 /** 405 where the path is served for another method, else 404 with the list of what is served. */
