@@ -11,17 +11,29 @@ export const UP: f32 = 5.192296858534828e33; // 2^112
 @inline
 export const HALF_UP: f32 = 72057594037927936; // 2^56
 
+const SIGN_AND_BELOW = memory.data<u32>([0x8fffffff, 0x8fffffff, 0x8fffffff, 0x8fffffff], 16);
+
+/**
+ * For load4HalvesDown: everything but the copies of the sign. Read from memory on purpose, here and in the kernels: engines build a v128 constant
+ * anew at every use (three instructions in V8), but a loaded one stays in a register.
+ */
+// @ts-ignore: decorator
+@inline
+export function halfMask(): v128 {
+  return v128.load(SIGN_AND_BELOW);
+}
+
 /** The 4 f16 at p times 2^-112. */
 // @ts-ignore: decorator
 @inline
-export function load4HalvesDown(p: usize): v128 {
-  return v128.and(i32x4.shl(v128.load16x4_s(p), 13), i32x4.splat(0x8fffffff));
+export function load4HalvesDown(p: usize, mask: v128): v128 {
+  return v128.and(i32x4.shl(v128.load16x4_s(p), 13), mask);
 }
 
 // @ts-ignore: decorator
 @inline
 export function load4Halves(p: usize): v128 {
-  return f32x4.mul(load4HalvesDown(p), f32x4.splat(UP));
+  return f32x4.mul(load4HalvesDown(p, i32x4.splat(0x8fffffff)), f32x4.splat(UP));
 }
 
 // @ts-ignore: decorator

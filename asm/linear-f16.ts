@@ -5,7 +5,7 @@
 // twin wgsl/linear-f16.wgsl, wgsl/linear-bf16.wgsl
 // The weights become f32 exactly; sums as in linear-f32: within 1e-5 of the f64 sum of |x w|.
 import { load4, madd, multiplyFourRowsF32, store4, sums4f } from './four-rows-f32';
-import { HALF_UP, load4Bf16, load4Halves, load4HalvesDown, loadBf16, loadHalf } from './half';
+import { HALF_UP, halfMask, load4Bf16, load4Halves, load4HalvesDown, loadBf16, loadHalf } from './half';
 
 export function linearF16Scratch(rows: i32, cols: i32, n: i32): usize {
   return <usize>cols * (n == 1 ? 4 : 16);
@@ -36,15 +36,15 @@ function loadOne(bf16: bool, p: usize): f32 {
 /** bf16, or f16 times 2^-112. */
 // @ts-ignore: decorator
 @inline
-function load4Raw(bf16: bool, p: usize): v128 {
-  return bf16 ? load4Bf16(p) : load4HalvesDown(p);
+function load4Raw(bf16: bool, p: usize, mask: v128): v128 {
+  return bf16 ? load4Bf16(p) : load4HalvesDown(p, mask);
 }
 
 /** x4 is x, times 2^56 for f16; the last cols % 4 columns are read from x. */
 // @ts-ignore: decorator
 @inline
 function oneToken(bf16: bool, out: usize, x: usize, x4: usize, w: usize, bias: usize, rows: i32, cols: i32, accumulate: bool): void {
-  const rowBytes = <usize>cols * 2, body = <usize>(cols & ~3) * 4;
+  const rowBytes = <usize>cols * 2, body = <usize>(cols & ~3) * 4, mask = halfMask();
   for (let r = 0; r < rows; r += 4) {
     const live = min(4, rows - r);
     const w1: usize = live > 1 ? rowBytes : 0, w2: usize = live > 2 ? rowBytes * 2 : 0, w3: usize = live > 3 ? rowBytes * 3 : 0;
@@ -52,10 +52,10 @@ function oneToken(bf16: bool, out: usize, x: usize, x4: usize, w: usize, bias: u
     let p = w + <usize>r * rowBytes;
     for (let q = x4; q < x4 + body; q += 16, p += 8) {
       const u = v128.load(q);
-      a0 = madd(load4Raw(bf16, p), u, a0);
-      a1 = madd(load4Raw(bf16, p + w1), u, a1);
-      a2 = madd(load4Raw(bf16, p + w2), u, a2);
-      a3 = madd(load4Raw(bf16, p + w3), u, a3);
+      a0 = madd(load4Raw(bf16, p, mask), u, a0);
+      a1 = madd(load4Raw(bf16, p + w1, mask), u, a1);
+      a2 = madd(load4Raw(bf16, p + w2, mask), u, a2);
+      a3 = madd(load4Raw(bf16, p + w3, mask), u, a3);
     }
     let y = sums4f(a0, a1, a2, a3);
     if (!bf16) y = f32x4.mul(y, f32x4.splat(HALF_UP));
