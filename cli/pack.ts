@@ -30,7 +30,7 @@ export async function packModel(
 ): Promise<Manifest> {
   const shardBytes = options.shardBytes ?? defaultShardBytes;
   if (!Number.isInteger(shardBytes) || shardBytes < 64 || shardBytes > maxShardBytes) {
-    throw new InputError('pack_shard_bytes', 'shardBytes', `shardBytes must be between 64 and ${maxShardBytes} (the asset limit), got ${shardBytes}`);
+    throw new InputError('pack_shard_bytes', 'shardBytes', `a shard must have between 64 bytes and 25 MiB, the asset limit; got ${shardBytes} bytes`);
   }
   const model = await openModelPath(source);
   try {

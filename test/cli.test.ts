@@ -1,0 +1,189 @@
+/** The edgepress command as a person meets it: the built program, its output, its exit status. `npm test` builds dist first. */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { needleSamples } from './support/golden.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'edgepress-cli-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function edgepress(...args: string[]): { status: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/cli/index.js', ...args], { encoding: 'utf8', timeout: 60_000, input: '' });
+  return { status, out: stdout, err: stderr };
+}
+
+const file = (name: string, content: string): string => {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+};
+
+const sample = needleSamples().find(({ task, context_length }) => task === 'niah_single' && context_length === 512)!;
+const document = file('document.txt', `${sample.context}\n`);
+
+describe('generate', () => {
+  test('answers a question about a document', () => {
+    const { status, out, err } = edgepress('generate', '-c', document, sample.question);
+    expect(err).toBe('');
+    expect(status).toBe(0);
+    expect(out.trim()).toBe(sample.answers[0]);
+  });
+
+  test('with a press tells in JSON what was kept', () => {
+    const { out } = edgepress('generate', '-c', document, sample.question, '-p', 'zigzag_snapkv', '-r', '0.5', '--json');
+    const { usage, finish_reason } = JSON.parse(out);
+    expect(finish_reason).toMatch(/stop|length/);
+    expect(usage.kvCache.press).toBe('zigzag_snapkv');
+    expect(usage.kvCache.scope).toBe('context');
+    expect(usage.kvCache.bytes_kept).toBeLessThan(usage.kvCache.bytes_full);
+  });
+
+  test('stops at a stop string and at --max-tokens', () => {
+    expect(edgepress('generate', '--raw', 'The horse slept near', '-n', '3', '--json').out).toMatch(/"finish_reason": "length"/);
+    const whole = edgepress('generate', '--raw', 'The horse slept near', '-n', '30').out;
+    const word = whole.trim().split(/\s+/)[2];
+    expect(edgepress('generate', '--raw', 'The horse slept near', '-n', '30', '--stop', word).out).not.toContain(word);
+  });
+});
+
+describe('inspect', () => {
+  const tokens = file('ids.json', JSON.stringify(sample.prompt_token_ids));
+
+  test('writes the contract: tokens, layers, budgets, LMBA, kept positions best first, scores', () => {
+    const out = join(folder, 'kept.json');
+    expect(edgepress('inspect', '--tokens', tokens, '-p', '{"preset":"zigzag_snapkv","compression_ratio":0.8,"window_size":32}', '-o', out).status).toBe(0);
+    const kept = JSON.parse(readFileSync(out, 'utf8'));
+    const n = sample.prompt_token_ids.length;
+    expect(kept.tokens).toBe(n);
+    expect(kept.layers).toHaveLength(6);
+    const budgets = kept.layers.map(({ budget }: { budget: number }) => budget);
+    expect(budgets.reduce((a: number, b: number) => a + b)).toBe(6 * Math.floor(n * 0.2 + 1e-9));
+    expect(new Set(kept.layers.map(({ lmba }: { lmba: number }) => lmba)).size).toBeGreaterThan(1);
+    for (const { budget, heads } of kept.layers) {
+      for (const { kept: positions, scores } of heads) {
+        expect(positions).toHaveLength(budget);
+        expect(new Set(positions).size).toBe(budget);
+        const ranked = scores.slice(32) as number[];
+        expect(scores.slice(0, 32).every((score: number | null) => score === null)).toBe(true); // the window is protected, not ranked
+        expect(ranked.every((score, i) => i === 0 || score <= ranked[i - 1])).toBe(true);
+      }
+    }
+  });
+
+  test.each([
+    ['not JSON', file('bad.json', '[1, 2'), 'cannot be read as JSON'],
+    ['not ids', file('words.json', '["a"]'), 'must hold an array of token ids'],
+    ['unknown token', file('far.json', '[0, 2, 99999]'), 'not in the vocabulary'],
+    ['empty', file('empty.json', '[]'), 'no tokens'],
+    ['no such file', join(folder, 'nowhere.json'), 'ENOENT'],
+  ])('%s is a one-line error and exit status 1', (_, path, message) => {
+    const { status, out, err } = edgepress('inspect', '--tokens', path, '-p', 'knorm');
+    expect(status).toBe(1);
+    expect(out).toBe('');
+    expect(err).toContain(message);
+    expect(err.trim().split('\n')).toHaveLength(1);
+  });
+});
+
+describe('plan, presses, bench, pack', () => {
+  test('plan says what a press will take', () => {
+    const plan = JSON.parse(edgepress('plan', '--tokens', '1024', '-p', 'zigzag_snapkv', '-r', '0.8', '--json').out);
+    expect(plan.bytes_peak / plan.bytes_full).toBeLessThan(0.4);
+    expect(plan.fits).toBe(true);
+    expect(edgepress('plan', '--tokens', '1024', '-p', 'snapkv', '-r', '0.8').out).toContain('204');
+  });
+
+  test('presses lists what a config can name', () => {
+    const { out } = edgepress('presses');
+    for (const name of ['zigzag_snapkv', 'adakv_snapkv', 'pyramidkv', 'streaming_llm']) expect(out).toContain(name);
+    expect(JSON.parse(edgepress('presses', '--json').out).presets.length).toBeGreaterThan(10);
+  });
+
+  test('bench measures', () => {
+    const { out, status } = edgepress('bench', '--prompt-tokens', '64', '--decode-tokens', '8', '--runs', '1', '-p', 'knorm', '--json');
+    expect(status).toBe(0);
+    const result = JSON.parse(out);
+    for (const name of ['prefill_tokens_per_s', 'decode_tokens_per_s', 'press_ms', 'kv_bytes_peak', 'memory_peak_bytes']) expect(result[name]).toBeGreaterThan(0);
+  });
+
+  test('a packed model answers like the model it was packed from; a damaged shard is refused by name', () => {
+    const packed = join(folder, 'packed');
+    expect(edgepress('pack', 'models/needle', packed, '--shard', '2MiB').status).toBe(0);
+    const ask = () => edgepress('generate', '-m', packed, '-c', document, sample.question);
+    expect(ask().out.trim()).toBe(sample.answers[0]);
+    const shard = join(packed, 'weights-001.bin');
+    const bytes = readFileSync(shard);
+    bytes[1000] ^= 1;
+    writeFileSync(shard, bytes);
+    const { status, err } = ask();
+    expect(status).toBe(1);
+    expect(err).toContain('weights-001.bin');
+    writeFileSync(shard, bytes.subarray(0, 5000));
+    expect(ask().err).toMatch(/weights-001\.bin is truncated/);
+  });
+});
+
+describe('mistakes', () => {
+  test.each([
+    [['generate', 'x', '-m', join(folder, 'nothing')], 'there is no model at'],
+    [['generate', 'x', '-p', 'zigzag_snapvk'], 'did you mean "zigzag_snapkv"'],
+    [['generate', 'x', '-p', '{"preset":'], 'neither a name nor JSON'],
+    [['generate', 'x', '-p', 'knorm', '-r', '1.5'], 'compression_ratio'],
+    [['generate', 'x', '-p', 'knorm', '-r', 'half'], 'expected a number'],
+    [['generate', 'x', '--kv-pool', '12 parsecs'], 'byte size'],
+    [['generate', 'x', '--memory-limit', '1MiB'], 'memory'],
+    [['inspect'], '--tokens'],
+    [['plan', '--tokens', '100000'], 'context length'],
+    [['bench', '--prompt-tokens', '0'], 'prompt'],
+    [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], '25'],
+    [['frobnicate'], 'unknown command'],
+    [['generate', 'x', '--backend', 'webgpu'], 'Allowed choices'],
+  ])('%j fails with a clear line', (args, message) => {
+    const { status, err } = edgepress(...args);
+    expect(status).toBe(1);
+    expect(err).toContain(message);
+    expect(err).not.toMatch(/\n\s+at /); // no stack
+  });
+});
+
+describe('serve', () => {
+  test('in Node: answers, honours HOST and PORT, says when the port is taken, stops on SIGTERM', async () => {
+    const port = await freePort();
+    const start = () => spawn(process.execPath, ['dist/cli/index.js', 'serve'], { env: { ...process.env, HOST: '127.0.0.1', PORT: String(port) }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const server = start();
+    try {
+      let printed = '';
+      for await (const chunk of server.stdout) {
+        printed += chunk;
+        if (printed.includes('curl -s')) break;
+      }
+      const [, url, body] = /curl -s (\S+) .* -d '(.*)'/.exec(printed)!;
+      expect(url).toContain(String(port));
+      const answer = (await (await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).json()) as { choices: { message: { content: string } }[] };
+      expect(answer.choices[0].message.content).toContain('4821');
+
+      const second = start();
+      let complaint = '';
+      second.stderr.on('data', (chunk) => {
+        complaint += chunk;
+      });
+      expect(await new Promise((resolve) => second.once('exit', resolve))).toBe(1);
+      expect(complaint).toContain('EADDRINUSE');
+    } finally {
+      server.kill('SIGTERM');
+      await new Promise((resolve) => server.once('exit', resolve));
+    }
+  });
+});
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as { port: number };
+      probe.close(() => resolve(port));
+    });
+  });
+}
