@@ -3,14 +3,14 @@ import type { BudgetMath } from '../../presses/budget-math.ts';
 import { type CheckedPress, checkPress, protectedCount } from '../../presses/check-press.ts';
 import { Compressor } from '../../presses/compressor.ts';
 import { isNoOp } from '../../presses/config.ts';
-import type { PressReport, PressRequest, Scope } from '../../presses/contract.ts';
+import type { Press, PressReport, PressRequest, Scope } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { type Backend, type EntryType, OutOfDeviceMemory } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
 import type { Forward } from './forward.ts';
 import { FairLock, Gate } from './gate.ts';
 import { entriesPerPageOf, type KvCache, type KvSequence } from './kv-cache.ts';
-import { fittingRatio, isStatic, type RequestShape, type RequestSize, requestSize } from './request-size.ts';
+import { evenPages, fittingRatio, isStatic, type RequestShape, type RequestSize, requestSize } from './request-size.ts';
 import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
@@ -54,6 +54,7 @@ interface Job {
   readonly maxTokens: number;
   readonly shape: RequestShape;
   readonly size: RequestSize;
+  readonly press: PressRequest;
 }
 
 interface Running {
@@ -277,13 +278,13 @@ export class EdgeEngine implements Engine {
     const entriesPerPage = entriesPerPageOf(entryType, cache.shape.headDim);
     let maxTokens = Math.min(asked ?? options.defaultMaxTokens, contextLength - N);
     const { pageBytes, pages } = cache;
-    const sized = () => {
+    const sized = (): Job => {
       const pageSizes = { pageBytes, entriesPerPage, extraTokens: N - covered + maxTokens };
       const checked = pressed ? checkPress(press, { tokens: covered, layers, kvHeads: cache.shape.kvHeads, math, pages: pageSizes }) : null;
       const shape: RequestShape = { promptTokens: N, coveredTokens: covered, maxTokens, entriesPerPage, pageBytes, checked };
-      return { tokens, covered, scope, checked, entryType, maxTokens, shape, size: requestSize(cache.shape, shape) };
+      return { tokens, covered, scope, checked, entryType, maxTokens, shape, size: requestSize(cache.shape, shape), press };
     };
-    let job: Job = sized();
+    let job = sized();
     // Nobody asked for a length: generate as much as the pool holds.
     while (asked === null && maxTokens > 1 && job.size.pagesMost > pages) {
       maxTokens = Math.floor(maxTokens / 2);
@@ -295,16 +296,14 @@ export class EdgeEngine implements Engine {
   /** Refuses what can never fit. What fits once others are done waits in the queue instead. */
   #checkRoom(job: Job): void {
     const { cache, forward, backend } = this.#parts;
-    const { size, shape } = job;
+    const { size } = job;
     if (size.pagesMost > cache.pages) {
-      const ratio = fittingRatio(cache.shape, shape, cache.pages);
-      const works = ratio === null ? `no ratio fits: the tokens after the pressed part and max_tokens ${job.maxTokens} alone are too many` : `compression_ratio ${ratio} fits`;
       const [needed, pool] = [size.pagesMost * cache.pageBytes, cache.poolBytes];
       const how = job.checked ? `at compression_ratio ${(1 - job.checked.averageBudget / job.covered).toFixed(2)}` : 'without a press';
       throw new InputError(
         'kv_budget_exceeded',
         'press.compression_ratio',
-        `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${works}`,
+        `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${this.#whatFits(job)}`,
       );
     }
     const scratch = forward.prefillBytes(job.covered, Math.min(job.covered, MOST_WINDOW)) + pressScratchBytes(cache.shape, job.covered);
@@ -316,6 +315,25 @@ export class EdgeEngine implements Engine {
         `reading ${job.covered} tokens at once needs ${formatBytes(scratch)} (${scratch} bytes) of activations, ${formatBytes(free)} (${free} bytes) are free: a shorter prompt, a smaller KV pool or a higher memory limit would work`,
       );
     }
+  }
+
+  /** The ratio at which the request's own press would fit; that of an even press where it has none or sets its ratios by layer. */
+  #whatFits({ checked, shape, press, maxTokens }: Job): string {
+    const { pages, shape: model } = this.#parts.cache;
+    const last = press.presses.at(-1);
+    const ratioOf = (mode: Press['mode']): number | null => {
+      if (!checked || !last || last.layerBudget.part.ownRatio) return fittingRatio(pages, (ratio) => evenPages(model, shape, ratio));
+      return fittingRatio(pages, (ratio) => {
+        const pressed = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
+        const tried = orRefusal(() => checkPress({ ...press, presses: [...press.presses.slice(0, -1), pressed] }, checked.size));
+        return tried && requestSize(model, { ...shape, checked: tried }).pagesMost;
+      });
+    };
+    const ratio = ratioOf(last?.mode ?? 'streaming');
+    if (ratio !== null) return `compression_ratio ${ratio} fits`;
+    const streaming = last?.mode === 'deferred' ? ratioOf('streaming') : null;
+    if (streaming !== null) return `no ratio fits while mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming} fits`;
+    return `no ratio fits: the tokens after the pressed part and max_tokens ${maxTokens} alone are too many`;
   }
 
   async #admit(job: Job, signal?: AbortSignal): Promise<Running> {
@@ -441,6 +459,16 @@ function tooLong(tokens: string, contextLength: number): InputError {
 function asInputError(error: unknown): unknown {
   if (!(error instanceof OutOfDeviceMemory)) return error;
   return new InputError('kv_budget_exceeded', null, `${error.message}; a shorter prompt or a higher compression_ratio would work`);
+}
+
+/** What `run` returns, or null where it refuses its input. */
+function orRefusal<T>(run: () => T): T | null {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof InputError) return null;
+    throw error;
+  }
 }
 
 /** Whether something of the caller's stands before the last text part of the last user message: the template alone is nothing to press. */

@@ -1,7 +1,7 @@
 /** From a host and a model to a running engine: kernels, weights into linear memory, forward pass, KV pool sized from what is left. */
 import { createBudgetMath, type BudgetMathExports } from '../../presses/budget-math.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { at, type DeviceBuffer, type EntryType, type View, type Weight } from '../backend/backend.ts';
+import { at, type DeviceBuffer, type EntryType, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
 import { Kernels } from '../backend/kernels.ts';
 import { WasmBackend } from '../backend/wasm.ts';
 import type { Host } from '../host.ts';
@@ -35,12 +35,19 @@ const MOST_CONTEXT = 32_768;
 const USUAL_POOL = 64 * 2 ** 20;
 const LEAST_PAGES_PER_LIST = 4;
 
-/** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. */
-export async function loadEngine(
-  host: Host,
-  load: (arena: (bytes: number) => Required<Arena>) => Promise<LoadedModel>,
-  settings: LoadSettings = {},
-): Promise<EdgeEngine> {
+type Load = (arena: (bytes: number) => Required<Arena>) => Promise<LoadedModel>;
+
+/** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. Throws InputError where the memory limit is too low. */
+export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}): Promise<EdgeEngine> {
+  try {
+    return await assemble(host, load, settings);
+  } catch (error) {
+    if (!(error instanceof OutOfDeviceMemory)) throw error;
+    throw new InputError('memory_exceeded', 'memory_limit', `${error.message}: raise the memory limit, or use a smaller model or context length`);
+  }
+}
+
+async function assemble(host: Host, load: Load, settings: LoadSettings): Promise<EdgeEngine> {
   const kernels = await Kernels.create(host);
   const backend = new WasmBackend(kernels);
   let weights: DeviceBuffer | null = null;

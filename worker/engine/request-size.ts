@@ -42,7 +42,7 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
   const after = (extra: number): number => pressedPages(model, checked, E, extra);
   const pagesKept = after(N - c);
   const pagesEnd = after(N - c + maxTokens);
-  const reading = checked.deferred ? even(c) : Math.min(even(c), after(0) + (isStatic(checked) ? 0 : mostPages(model.kvHeads * model.layers, 1, E)));
+  const reading = checked.deferred ? even(c) : Math.min(even(c), readingPages(model, checked, E));
   return {
     pagesFull,
     pagesKept,
@@ -50,6 +50,17 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
     pagesMost: Math.max(reading, pagesEnd),
     bytesPeak: Math.max(reading * pageBytes + layerBytes(c), pagesKept * pageBytes),
   };
+}
+
+/**
+ * Most pages while the layers are read one after the other. Budgets that are known stand from the first layer on. Measured ones share the
+ * whole total among the layers read so far, rounded up: more for each than it ends with, and less than one token per layer above the total.
+ */
+function readingPages(model: KvShape, checked: CheckedPress, E: number): number {
+  if (checked.stages.at(-1)!.exact !== null) return pressedPages(model, checked, E, 0);
+  const { layers, kvHeads } = model;
+  const entries = (Math.ceil(checked.averageBudget * layers) + layers - 1) * kvHeads;
+  return mostPages(entries, layers * kvHeads, E);
 }
 
 /** Most pages of the pressed lists with `extra` uncompressed entries on each. */
@@ -66,14 +77,18 @@ export function isStatic({ bounds }: CheckedPress): boolean {
   return bounds.every(({ min, max }) => min === max);
 }
 
-/** The smallest ratio, in steps of 0.01, at which an even press of the covered tokens would fit into `pages`; null when none does. */
-export function fittingRatio(model: KvShape, request: RequestShape, pages: number): number | null {
-  const { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E } = request;
-  const lists = model.layers * model.kvHeads;
-  const extra = N - c + maxTokens;
+/** The smallest ratio, in steps of 0.01, at which `pagesAt` is no more than `pages`; null when there is none. `pagesAt` is null where a ratio is refused. */
+export function fittingRatio(pages: number, pagesAt: (ratio: number) => number | null): number | null {
   for (let percent = 1; percent <= 99; percent++) {
-    const kept = Math.max(1, Math.floor((c * (100 - percent)) / 100));
-    if (mostPages(lists * (kept + extra), lists, E) <= pages) return percent / 100;
+    const most = pagesAt(percent / 100);
+    if (most !== null && most <= pages) return percent / 100;
   }
   return null;
+}
+
+/** Pages of any press that keeps as much of every layer. */
+export function evenPages(model: KvShape, { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E }: RequestShape, ratio: number): number {
+  const lists = model.layers * model.kvHeads;
+  const kept = Math.max(1, Math.floor(c * (1 - ratio) + 1e-9));
+  return mostPages(lists * (kept + N - c + maxTokens), lists, E);
 }
