@@ -1,0 +1,684 @@
+/** The engine on whole models: what it generates before and after compression, and that it gives everything back. */
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { parsePress } from '../presses/config.ts';
+import { InputError } from '../presses/input-error.ts';
+import { presets } from '../presses/presets.ts';
+import { WasmBackend } from '../worker/backend/wasm.ts';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import type { KvCache } from '../worker/engine/kv-cache.ts';
+import type { PromptInput } from '../worker/engine/types.ts';
+import { generation, requestOf, watchPages } from './support/generation.ts';
+import { needleSamples, openGolden } from './support/golden.ts';
+import { Random } from './support/random.ts';
+import { ReferenceModel, type ReferenceState } from './support/reference-model.ts';
+
+/** f32 sums in another order: the reference is off by 1e-5 on logits that span 30, and compression does not add to that. The issue's bar is 1e-3. */
+const TOLERANCE = 1e-4;
+
+const samples = needleSamples();
+const sampleOf = (task: string, length: number): number[] => samples.find((s) => s.task === task && s.context_length === length)!.prompt_token_ids;
+const short = sampleOf('niah_multikey', 128);
+const middle = sampleOf('niah_multikey', 256);
+const long = sampleOf('niah_multikey', 512);
+const prompt = (tokens: readonly number[]): PromptInput => ({ kind: 'tokens', tokens });
+const names = Object.keys(presets).filter((name) => name !== 'no_press');
+/** A config of this preset that works on short prompts. */
+const small = (name: string): Record<string, unknown> => (/snapkv|pyramid/.test(name) ? { preset: name, window_size: 4 } : { preset: name });
+/** The same, spelled out. */
+const spelled = (name: string): Record<string, unknown> => {
+  const { scorer, layer_budget, head_budget } = presets[name as keyof typeof presets] as Record<string, string>;
+  return { scorer, layer_budget, head_budget };
+};
+
+function worst(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let most = 0;
+  for (let i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
+  return most;
+}
+
+function memory(engine: EdgeEngine) {
+  const { kv_used_bytes, kv_reserved_bytes, used_bytes, peak_bytes } = engine.health().memory;
+  return { used: kv_used_bytes, reserved: kv_reserved_bytes, heap: used_bytes, peak: peak_bytes };
+}
+
+async function failure(run: Promise<unknown>): Promise<unknown> {
+  return run.then(
+    () => {
+      throw new Error('it was expected to fail');
+    },
+    (error: unknown) => error,
+  );
+}
+
+/** A press at random that the engine may still refuse; everything about it varies. */
+function randomPress(random: Random, tokens: number): unknown {
+  const name = random.pick(names);
+  const one: Record<string, unknown> = { ...small(name) };
+  if ('window_size' in one) one.window_size = random.int(1, 12);
+  if (name.includes('zigzag')) one.bound_ratio = random.pick([0, 0.2, 0.5, 0.9, 0.99, 1]);
+  if (name.includes('adakv')) one.alpha_safeguard = random.pick([0, 0.2, 1]);
+  const shared = {
+    scope: random.pick(['prompt', { protect_last: random.int(0, Math.floor(tokens / 2)) }]),
+    mode: random.pick(['streaming', 'deferred']),
+    entry_type: random.pick(['f32', 'int8']),
+    ...(random.next() < 0.2 ? { on_tight: 'uniform' } : {}),
+  };
+  if (random.next() < 0.15) return { ...one, ...shared, memory_budget: random.int(40, 400) * 4096 };
+  const ratio = random.pick([0.05, 0.2, 0.25, 0.5, 0.75, 0.8, 0.9]);
+  if (random.next() < 0.15)
+    return [
+      { preset: 'knorm', compression_ratio: 0.3 },
+      { preset: random.pick(['keydiff', 'zigzag_knorm']), compression_ratio: ratio, ...shared },
+    ];
+  return { ...one, ...shared, compression_ratio: ratio };
+}
+
+describe('needle', () => {
+  let engine: EdgeEngine;
+  beforeAll(async () => {
+    engine = await openGolden('needle', { contextLength: 2048 });
+  });
+  afterAll(() => engine.close());
+
+  describe('compression ratio 0', () => {
+    test.each(['f32', 'int8'])('every preset in every form is no press to the bit, with %s entries', async (entry_type) => {
+      const plain = { preset: 'no_press', entry_type };
+      const logits = await engine.logits(prompt(short), parsePress(plain));
+      const expected = await generation(engine, short, plain, { maxTokens: 6, topLogprobs: 3 });
+      for (const name of names) {
+        const off = { compression_ratio: 0, entry_type };
+        const forms: unknown[] = [
+          { preset: name, ...off },
+          { preset: name, ...off, scope: { protect_last: 10 }, mode: 'deferred' },
+          { ...spelled(name), ...off },
+          [
+            { preset: 'knorm', ...off },
+            { preset: 'keydiff', ...off },
+          ],
+        ];
+        for (const form of forms) {
+          expect(Buffer.from(await engine.logits(prompt(short), parsePress(form))).equals(Buffer.from(logits))).toBe(true);
+        }
+        const seen = await generation(engine, short, forms[0], { maxTokens: 6, topLogprobs: 3 });
+        expect(seen).toEqual(expected); // tokens, log-probabilities, usage
+      }
+    });
+  });
+
+  test('prefill of a part and extending by the rest equals prefill of everything', async () => {
+    const whole = await engine.logits(prompt(middle), parsePress('no_press'));
+    const { tokens } = await generation(engine, middle, 'no_press', { maxTokens: 8 });
+    for (const last of [1, 50, middle.length - 1]) {
+      const press = { preset: 'knorm', memory_budget: '1GiB', scope: { protect_last: last } };
+      expect(worst(await engine.logits(prompt(middle), parsePress(press)), whole)).toBeLessThan(TOLERANCE);
+      const seen = await generation(engine, middle, press, { maxTokens: 8 });
+      expect(seen.tokens).toEqual(tokens);
+      expect(seen.usage).toMatchObject({ compression_ratio: 0, tokens: middle.length - last, kept_per_layer: Array(6).fill(middle.length - last) });
+      expect(seen.usage.notes.join()).toMatch(/nothing was removed/);
+    }
+  });
+
+  test('entries in int8 take 3.5 times less, and logits stay close', async () => {
+    const tokens = sampleOf('niah_multikey', 1024);
+    const f32 = await engine.logits(prompt(tokens), parsePress('no_press'));
+    for (const press of [{ preset: 'no_press' }, { preset: 'zigzag_snapkv', compression_ratio: 0.5, scope: { protect_last: 25 } }]) {
+      const full = await engine.logits(prompt(tokens), parsePress(press));
+      const int8 = await engine.logits(prompt(tokens), parsePress({ ...press, entry_type: 'int8' }));
+      // Rows are rounded to 1/254 of their largest value. Prefill reads unrounded keys, so no press differs in what comes after the prompt only.
+      expect(worst(int8, full)).toBeLessThan(press.preset === 'no_press' ? 1e-9 : 0.5);
+      const a = await generation(engine, tokens, press, { maxTokens: 8, topLogprobs: 1 });
+      const b = await generation(engine, tokens, { ...press, entry_type: 'int8' }, { maxTokens: 8, topLogprobs: 1 });
+      expect(b.tokens[0]).toBe(a.tokens[0]);
+      // 16 entries a page of 4 KiB, or 56: 2 rows of 32 bytes and their scales
+      const pages = (perPage: number, n: number) => 12 * Math.ceil(n / perPage);
+      expect(a.usage.bytes_full).toBe(4096 * pages(16, tokens.length));
+      expect(b.usage.bytes_full).toBe(4096 * pages(56, tokens.length));
+      if (press.preset === 'no_press') expect([a.usage.bytes_kept, b.usage.bytes_kept]).toEqual([a.usage.bytes_full, b.usage.bytes_full]);
+      expect(a.usage.bytes_kept / b.usage.bytes_kept).toBeGreaterThan(3); // 3.5, less what the last pages of the lists leave empty
+      console.log(
+        `int8 entries, ${press.preset}: ${a.usage.bytes_kept} -> ${b.usage.bytes_kept} bytes kept, logits differ by ${worst(int8, full).toFixed(3)} of a span of ${(Math.max(...f32) - Math.min(...f32)).toFixed(0)}`,
+      );
+    }
+  });
+
+  describe('sampling', () => {
+    const drawn = { temperature: 1, maxTokens: 12, seed: 7 };
+
+    test('the same seed draws the same tokens; another seed others; greedy needs none', async () => {
+      const first = await generation(engine, short, 'no_press', drawn);
+      expect((await generation(engine, short, 'no_press', drawn)).tokens).toEqual(first.tokens);
+      const others = await Promise.all(
+        [1, 2, 3].map((seed) => generation(engine, short.slice(0, 20), 'no_press', { ...drawn, temperature: 2, seed })),
+      );
+      expect(new Set(others.map(({ tokens }) => tokens.join())).size).toBe(3);
+      const [a, b] = await Promise.all([1, null].map((seed) => generation(engine, short, 'no_press', { seed, maxTokens: 12 })));
+      expect(a.tokens).toEqual(b.tokens);
+    });
+
+    test('max_tokens is kept to, 1 included, and counted', async () => {
+      for (const maxTokens of [1, 2, 9]) {
+        const seen = await generation(engine, short, 'no_press', { maxTokens });
+        expect(seen).toMatchObject({ reason: 'length', completionTokens: maxTokens });
+        expect(seen.tokens.length).toBe(maxTokens);
+      }
+    });
+
+    test('generation stops at the end-of-text token unless told to go on, and does not show it', async () => {
+      const { tokens, reason } = await generation(engine, short, 'no_press', { maxTokens: 40, ignoreEos: false });
+      expect(reason).toBe('stop');
+      const on = await generation(engine, short, 'no_press', { maxTokens: 40 });
+      expect(on.tokens.slice(0, tokens.length)).toEqual(tokens);
+      expect(on.tokens[tokens.length]).toBe(4); // <|end|>
+      expect(on.reason).toBe('length');
+    });
+
+    test('a stop string that spans tokens cuts the text before it', async () => {
+      const all = await generation(engine, short.slice(0, 40), 'no_press', { maxTokens: 24, topLogprobs: 0 });
+      const pieces = all.logprobs.map(({ token }) => token);
+      // The end of one token and the start of the next, at the first place where that text has not occurred before.
+      const at = pieces.findIndex((piece, i) => i > 2 && piece.length > 1 && i + 1 < pieces.length && pieces[i + 1].length > 1);
+      expect(at).toBeGreaterThan(2);
+      const stop = pieces[at].slice(-1) + pieces[at + 1].slice(0, 1);
+      const seen = await generation(engine, short.slice(0, 40), 'no_press', { maxTokens: 24, stop: ['never said', stop] });
+      expect(seen.reason).toBe('stop');
+      expect(seen.text).toBe(all.text.slice(0, all.text.indexOf(stop)));
+      expect(seen.completionTokens).toBeLessThanOrEqual(at + 2);
+    });
+
+    test("log-probabilities are the log-softmax of the logits, and the likeliest tokens' sum to no more than 1", async () => {
+      const logits = Float64Array.from(await engine.logits(prompt(short), parsePress('no_press')));
+      const total = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
+      const { logprobs, tokens } = await generation(engine, short, 'no_press', { ...drawn, topLogprobs: 20 });
+      expect(logprobs.length).toBe(12);
+      expect(logprobs[0].logprob).toBeCloseTo(logits[tokens[0]] - total, 5);
+      for (const { top, logprob, tokenId } of logprobs) {
+        expect(top.length).toBe(20);
+        const sum = top.reduce((s, one) => s + Math.exp(one.logprob), 0);
+        expect(sum).toBeGreaterThan(0);
+        expect(sum).toBeLessThan(1 + 1e-9);
+        expect(top.map((one) => one.logprob)).toEqual(top.map((one) => one.logprob).sort((x, y) => y - x));
+        const same = top.find((one) => one.tokenId === tokenId);
+        expect(same ? same.logprob : logprob).toBe(logprob);
+      }
+    });
+  });
+
+  test('requests side by side, in turn token by token, equal the same requests one by one', async () => {
+    const random = new Random(11);
+    const requests = Array.from({ length: 8 }, (_, i) => {
+      const tokens = random.pick([short, middle, long]).slice(random.int(0, 20));
+      const press =
+        i % 3 === 0
+          ? 'no_press'
+          : { ...small(random.pick(names.filter((name) => name !== 'random'))), compression_ratio: 0.5, entry_type: random.pick(['f32', 'int8']) };
+      return { tokens, press, sampling: { maxTokens: random.int(30, 60), temperature: i % 2, seed: i, topLogprobs: 2 } };
+    });
+    const alone = [];
+    for (const { tokens, press, sampling } of requests) alone.push(await generation(engine, tokens, press, sampling));
+    const order: number[] = [];
+    const together = await Promise.all(
+      requests.map(async ({ tokens, press, sampling }, i) => {
+        const seen: unknown[] = [];
+        for await (const event of engine.generate(requestOf(tokens, press, sampling))) {
+          if (event.type === 'text') {
+            order.push(i);
+            seen.push(...event.tokenIds);
+          }
+        }
+        return seen;
+      }),
+    );
+    expect(together).toEqual(alone.map(({ tokens }) => tokens));
+    const switches = order.filter((i, at) => at > 0 && i !== order[at - 1]).length;
+    expect(switches).toBeGreaterThan(50); // 7 if each ran to its end before the next
+    expect(memory(engine)).toMatchObject({ used: 0, reserved: 0 });
+  });
+});
+
+test('the size of chunks does not matter', async () => {
+  const presses = ['no_press', { preset: 'zigzag_snapkv', window_size: 20, compression_ratio: 0.6, scope: { protect_last: 30 } }];
+  const seen = [];
+  for (const chunkTokens of [16, 128, 300]) {
+    const engine = await openGolden('needle', { contextLength: 2048, chunkTokens });
+    const runs = [];
+    for (const press of presses) {
+      const logits = await engine.logits(prompt(long), parsePress(press));
+      const { tokens, usage } = await generation(engine, long, press, { maxTokens: 16 });
+      runs.push({ logits, tokens, kept: usage.kept_per_layer });
+    }
+    seen.push(runs);
+    engine.close();
+  }
+  for (const runs of seen.slice(1)) {
+    for (const [i, { logits, tokens, kept }] of runs.entries()) {
+      expect(worst(logits, seen[0][i].logits)).toBeLessThan(TOLERANCE);
+      expect(tokens).toEqual(seen[0][i].tokens);
+      expect(kept).toEqual(seen[0][i].kept);
+    }
+  }
+});
+
+describe('generation after compression is that of a model which masks instead of removing', () => {
+  interface Setting {
+    model: string;
+    folder: string;
+    tokens: readonly number[];
+    suffix: number;
+    presses: Record<string, unknown>[];
+  }
+  const mixed = new Random(5);
+  const settings: Setting[] = [
+    {
+      model: 'needle',
+      folder: 'models/needle',
+      tokens: long,
+      suffix: 24,
+      presses: ['zigzag_adakv_snapkv', 'zigzag_knorm', 'pyramidkv', 'keydiff'].map(small),
+    },
+    {
+      model: 'mistral', // every layer sees 24 positions: right after the prompt most of what was kept is out of sight, and more with every token
+      folder: 'test/golden/models/mistral',
+      tokens: Array.from({ length: 90 }, () => mixed.int(3, 159)),
+      suffix: 12,
+      presses: ['zigzag_adakv_snapkv', 'knorm', 'keydiff', 'streaming_llm', 'tova'].map(small),
+    },
+  ];
+
+  describe.each(settings)('$model', ({ model, folder, tokens, suffix, presses }) => {
+    let engine: EdgeEngine;
+    let reference: ReferenceModel;
+    let read: ReferenceState;
+    const context = tokens.slice(0, -suffix);
+    beforeAll(async () => {
+      engine = await openGolden(model, { contextLength: 512 });
+      reference = new ReferenceModel(folder);
+      read = reference.start();
+      reference.read(read, context);
+    });
+    afterAll(() => engine.close());
+
+    test.each(presses.flatMap((press) => [0.5, 0.8].map((ratio) => [press.preset as string, ratio, press] as const)))(
+      '%s at %s',
+      async (_, ratio, parts) => {
+        const press = { ...parts, compression_ratio: ratio };
+        const scoped = { ...press, scope: { protect_last: suffix } };
+        const { layers } = await engine.inspect(prompt(context), parsePress(press));
+        const kept = layers.map(({ heads }) => heads.map((head) => new Set(head.kept)));
+        const visible = (layer: number, head: number, position: number): boolean => position >= context.length || kept[layer][head].has(position);
+
+        const state = reference.fork(read);
+        let expected = reference.read(state, tokens.slice(context.length), visible);
+        expect(worst(await engine.logits(prompt(tokens), parsePress(scoped)), expected)).toBeLessThan(TOLERANCE);
+
+        const seen = await generation(engine, tokens, scoped, { maxTokens: 9, topLogprobs: 20 });
+        expect(seen.usage.kept_per_layer).toEqual(layers.map(({ budget }) => budget));
+        for (const [i, { logprob, top }] of seen.logprobs.entries()) {
+          const total = Math.log(expected.reduce((sum, x) => sum + Math.exp(x), 0));
+          const best = expected.reduce((most, x, id) => (x > expected[most] ? id : most), 0);
+          if (expected[best] - expected[seen.tokens[i]] > TOLERANCE) expect(seen.tokens[i]).toBe(best);
+          expect(Math.abs(logprob - (expected[seen.tokens[i]] - total))).toBeLessThan(TOLERANCE);
+          for (const one of top) expect(Math.abs(one.logprob - (expected[one.tokenId] - total))).toBeLessThan(TOLERANCE);
+          expected = reference.read(state, [seen.tokens[i]], visible);
+        }
+        // The masks say something: without them the logits are others.
+        const unmasked = reference.read(reference.fork(read), tokens.slice(context.length));
+        if (ratio === 0.8) expect(worst(unmasked, await engine.logits(prompt(tokens), parsePress(scoped)))).toBeGreaterThan(10 * TOLERANCE);
+      },
+    );
+  });
+});
+
+describe('refusals', () => {
+  let engine: EdgeEngine; // 1 MiB of pages: 256 of 4 KiB, 21 for each of 12 lists
+  let bare: EdgeEngine; // without a tokenizer
+  beforeAll(async () => {
+    engine = await openGolden('needle', { contextLength: 1024, kvPoolBytes: 2 ** 20, maxWaiting: 1 });
+    bare = await openGolden('mistral');
+  });
+  afterAll(() => {
+    engine.close();
+    bare.close();
+  });
+
+  const chat: PromptInput = { kind: 'chat', messages: [{ role: 'user', parts: ['Where does Anna live?'] }] };
+  const cases: [code: string, of: () => EdgeEngine, prompt: PromptInput, press: unknown, maxTokens: number, message: RegExp][] = [
+    ['no_tokenizer', () => bare, chat, 'no_press', 1, /give token ids/],
+    ['no_tokenizer', () => bare, { kind: 'text', text: 'Anna' }, 'no_press', 1, /give token ids/],
+    ['press_scope', () => engine, prompt(short), { preset: 'knorm', scope: 'context' }, 1, /protect_last/],
+    [
+      'press_scope',
+      () => engine,
+      prompt(short),
+      { preset: 'knorm', scope: { protect_last: short.length } },
+      1,
+      /covers the whole prompt of 1\d\d tokens/,
+    ],
+    ['prompt_empty', () => engine, prompt([]), 'no_press', 1, /no tokens/],
+    ['prompt_empty', () => engine, prompt([]), 'knorm', 1, /no tokens/],
+    ['token_unknown', () => engine, prompt([0, 1536]), 'no_press', 1, /token 1536 at index 1.*vocabulary of 1536/],
+    ['token_unknown', () => engine, prompt([-1]), 'no_press', 1, /token -1 at index 0/],
+    ['prompt_too_long', () => engine, prompt(Array(1024).fill(5)), 'no_press', 1, /1024 tokens.*context length is 1024/],
+    ['kv_budget_exceeded', () => engine, prompt(long), 'no_press', 1, /needs .* bytes\).*compression_ratio 0\.\d+ fits/],
+    ['press_budget_tight', () => engine, prompt(short), { preset: 'snapkv', compression_ratio: 0.8 }, 1, /on_tight/],
+  ];
+  test.each(cases)('%s: %#', async (code, of, input, press, maxTokens, message) => {
+    const request = requestOf([], press, { maxTokens });
+    const error = await failure(
+      of()
+        .generate({ ...request, prompt: input })
+        .next(),
+    );
+    expect(error).toBeInstanceOf(InputError);
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(memory(of())).toMatchObject({ used: 0, reserved: 0 });
+    // logits, inspect and plan refuse the same
+    if (code === 'kv_budget_exceeded') expect(of().plan({ prompt: input, press: request.press, maxTokens }).fits).toBe(false);
+    else expect(() => of().plan({ prompt: input, press: request.press, maxTokens })).toThrow(InputError);
+    if (!(typeof press === 'object' && (press as { scope?: unknown }).scope === 'context')) {
+      expect(await failure(of().logits(input, request.press))).toMatchObject({ code });
+    }
+  });
+
+  test('queue_full: when as many wait as may, and the waiting are served', async () => {
+    const third = short.slice(0, 100); // 12 lists of 7 pages and more: two requests with 50 tokens to come do not fit side by side
+    const sampling = { maxTokens: 100 };
+    const first = engine.generate(requestOf(third, 'no_press', sampling));
+    await first.next();
+    const second = generation(engine, third, 'no_press', sampling);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(engine.health().requests).toEqual({ running: 1, waiting: 1 });
+    expect(await failure(generation(engine, third, 'no_press', sampling))).toMatchObject({ code: 'queue_full' });
+    await first.return();
+    expect((await second).tokens.length).toBe(100);
+    expect(engine.health().requests).toEqual({ running: 0, waiting: 0 });
+    expect(memory(engine)).toMatchObject({ used: 0, reserved: 0 });
+  });
+
+  test('memory_exceeded: a limit that leaves no room for pages names what is missing', async () => {
+    const outcomes = [];
+    for (let mebibytes = 2; mebibytes <= 14; mebibytes++) {
+      const loaded = await openGolden('needle', { memoryLimitBytes: mebibytes * 2 ** 20 }).catch((error: unknown) => error);
+      if (loaded instanceof Error) {
+        expect(loaded, `${mebibytes} MiB`).toMatchObject({ code: 'memory_exceeded', message: expect.stringMatching(/memory limit/) });
+        outcomes.push('refused');
+        continue;
+      }
+      const small = loaded as EdgeEngine;
+      expect((await generation(small, short.slice(0, 30), 'no_press', { maxTokens: 2 })).tokens.length, `${mebibytes} MiB`).toBe(2);
+      small.close();
+      outcomes.push('runs');
+    }
+    expect(outcomes).toEqual([...outcomes].sort()); // from some limit on it runs
+    expect(new Set(outcomes).size).toBe(2);
+    expect(await failure(openGolden('needle', { kvPoolBytes: 1000 }))).toMatchObject({ code: 'memory_exceeded' });
+  });
+
+  test('kv_budget_exceeded: a prompt whose activations do not fit is refused before compute', async () => {
+    const free = engine.health().memory;
+    const tight = await openGolden('needle', { contextLength: 2048, kvPoolBytes: 8 * 2 ** 20, memoryLimitBytes: free.used_bytes + 9 * 2 ** 20 });
+    const tokens = Array.from({ length: 1900 }, (_, i) => 5 + (i % 1000));
+    expect(await failure(generation(tight, tokens, { preset: 'knorm', compression_ratio: 0.8 }, { maxTokens: 1 }))).toMatchObject({
+      code: 'kv_budget_exceeded',
+      message: expect.stringMatching(/activations/),
+    });
+    expect((await generation(tight, short, 'no_press', { maxTokens: 2 })).tokens.length).toBe(2);
+    tight.close();
+  });
+
+  test('the ratio that is said to fit fits, with the press that was asked for', async () => {
+    const random = new Random(3);
+    const prompts = [long, sampleOf('niah_multikey', 1024).slice(0, 900)];
+    let tried = 0;
+    for (let i = 0; i < 60; i++) {
+      const tokens = random.pick(prompts);
+      const name = random.pick(['no_press', ...names]);
+      const maxTokens = random.pick([1, 20, 150]);
+      const mode = random.pick(['streaming', 'deferred']);
+      const shared = { mode, entry_type: random.pick(['f32', 'int8']), scope: random.pick(['prompt', { protect_last: 20 }]) };
+      const press = name === 'no_press' ? { preset: name, entry_type: shared.entry_type } : { ...small(name), compression_ratio: 0.05, ...shared };
+      const request = requestOf(tokens, press, { maxTokens });
+      if (engine.plan({ ...request, maxTokens }).fits) continue;
+      const { code, message } = (await failure(engine.generate(request).next())) as InputError;
+      expect(code).toBe('kv_budget_exceeded');
+      const ratio = /compression_ratio (0\.\d+) fits/.exec(message);
+      if (!ratio) {
+        expect(message).toMatch(/no ratio fits/);
+        continue;
+      }
+      tried++;
+      const works = {
+        ...press,
+        ...(name === 'no_press' ? { preset: 'knorm' } : {}),
+        ...(/mode "streaming" with/.test(message) ? { mode: 'streaming' } : {}),
+        compression_ratio: Number(ratio[1]),
+      };
+      expect(engine.plan({ ...request, press: parsePress(works), maxTokens }), `${JSON.stringify(works)}: ${message}`).toMatchObject({ fits: true });
+      if (tried < 6) expect((await generation(engine, tokens, works, { maxTokens })).tokens.length).toBe(Math.min(maxTokens, 1024 - tokens.length));
+    }
+    expect(tried).toBeGreaterThan(15);
+  });
+});
+
+describe('everything is given back', () => {
+  let engine: EdgeEngine;
+  let cache: KvCache;
+  let before: ReturnType<typeof memory>;
+  beforeAll(async () => {
+    engine = await openGolden('needle', { contextLength: 1024, kvPoolBytes: 8 * 2 ** 20 });
+    const watch = watchPages();
+    await generation(engine, long, { preset: 'zigzag_snapkv', compression_ratio: 0.5 }, { maxTokens: 2 }); // kernels have grown their scratch
+    [cache] = watch.caches;
+    watch.stop();
+    before = memory(engine);
+  });
+  afterAll(() => engine.close());
+  afterEach(() => {
+    vi.restoreAllMocks();
+    expect(memory(engine)).toMatchObject({ used: 0, reserved: 0, heap: before.heap });
+    expect(engine.health().requests).toEqual({ running: 0, waiting: 0 });
+    cache.ledger.check();
+  });
+
+  const press = { preset: 'zigzag_snapkv', window_size: 16, compression_ratio: 0.5, scope: { protect_last: 20 } };
+  const reason = new Error('the client is gone');
+
+  test('aborted before it starts', async () => {
+    expect(await failure(generation(engine, long, press, {}, AbortSignal.abort(reason)))).toBe(reason);
+  });
+
+  test('aborted while the prompt is read', async () => {
+    for (const calls of [1, 3, 20, 60]) {
+      const abort = new AbortController();
+      const { rmsNorm } = WasmBackend.prototype;
+      let seen = 0;
+      const spy = vi.spyOn(WasmBackend.prototype, 'rmsNorm').mockImplementation(function (this: WasmBackend, ...args) {
+        if (++seen === calls) abort.abort(reason);
+        rmsNorm.apply(this, args);
+      });
+      expect(await failure(generation(engine, long, press, {}, abort.signal))).toBe(reason);
+      expect(seen).toBeLessThan(calls + 13); // the piece of work that runs is finished, and no other begun; the longest norms 13 times
+      spy.mockRestore();
+    }
+  });
+
+  test('aborted while it decodes, and while it waits for its turn', async () => {
+    const abort = new AbortController();
+    const run = async (): Promise<number> => {
+      let tokens = 0;
+      for await (const event of engine.generate(requestOf(long, press, { maxTokens: 200 }), abort.signal)) {
+        if (event.type === 'text' && ++tokens === 5) abort.abort(reason);
+      }
+      return tokens;
+    };
+    const all = await Promise.allSettled([
+      run(),
+      generation(engine, long, press, { maxTokens: 200 }, abort.signal),
+      generation(engine, short, press, { maxTokens: 3 }),
+    ]);
+    expect(all.slice(0, 2).map((one) => (one as PromiseRejectedResult).reason)).toEqual([reason, reason]);
+    expect((all[2] as PromiseFulfilledResult<{ tokens: number[] }>).value.tokens.length).toBe(3);
+  });
+
+  test('dropped by who iterated, at any event', async () => {
+    for (const events of [1, 2, 4]) {
+      let seen = 0;
+      for await (const _ of engine.generate(requestOf(middle, press, { maxTokens: 50 }))) if (++seen === events) break;
+      expect(memory(engine)).toMatchObject({ used: 0, reserved: 0 });
+    }
+    // Thrown into, and never begun.
+    const thrown = engine.generate(requestOf(middle, press));
+    await thrown.next();
+    expect(await failure(thrown.throw(reason))).toBe(reason);
+    engine.generate(requestOf(middle, press));
+  });
+
+  test('a request that nobody reads any more gives way to others', async () => {
+    const left = engine.generate(requestOf(long, 'no_press', { maxTokens: 400 })); // 912 of 2,048 tokens: most of the pool
+    const other = engine.generate(requestOf(long, 'no_press', { maxTokens: 400 }));
+    await left.next();
+    await other.next();
+    const { now } = Date;
+    const later = vi.spyOn(Date, 'now').mockImplementation(() => now() + 121_000);
+    expect((await generation(engine, long, 'no_press', { maxTokens: 400, stop: ['a', 'e', ' ', '1'] })).completionTokens).toBeGreaterThan(0);
+    later.mockRestore();
+    await Promise.allSettled([left, other].map((one) => one.return()));
+  });
+
+  test('200 requests at random, a third of them aborted', async () => {
+    const random = new Random(21);
+    const counts = { done: 0, aborted: 0, refused: 0 };
+    const one = async (): Promise<void> => {
+      const tokens = random.pick([short, short, middle]).slice(0, random.int(20, 200));
+      const abort = new AbortController();
+      const at = random.next() < 0.34 ? random.int(0, 6) : -1;
+      const request = () =>
+        requestOf(tokens, random.next() < 0.1 ? 'no_press' : randomPress(random, tokens.length), { maxTokens: random.int(1, 12), temperature: 1 });
+      try {
+        let events = 0;
+        if (at === 0) queueMicrotask(() => abort.abort(reason));
+        for await (const _ of engine.generate(request(), abort.signal)) if (++events === at) abort.abort(reason);
+        counts.done++;
+      } catch (error) {
+        if (error === reason) counts.aborted++;
+        else if (error instanceof InputError) counts.refused++;
+        else throw error;
+      }
+    };
+    for (let i = 0; i < 50; i++) await Promise.all([one(), one(), one(), one()]);
+    expect(counts.done + counts.aborted + counts.refused).toBe(200);
+    expect(counts.done).toBeGreaterThan(80);
+    expect(counts.aborted).toBeGreaterThan(30);
+    expect(counts.refused).toBeLessThan(60);
+    // One prompt at a time has activations, whatever runs beside it: nothing above what the longest prompt took alone.
+    expect(memory(engine).peak).toBeLessThanOrEqual(before.peak);
+  });
+
+  test('a fault anywhere in the backend', async () => {
+    const tokens = short.slice(0, 40);
+    const faulty = { preset: 'zigzag_adakv_snapkv', window_size: 4, compression_ratio: 0.5, scope: { protect_last: 10 } };
+    const expected = await generation(engine, tokens, faulty, { maxTokens: 4 });
+    const methods = Object.getOwnPropertyNames(WasmBackend.prototype).filter(
+      (name) =>
+        name !== 'constructor' &&
+        name !== 'free' &&
+        name !== 'close' &&
+        name !== 'resetPeak' &&
+        typeof Object.getOwnPropertyDescriptor(WasmBackend.prototype, name)!.value === 'function',
+    ) as ('linear' | 'alloc')[];
+    const fault = new Error('a fault');
+    let calls = 0;
+    let faultAt = Number.POSITIVE_INFINITY;
+    for (const name of methods) {
+      const original = WasmBackend.prototype[name] as (...args: unknown[]) => unknown;
+      vi.spyOn(WasmBackend.prototype, name).mockImplementation(function (this: WasmBackend, ...args: unknown[]) {
+        if (++calls === faultAt) throw fault;
+        return original.apply(this, args);
+      } as never);
+    }
+    await generation(engine, tokens, faulty, { maxTokens: 4 });
+    const all = calls;
+    expect(all).toBeGreaterThan(300);
+    const random = new Random(31);
+    for (let i = 0; i < 100; i++) {
+      calls = 0;
+      faultAt = i < 20 ? i + 1 : random.int(1, all);
+      expect(await failure(generation(engine, tokens, faulty, { maxTokens: 4 })), `call ${faultAt}`).toBe(fault);
+      expect(memory(engine)).toMatchObject({ used: 0, reserved: 0 });
+      cache.ledger.check();
+    }
+    vi.restoreAllMocks();
+    expect((await generation(engine, tokens, faulty, { maxTokens: 4 })).tokens).toEqual(expected.tokens);
+    await generation(engine, long, { preset: 'zigzag_snapkv', compression_ratio: 0.5 }, { maxTokens: 2 }); // scratch is as large as it was
+  });
+
+  test('a model that is closed has given back all but what the kernels own', async () => {
+    const other = await openGolden('needle', { contextLength: 512, kvPoolBytes: 2 ** 20 });
+    await generation(other, short, press, { maxTokens: 2 });
+    other.close();
+    expect(memory(other).heap).toBe(0);
+  });
+});
+
+describe('what a request takes is known before', () => {
+  test('layers that are equal in the end are not while they are read: the reservation knows', async () => {
+    const engine = await openGolden('needle', { contextLength: 1024 });
+    const watch = watchPages();
+    for (const tokens of [middle.slice(0, 160), long.slice(0, 320)]) {
+      for (const preset of ['zigzag_knorm', 'zigzag_keydiff']) {
+        for (const bound_ratio of [0.97, 1]) {
+          for (const compression_ratio of [0.5, 0.8]) {
+            const press = { preset, bound_ratio, compression_ratio }; // 32 to 160 tokens a list: whole pages
+            await engine.inspect(prompt(tokens), parsePress(press)); // nothing comes after: no slack
+            expect(watch.uses.at(-1)!.exceeded, JSON.stringify({ ...press, tokens: tokens.length })).toBeNull();
+          }
+        }
+      }
+    }
+    watch.stop();
+    engine.close();
+  });
+
+  test('reserved pages are never exceeded, and a plan bounds bytes and budgets, whatever the press', async () => {
+    const engine = await openGolden('needle', { contextLength: 1024, kvPoolBytes: 16 * 2 ** 20 });
+    const watch = watchPages();
+    const random = new Random(41);
+    const counts = { done: 0, refused: 0 };
+    for (let i = 0; i < 220; i++) {
+      // Multiples of 16 leave no slack on the pages.
+      const tokens = middle.slice(0, random.pick([random.int(10, 200), 32, 64, 160]));
+      const press = random.next() < 0.05 ? 'no_press' : randomPress(random, tokens.length);
+      const maxTokens = random.int(1, 20);
+      const request = requestOf(tokens, press, { maxTokens });
+      const told = (() => {
+        try {
+          return engine.plan({ ...request, maxTokens });
+        } catch (error) {
+          expect(error).toBeInstanceOf(InputError);
+          return null;
+        }
+      })();
+      if (!told) {
+        counts.refused++;
+        continue;
+      }
+      const { usage } = await generation(engine, tokens, press, { maxTokens });
+      counts.done++;
+      const what = JSON.stringify({ press, tokens: tokens.length, maxTokens });
+      expect(watch.uses.at(-1)!.exceeded, what).toBeNull();
+      expect(usage.bytes_full, what).toBe(told.bytes_full);
+      expect(usage.bytes_kept, what).toBeLessThanOrEqual(told.bytes_kept);
+      expect(usage.bytes_peak, what).toBeLessThanOrEqual(told.bytes_peak);
+      if (told.exact && !/adakv/.test(told.press)) expect(usage.bytes_kept, what).toBe(told.bytes_kept);
+      for (const [l, kept] of usage.kept_per_layer.entries()) {
+        expect(kept, what).toBeGreaterThanOrEqual(told.per_layer[l].min);
+        expect(kept, what).toBeLessThanOrEqual(told.per_layer[l].max);
+      }
+      expect(usage.tokens).toBe(told.tokens);
+      const budget = (press as { memory_budget?: number }).memory_budget;
+      if (budget !== undefined) expect(usage.bytes_kept, what).toBeLessThanOrEqual(budget);
+    }
+    watch.stop();
+    expect(counts.done).toBeGreaterThan(120);
+    engine.close();
+  });
+});

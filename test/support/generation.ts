@@ -1,0 +1,105 @@
+/** One generation with all that it tells, and a watch over the pages that requests hold. */
+import { vi } from 'vitest';
+import { parsePress } from '../../presses/config.ts';
+import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import { KvCache, KvSequence } from '../../worker/engine/kv-cache.ts';
+import type { GenerateRequest, KvCacheUsage, PromptInput, Sampling, TokenLogprob } from '../../worker/engine/types.ts';
+import { greedy } from './golden.ts';
+
+export interface Generation {
+  readonly tokens: number[];
+  readonly text: string;
+  readonly logprobs: TokenLogprob[];
+  readonly usage: KvCacheUsage;
+  readonly completionTokens: number;
+  readonly reason: 'stop' | 'length';
+}
+
+export function requestOf(prompt: readonly number[] | PromptInput, press: unknown = 'no_press', sampling: Partial<Sampling> = {}): GenerateRequest {
+  const input: PromptInput = 'kind' in prompt ? prompt : { kind: 'tokens', tokens: prompt };
+  return { prompt: input, press: parsePress(press), sampling: { ...greedy, ...sampling } };
+}
+
+export async function generation(
+  engine: EdgeEngine,
+  prompt: readonly number[] | PromptInput,
+  press?: unknown,
+  sampling?: Partial<Sampling>,
+  signal?: AbortSignal,
+): Promise<Generation> {
+  const tokens: number[] = [];
+  const logprobs: TokenLogprob[] = [];
+  let text = '';
+  for await (const event of engine.generate(requestOf(prompt, press, sampling), signal)) {
+    if (event.type === 'text') {
+      tokens.push(...event.tokenIds);
+      logprobs.push(...event.logprobs);
+      text += event.text;
+    }
+    if (event.type === 'finish')
+      return { tokens, text, logprobs, usage: event.usage.kvCache, completionTokens: event.usage.completionTokens, reason: event.reason };
+  }
+  throw new Error('a generation without an end');
+}
+
+/** The most pages that a request held, and those that were reserved for it, when that was and ever since its reservation shrank. */
+export interface PageUse {
+  reserved: number;
+  most: number;
+  /** Set when more pages were held than reserved. */
+  exceeded: string | null;
+}
+
+export interface PageWatch {
+  readonly uses: PageUse[];
+  /** The caches that opened a sequence since the watch began. */
+  readonly caches: Set<KvCache>;
+  stop(): void;
+}
+
+/** From now on, of every sequence in every cache: what it reserved and what it held. */
+export function watchPages(): PageWatch {
+  const uses: PageUse[] = [];
+  const caches = new Set<KvCache>();
+  const of = new WeakMap<KvSequence, { use: PageUse; cache: KvCache }>();
+  const { open } = KvCache.prototype;
+  const { append, keep, shrinkReservation } = KvSequence.prototype;
+  const note = (sequence: KvSequence, what: string): void => {
+    const { use, cache } = of.get(sequence)!;
+    const held = sequence.heldBytes / cache.pageBytes;
+    use.most = Math.max(use.most, held);
+    if (held > use.reserved) use.exceeded ??= `${held} pages held, ${use.reserved} reserved, after ${what}`;
+  };
+  const spies = [
+    vi.spyOn(KvCache.prototype, 'open').mockImplementation(function (this: KvCache, entryType, pages) {
+      const sequence = open.call(this, entryType, pages);
+      caches.add(this);
+      if (sequence) {
+        const use = { reserved: pages, most: 0, exceeded: null };
+        uses.push(use);
+        of.set(sequence, { use, cache: this });
+      }
+      return sequence;
+    }),
+    vi.spyOn(KvSequence.prototype, 'append').mockImplementation(function (this: KvSequence, layer, k, v, n, start) {
+      append.call(this, layer, k, v, n, start);
+      note(this, `appending ${n} entries to layer ${layer}`);
+    }),
+    vi.spyOn(KvSequence.prototype, 'keep').mockImplementation(async function (this: KvSequence, tensors, head, order, scores, count) {
+      await keep.call(this, tensors, head, order, scores, count);
+      note(this, `keeping ${count} entries of layer ${tensors.layer}`);
+    }),
+    vi.spyOn(KvSequence.prototype, 'shrinkReservation').mockImplementation(function (this: KvSequence, pages) {
+      shrinkReservation.call(this, pages);
+      of.get(this)!.use.reserved = pages;
+      note(this, 'shrinking the reservation');
+    }),
+  ];
+  return {
+    uses,
+    caches,
+    stop: () => {
+      for (const spy of spies) spy.mockRestore();
+    },
+  };
+}
