@@ -100,7 +100,7 @@ describe('a packed model', () => {
 
   test('shards above the asset limit, and paths without a model, are refused', async () => {
     await expect(packModel(path('golden/models/llama'), work, { shardBytes: 30 << 20 })).rejects.toThrow(
-      /between 64 and 26214400 \(the asset limit\), got 31457280/,
+      /between 64 bytes and 25 MiB, the asset limit; got 31457280 bytes/,
     );
     await expect(packModel(join(work, 'nowhere'), work)).rejects.toThrow(expect.objectContaining({ code: 'model_not_found' }));
   });
