@@ -17,7 +17,7 @@ import { BLOCK, SEGMENT, X_BYTES_RECORD, X_RECORD, quantizeBlocks, quantizeBytes
 // @ts-ignore: decorator
 @inline
 const RECORD: usize = 80;
-/** Masks, from memory as half.ts tells: nibbles 0 and 2 of a u16, the odd nibbles 1 and 3 after a shift by 8; bytes' low nibbles; ones. */
+/** In memory, not in the code: half.ts tells why. The even nibble of a u16's low byte and the odd one in place; relaxed build: every byte's even nibble, and ones. */
 const MASKS = memory.data<u16>([15, 15, 15, 15, 15, 15, 15, 15, 240, 240, 240, 240, 240, 240, 240, 240], 16);
 const BYTE_MASKS = memory.data<u16>([0xf0f, 0xf0f, 0xf0f, 0xf0f, 0xf0f, 0xf0f, 0xf0f, 0xf0f, 1, 1, 1, 1, 1, 1, 1, 1], 16);
 /** Two rows' sums wait here for the other two: V8 up to Node 20 would else mix the work of all four rows and spill (10% slower). */

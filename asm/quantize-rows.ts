@@ -21,7 +21,7 @@ export const X_BYTES_RECORD: i32 = 48;
 // @ts-ignore: decorator
 @inline
 export const SEGMENT: i32 = 256;
-/** 2 * 2047 * 16383 * 32 < 2^31: see four-rows-i16.ts. */
+/** Why this much: four-rows-i16.ts. */
 // @ts-ignore: decorator
 @inline
 export const SEGMENT_RANGE: f32 = 16383;
