@@ -282,8 +282,8 @@ function quantizeQ8(target: Uint8Array, row: number, block: number, blocks: numb
   for (let c = 0; c < BLOCK; c++) target[record.q + c] = ((values[at + c] * inverse + 128.5) | 0) - 128; // rounds: truncation of a positive number
 }
 
-/** Ranges tried around max - min, in steps of the 15 between: a narrower one clips outliers and gives the rest finer steps. */
-const rangeTries = [0, -0.9, -0.6, -0.3, 0.3, 0.6];
+/** Ranges tried around max - min, in steps of the 15 between: a narrower one clips outliers and gives the rest finer steps. Six tries: 2% less error, twice the time. */
+const rangeTries = [0, -0.6, 0.4];
 const nibbles = new Uint8Array(BLOCK);
 
 /** Least squares for scale and min at each range tried; the best after rounding both to f16 stays, the plain range among them. */
