@@ -5,7 +5,7 @@
 import type { Context } from 'hono';
 import type { Engine, GenerateEvent, GenerateRequest } from '../engine/types.ts';
 import type { UsageWire } from './wire.ts';
-import type { Env } from './app.ts';
+import type { Env } from './env.ts';
 import { clientGone, envelope, toApiError } from './errors.ts';
 
 export type TextEvent = Extract<GenerateEvent, { type: 'text' }>;

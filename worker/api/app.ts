@@ -3,13 +3,13 @@ import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { parsePress, pressJsonSchema } from '../../presses/config.ts';
-import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { listPresses } from '../../presses/registry.ts';
 import type { Engine } from '../engine/types.ts';
 import { requireKey } from './auth.ts';
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
+import type { Env } from './env.ts';
 import { ApiError, envelope, toApiError } from './errors.ts';
 import { health } from './health.ts';
 import { home } from './home.ts';
@@ -18,7 +18,7 @@ import { checkModel, getModel, listModels } from './models.ts';
 import { openApiDocument } from './openapi.ts';
 import { pressPlan } from './press-plan.ts';
 import { readJson } from './read-json.ts';
-import { type ChatBody, type CompletionBody, type PlanBody, requestSchemas } from './request-schema.ts';
+import { requestSchemas } from './request-schema.ts';
 import { validate } from './validate.ts';
 
 export interface AppOptions {
@@ -34,24 +34,6 @@ export interface AppOptions {
   readonly corsOrigins?: '*' | readonly string[];
   /** Where failures go; default console.error. */
   readonly log?: (line: string, error: unknown) => void;
-}
-
-interface Bodies {
-  chat: ChatBody;
-  completion: CompletionBody;
-  plan: PlanBody;
-}
-
-export interface Env {
-  Bindings: Record<string, unknown>; // empty in Node and Deno
-  Variables: {
-    requestId: string;
-    engine(): Promise<Engine>;
-    /** Body and press, checked before the engine is waited for; then the model's name. */
-    read<K extends keyof Bodies>(kind: K): Promise<{ body: Bodies[K]; engine: Engine; press: PressRequest }>;
-    /** Logs what is our fault, with the request's id; the caller's mistakes are not logged. */
-    report(error: unknown): void;
-  };
 }
 
 export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigins = '*', log = console.error }: AppOptions): Hono<Env> {

@@ -2,7 +2,7 @@
 import type { Context } from 'hono';
 import type { TokenLogprob } from '../engine/types.ts';
 import { type Answer, answer, head, timingsWire, usagePlaces, usageWire } from './answer.ts';
-import type { Env } from './app.ts';
+import type { Env } from './env.ts';
 import { completionPrompt } from './prompt.ts';
 import { samplingOf } from './sampling.ts';
 import type { TextLogprobsWire } from './wire.ts';

@@ -1,7 +1,7 @@
 /** GET /health: the engine's account of itself, or a 503 that says why there is none. It never waits for a model to load. */
 import type { Context } from 'hono';
 import type { Engine } from '../engine/types.ts';
-import type { Env } from './app.ts';
+import type { Env } from './env.ts';
 import { InputError } from '../../presses/input-error.ts';
 
 export async function health(c: Context<Env>, load: () => Promise<Engine>): Promise<Response> {

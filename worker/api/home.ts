@@ -1,6 +1,6 @@
 /** GET /: what this is, in plain text, with a request that works. */
 import type { Context } from 'hono';
-import type { Env } from './app.ts';
+import type { Env } from './env.ts';
 
 export function home(c: Context<Env>): Response {
   const { origin } = new URL(c.req.url);

@@ -1,7 +1,7 @@
 /** GET /v1/models, GET /v1/models/:id */
 import type { Context } from 'hono';
 import type { Engine, ModelInfo } from '../engine/types.ts';
-import type { Env } from './app.ts';
+import type { Env } from './env.ts';
 import { ApiError } from './errors.ts';
 import { show } from './validate.ts';
 

@@ -1,7 +1,7 @@
 /** POST /v1/press/plan: exact bytes and per-layer bounds for a prompt and a press, without running it. */
 import type { Context } from 'hono';
 import type { Engine, PromptInput } from '../engine/types.ts';
-import type { Env } from './app.ts';
+import type { Env } from './env.ts';
 import { ApiError } from './errors.ts';
 import { chatPrompt, completionPrompt } from './prompt.ts';
 import type { PlanBody } from './request-schema.ts';
