@@ -10,7 +10,7 @@ import { formatBytes } from './bytes.ts';
 import type { Forward } from './forward.ts';
 import { FairLock, Gate } from './gate.ts';
 import { entriesPerPageOf, type KvCache, type KvSequence } from './kv-cache.ts';
-import { evenPages, fittingRatio, isStatic, type RequestShape, type RequestSize, requestSize } from './request-size.ts';
+import { anyPressPages, fittingRatio, isStatic, type RequestShape, type RequestSize, requestSize } from './request-size.ts';
 import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
@@ -47,6 +47,8 @@ export interface Inspection {
 /** A checked request: everything known before compute. */
 interface Job {
   readonly tokens: readonly number[];
+  /** Tokens before the last text part of the last user message; null where that is not known. */
+  readonly boundary: number | null;
   readonly covered: number;
   readonly scope: Scope;
   readonly checked: CheckedPress | null;
@@ -73,6 +75,8 @@ export class EdgeEngine implements Engine {
   /** One prompt at a time holds hidden states and a layer's K,V. */
   readonly #reading = new FairLock(TURN_STALE_MS);
   readonly #running = new Set<Running>();
+  /** Bytes in use before the prompt that is being read took its own: what the next one will find. */
+  #usedAtRest: number | null = null;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -282,7 +286,7 @@ export class EdgeEngine implements Engine {
       const pageSizes = { pageBytes, entriesPerPage, extraTokens: N - covered + maxTokens };
       const checked = pressed ? checkPress(press, { tokens: covered, layers, kvHeads: cache.shape.kvHeads, math, pages: pageSizes }) : null;
       const shape: RequestShape = { promptTokens: N, coveredTokens: covered, maxTokens, entriesPerPage, pageBytes, checked };
-      return { tokens, covered, scope, checked, entryType, maxTokens, shape, size: requestSize(cache.shape, shape), press };
+      return { tokens, boundary, covered, scope, checked, entryType, maxTokens, shape, size: requestSize(cache.shape, shape), press };
     };
     let job = sized();
     // Nobody asked for a length: generate as much as the pool holds.
@@ -307,7 +311,7 @@ export class EdgeEngine implements Engine {
       );
     }
     const scratch = forward.prefillBytes(job.covered, Math.min(job.covered, MOST_WINDOW)) + pressScratchBytes(cache.shape, job.covered);
-    const free = backend.memory.limitBytes - backend.memory.usedBytes;
+    const free = backend.memory.limitBytes - (this.#usedAtRest ?? backend.memory.usedBytes);
     if (scratch > free) {
       throw new InputError(
         'kv_budget_exceeded',
@@ -317,23 +321,27 @@ export class EdgeEngine implements Engine {
     }
   }
 
-  /** The ratio at which the request's own press would fit; that of an even press where it has none or sets its ratios by layer. */
-  #whatFits({ checked, shape, press, maxTokens }: Job): string {
+  /** The ratio at which the request's own press would fit; any press, where it has none or sets its ratios by layer. */
+  #whatFits({ tokens, boundary, checked, shape, press, maxTokens }: Job): string {
     const { pages, shape: model } = this.#parts.cache;
     const last = press.presses.at(-1);
     const ratioOf = (mode: Press['mode']): number | null => {
-      if (!checked || !last || last.layerBudget.part.ownRatio) return fittingRatio(pages, (ratio) => evenPages(model, shape, ratio));
+      if (!checked || !last || last.layerBudget.part.ownRatio) {
+        const pressed = { ...shape, coveredTokens: checked?.size.tokens ?? boundary ?? tokens.length }; // the scope that a press would have
+        return fittingRatio(pages, (ratio) => anyPressPages(model, pressed, ratio));
+      }
       return fittingRatio(pages, (ratio) => {
-        const pressed = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
-        const tried = orRefusal(() => checkPress({ ...press, presses: [...press.presses.slice(0, -1), pressed] }, checked.size));
+        const other = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
+        const tried = orRefusal(() => checkPress({ ...press, presses: [...press.presses.slice(0, -1), other] }, checked.size));
         return tried && requestSize(model, { ...shape, checked: tried }).pagesMost;
       });
     };
+    const which = press.presses.length > 1 ? ' of the last press' : '';
     const ratio = ratioOf(last?.mode ?? 'streaming');
-    if (ratio !== null) return `compression_ratio ${ratio} fits`;
+    if (ratio !== null) return `compression_ratio ${ratio}${which} fits`;
     const streaming = last?.mode === 'deferred' ? ratioOf('streaming') : null;
-    if (streaming !== null) return `no ratio fits while mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming} fits`;
-    return `no ratio fits: the tokens after the pressed part and max_tokens ${maxTokens} alone are too many`;
+    if (streaming !== null) return `mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming}${which} fits`;
+    return `no compression_ratio fits: the tokens after the pressed part and max_tokens ${maxTokens} alone are too many`;
   }
 
   async #admit(job: Job, signal?: AbortSignal): Promise<Running> {
@@ -380,6 +388,7 @@ export class EdgeEngine implements Engine {
     const { tokens, covered, checked } = job;
     const { sequence } = run;
     const slot = await this.#reading.acquire(signal);
+    this.#usedAtRest = backend.memory.usedBytes;
     try {
       const piece = <T>(work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
@@ -411,6 +420,7 @@ export class EdgeEngine implements Engine {
       this.#admission.poke();
       return { logits, usage, pressMs: compressor ? pressMs : 0 };
     } finally {
+      this.#usedAtRest = null;
       slot.release();
     }
   }

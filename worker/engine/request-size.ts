@@ -86,9 +86,14 @@ export function fittingRatio(pages: number, pagesAt: (ratio: number) => number |
   return null;
 }
 
-/** Pages of any press that keeps as much of every layer. */
-export function evenPages(model: KvShape, { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E }: RequestShape, ratio: number): number {
-  const lists = model.layers * model.kvHeads;
-  const kept = Math.max(1, Math.floor(c * (1 - ratio) + 1e-9));
-  return mostPages(lists * (kept + N - c + maxTokens), lists, E);
+/** Most pages of any streaming press that keeps 1 - ratio of the covered tokens, however unequal its layers and heads. */
+export function anyPressPages(
+  model: KvShape,
+  { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E }: RequestShape,
+  ratio: number,
+): number {
+  const { layers, kvHeads } = model;
+  const lists = layers * kvHeads;
+  const kept = lists * Math.max(1, Math.floor(c * (1 - ratio) + 1e-9));
+  return Math.max(mostPages(kept + (layers - 1) * kvHeads, lists, E), mostPages(kept + lists * (N - c + maxTokens), lists, E));
 }
