@@ -135,6 +135,8 @@ function eventStream(run: Run, as: Answer, report: (error: unknown) => void): Re
         try {
           if (!begun) {
             begun = true;
+            // Of a client that left while its prompt was read, workerd tells only a stream that is waiting when the answer begins.
+            await new Promise(resolve => setTimeout(resolve, 0));
             const events = as.first();
             if (events.length > 0) return controller.enqueue(bytes(events));
           }

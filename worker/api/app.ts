@@ -9,7 +9,7 @@ import type { Engine } from '../engine/types.ts';
 import { requireKey } from './auth.ts';
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
-import type { Env } from './env.ts';
+import type { Bodies, Env } from './env.ts';
 import { ApiError, envelope, toApiError } from './errors.ts';
 import { health } from './health.ts';
 import { home } from './home.ts';
