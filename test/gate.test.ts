@@ -143,9 +143,10 @@ describe('gate', () => {
   test('one that has not looked for long, while the others did, is passed over', async () => {
     const gate = new Gate(10);
     const looks = vi.fn(() => true);
-    const lost = vi.spyOn(globalThis, 'setTimeout').mockImplementationOnce((() => 0) as never); // its context is gone: its timer never fires
+    const timers = [vi.spyOn(globalThis, 'setTimeout'), vi.spyOn(globalThis, 'setInterval')];
+    for (const timer of timers) timer.mockImplementation((() => 0) as never); // its context is gone: its timer never fires
     void gate.enter(() => false);
-    lost.mockRestore();
+    for (const timer of timers) timer.mockRestore();
     const living = gate.enter(looks);
     expect(gate.waiting).toBe(2);
     await soon(4_000);
