@@ -547,6 +547,21 @@ describe('everything is given back', () => {
     await Promise.allSettled([left, other].map((one) => one.return()));
   });
 
+  test('a request that waits long for its turn to be read is not taken for one that nobody reads', async () => {
+    const other = await openGolden('needle', { contextLength: 1024, idleMs: 500 });
+    const tokens = sampleOf('niah_multikey', 1024);
+    const waiting = Array.from({ length: 12 }, () => generation(other, tokens, 'knorm', { maxTokens: 2 }));
+    let read = 0;
+    for (const one of waiting) void one.then(() => read++).catch(() => {});
+    const started = Date.now();
+    while (Date.now() - started < 800) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(read).toBeLessThan(12); // some have waited longer than idleMs
+    await generation(other, short.slice(0, 20), 'no_press', { maxTokens: 1 }); // whoever comes looks for the idle
+    const all = await Promise.all(waiting);
+    expect(new Set(all.map((one) => one.tokens.join())).size).toBe(1);
+    other.close();
+  });
+
   test('200 requests at random, a third of them aborted', async () => {
     const random = new Random(21);
     const counts = { done: 0, aborted: 0, refused: 0 };

@@ -383,11 +383,23 @@ export class EdgeEngine implements Engine {
     }
   }
 
+  /** Waits to read a prompt. As long as its context lives, a request that waits is not an idle one, however long those before it take. */
+  async #turnToRead(run: Running, signal?: AbortSignal): ReturnType<FairLock['acquire']> {
+    const alive = setInterval(() => {
+      run.beat = Date.now();
+    }, this.#parts.options.idleMs / 4);
+    try {
+      return await this.#reading.acquire(signal);
+    } finally {
+      clearInterval(alive);
+    }
+  }
+
   async #readPrompt(job: Job, run: Running, wantLogits: boolean, signal?: AbortSignal): Promise<{ logits: Float32Array | null; usage: KvCacheUsage; pressMs: number }> {
     const { forward, cache, backend } = this.#parts;
     const { tokens, covered, checked } = job;
     const { sequence } = run;
-    const slot = await this.#reading.acquire(signal);
+    const slot = await this.#turnToRead(run, signal);
     this.#usedAtRest = backend.memory.usedBytes;
     try {
       const piece = <T>(work: () => T | Promise<T>): Promise<T> => {
