@@ -40,14 +40,12 @@ export class Gate {
     }
     const self: Waiter = { beat: Date.now(), seen: this.#polls, wake: () => {} };
     this.#waiters.push(self);
+    // One timer for the whole wait, ended by who set it: a context whose client has left lives on only while something of its own is pending.
+    const timer = setInterval(() => self.wake(), POLL_MS);
     try {
       for (;;) {
         await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, POLL_MS);
-          self.wake = () => {
-            clearTimeout(timer);
-            resolve();
-          };
+          self.wake = resolve;
         });
         signal?.throwIfAborted();
         self.beat = Date.now();
@@ -56,6 +54,7 @@ export class Gate {
         if (this.#waiters[0] === self && tryEnter()) return;
       }
     } finally {
+      clearInterval(timer);
       this.#waiters = this.#waiters.filter((waiter) => waiter !== self);
       this.poke();
     }
