@@ -121,48 +121,67 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
   };
 }
 
-/** One pull = one engine event = one chunk of bytes. The high-water mark 0 keeps the stream from pulling ahead of its reader. */
-function eventStream(run: Run, as: Answer, report: (error: unknown) => void): ReadableStream<Uint8Array> {
+/** One engine event = one chunk of bytes. */
+async function* chunks(run: Run, as: Answer, report: (error: unknown) => void): AsyncGenerator<Uint8Array, void, void> {
   const encoder = new TextEncoder();
   const bytes = (events: readonly object[], tail = '') => encoder.encode(events.map(e => `data: ${JSON.stringify(e)}\n\n`).join('') + tail);
-  let begun = false;
+  try {
+    const first = as.first();
+    if (first.length > 0) yield bytes(first);
+    for (;;) {
+      const event = await run.next();
+      if (event.type === 'finish') {
+        await run.end();
+        yield bytes(as.last(event), 'data: [DONE]\n\n');
+        return;
+      }
+      const events = as.text(event);
+      if (events.length > 0) yield bytes(events);
+    }
+  } catch (error) {
+    await run.end();
+    if (run.gone()) return;
+    report(error);
+    yield bytes([envelope(toApiError(error))]); // the status is sent: an error event is all that is left
+  }
+}
+
+function eventStream(run: Run, as: Answer, report: (error: unknown) => void): ReadableStream<Uint8Array> {
+  const { IdentityTransformStream: Pipe } = globalThis as { IdentityTransformStream?: new () => TransformStream<Uint8Array, Uint8Array> };
+  return Pipe ? written(run, chunks(run, as, report), new Pipe()) : pulled(run, chunks(run, as, report));
+}
+
+/** The high-water mark 0 keeps the stream from pulling ahead of its reader. */
+function pulled(run: Run, source: AsyncGenerator<Uint8Array, void, void>): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
         run.onGone(reason => controller.error(reason));
       },
       async pull(controller) {
-        try {
-          if (!begun) {
-            begun = true;
-            // Of a client that left while its prompt was read, workerd tells only a stream that is waiting when the answer begins.
-            await new Promise(resolve => setTimeout(resolve, 0));
-            const events = as.first();
-            if (events.length > 0) return controller.enqueue(bytes(events));
-          }
-          for (;;) {
-            const event = await run.next();
-            if (event.type === 'finish') {
-              await run.end();
-              controller.enqueue(bytes(as.last(event), 'data: [DONE]\n\n'));
-              controller.close();
-              return;
-            }
-            const events = as.text(event);
-            if (events.length > 0) return controller.enqueue(bytes(events));
-          }
-        } catch (error) {
-          await run.end();
-          if (run.gone()) return;
-          report(error);
-          controller.enqueue(bytes([envelope(toApiError(error))])); // the status is sent: an error event is all that is left
-          controller.close();
-        }
+        const { value, done } = await source.next();
+        if (run.gone()) return;
+        if (done) controller.close();
+        else controller.enqueue(value);
       },
       cancel: reason => run.leave(reason),
     },
     { highWaterMark: 0 },
   );
+}
+
+/**
+ * In workerd, a pipe of its own kind: a write waits until its bytes are taken, and fails when the client has gone. (A stream with pull is, one time
+ * in three, neither pulled nor cancelled again when the client goes while a chunk is on its way; the request's signal is silent then too.)
+ */
+function written(run: Run, source: AsyncGenerator<Uint8Array, void, void>, { readable, writable }: TransformStream<Uint8Array, Uint8Array>): ReadableStream<Uint8Array> {
+  const writer = writable.getWriter();
+  const write = async () => {
+    for await (const chunk of source) await writer.write(chunk);
+    await writer.close();
+  };
+  write().catch(reason => run.leave(reason));
+  return readable;
 }
 
 export function usageWire({ usage: { promptTokens, completionTokens, kvCache } }: FinishEvent): UsageWire {
