@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import OpenAI from 'openai';
@@ -35,7 +36,7 @@ export interface TestWorker {
   chat(body: object): Promise<Completion>;
   plan(body: object): Promise<Plan>;
   health(): Promise<Health>;
-  /** The health once no request holds or waits for a page; fails after ten seconds. */
+  /** The health once no request holds or waits for a page; fails after 20 seconds. */
   idle(): Promise<Health>;
   dispose(): Promise<void>;
 }
@@ -70,7 +71,7 @@ export async function startWorker({ vars = {}, assets }: { vars?: Record<string,
     cf: false,
     host: '127.0.0.1',
     port: 0,
-    handleRuntimeStdio: (stdout, stderr) => {
+    handleRuntimeStdio: (stdout: Readable, stderr: Readable) => {
       for (const stream of [stdout, stderr]) stream.on('data', (piece: Buffer) => log.push(piece.toString()));
     },
   });
@@ -111,7 +112,7 @@ export function connect(url: URL): TestWorker {
     plan: (body) => must('/v1/press/plan', body),
     health,
     async idle() {
-      const until = Date.now() + 10_000;
+      const until = Date.now() + 20_000;
       for (;;) {
         const seen = await health();
         const { memory, requests } = seen;
