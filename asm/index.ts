@@ -13,8 +13,9 @@ export * from './top-k';
 export * from './rms-norm';
 export * from './rope';
 export * from './swiglu';
-export { storeEntries } from './store-entries'; // by name: the page layout and the row blocks are not for the host
-export { attendCausal, attendScratchBytes } from './attend-causal';
+export * from './store-entries';
+export { attendScratchBytes } from './attend-rows'; // by name: the row blocks are not for the host
+export * from './attend-causal';
 export * from './attend-paged';
 export * from './linear-f32';
 export * from './linear-f16';

@@ -1,21 +1,10 @@
 // store-entries: writes `count` entries of one KV head into its pages, from slot `from` of its list on.
 // in   order [count] u32: entry i is row order[i] of k, v; 0 = row i    k, v [*, H, d] f32, head `head` of each row
-//      pageTable [*] u32: this head's row of the layer's table; list entry e is slot e % E of page pageTable[e / E]
-// out  pages at pool + page * pageBytes:
-//      f32   K [E, d] f32 | V [E, d] f32
-//      int8  K [E, d] i8 | V [E, d] i8 | to a multiple of 4 | K scales [E] f32 | V scales [E] f32
+//      pageTable [*] u32: this head's row of the layer's table
+// out  pages at pool + page * pageBytes, drawn in entry-page
 //      int8 row: scale = max |x| / 127, value = round half to even(x / scale); a row of zeros has scale 0
 // twin wgsl/store-entries.wgsl; f32 equal bits; int8 values differ by one step at most where x / scale lies on a half
-
-/** entryType. (Not @inline: the compiler fails on inlined constants that an entry file exports.) */
-export const ENTRY_F32: i32 = 0;
-export const ENTRY_INT8: i32 = 1;
-
-/** Offset of the K scales in an int8 page; the V scales follow them. */
-// @ts-ignore: decorator
-@inline export function scalesAt(entriesPerPage: i32, d: i32): usize {
-  return (2 * <usize>entriesPerPage * <usize>d + 3) & ~3;
-}
+import { ENTRY_F32, scalesAt } from './entry-page';
 
 export function storeEntries(
   pool: usize, pageBytes: usize, entryType: i32, entriesPerPage: i32, pageTable: usize, from: i32,
