@@ -4,7 +4,9 @@ export function heapBase(): usize {
   return __heap_base;
 }
 export * from './relaxed-self-test';
+export { ledgerBytes, ledgerPositions, ledgerScores } from './ledger-memory'; // by name: the layout is not for the host
 export * from './ledger';
+export * from './ledger-check';
 export * from './kept-count';
 export * from './allocate';
 export * from './pyramid';
@@ -14,7 +16,7 @@ export * from './rms-norm';
 export * from './rope';
 export * from './swiglu';
 export * from './store-entries';
-export { attendScratchBytes } from './attend-rows'; // by name: the row blocks are not for the host
+export { attendScratchBytes } from './attend-rows'; // the row blocks neither
 export * from './attend-causal';
 export * from './attend-paged';
 export * from './linear-f32';

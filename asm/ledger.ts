@@ -1,17 +1,7 @@
 // ledger: which pages of the KV pool hold which entries of which sequence, and the original position and score of each entry.
+// Where it keeps that: ledger-memory.
 // A sequence has `lists` lists (one per layer and KV head). A list is a length and a row of page numbers: its entry i lies in slot
 // i % entriesPerPage of page table[i / entriesPerPage]. Entries come in rank order, so shrinking is truncation and pages are free at once.
-//
-// memory, one block of ledgerBytes(...) bytes at `ledger` (8-byte aligned), never moved, all of it u32 but the scores
-//   header      [16]                          class Ledger
-//   sequence    [sequences, 8]                class Sequence
-//   freePages   [pages]                       a stack; the first `free` are the free pages
-//   references  [pages]                       lists that hold the page; 0 = free
-//   marks       [2, pages]                    for ledgerCheck
-//   lengths     [sequences, lists]            entries of each list
-//   tables      [sequences, lists, tableStride]
-//   positions   [pages, slotStride]           original position of each entry
-//   scores      [pages, slotStride] f32       its score
 //
 // The rule of reservations. charged(s) = pages that s took from the pool less pages that s returned to it, not below 0. Without forks
 // that is the pages it holds. promise(s) = max(reservation(s) - charged(s), 0); reserved = the sum of promises; reserved <= free, always.
@@ -22,6 +12,9 @@
 //
 // Fork shares pages by reference counts. Only the last, partly filled page of a list is ever written, by an append; when it is shared,
 // the append takes a fresh page first, copies positions and scores, and tells the pages of the bytes to copy: ledgerCopyFrom, ledgerCopyTo.
+import {
+  freePagesAt, Ledger, ledgerBytes, ledgerPositions, ledgerScores, lengthsAt, NONE, pagesFor, promise, referencesAt, Sequence, sequenceAt, tableAt, tablesAt,
+} from './ledger-memory';
 
 /** Statuses, also of ledgerOpen and ledgerFork. A call that returns one has changed nothing. */
 export const LEDGER_FULL: i32 = -1; // not enough pages beside those promised to others, or no sequence slot
@@ -29,71 +22,6 @@ export const LEDGER_LIST_FULL: i32 = -2; // the list would need more than tableS
 export const LEDGER_NOT_OPEN: i32 = -3; // no such sequence
 export const LEDGER_NO_LIST: i32 = -4; // no such list
 export const LEDGER_BAD_COUNT: i32 = -5; // negative, or a length above the list's, or entries per page above slotStride
-
-const NONE: u32 = 0xffffffff;
-const HEADER_BYTES: usize = 64;
-const SEQUENCE_BYTES: usize = 32;
-
-@unmanaged
-class Ledger {
-  pages: u32;
-  slotStride: u32;
-  sequences: u32;
-  lists: u32;
-  tableStride: u32;
-  free: u32; // free pages
-  reserved: u32; // sum of promises
-  firstClosed: u32; // closed sequences, chained by nextClosed
-  copyFrom: u32; // of the last append
-  copyTo: u32;
-}
-
-@unmanaged
-class Sequence {
-  entriesPerPage: u32; // 0 = closed
-  reservation: u32;
-  charged: u32;
-  held: u32; // pages in its lists
-  nextClosed: u32;
-}
-
-function sequencesAt(ledger: usize): usize {
-  return ledger + HEADER_BYTES;
-}
-function freePagesAt(ledger: usize): usize {
-  return sequencesAt(ledger) + <usize>changetype<Ledger>(ledger).sequences * SEQUENCE_BYTES;
-}
-function referencesAt(ledger: usize): usize {
-  return freePagesAt(ledger) + ((<usize>changetype<Ledger>(ledger).pages) << 2);
-}
-function marksAt(ledger: usize): usize {
-  return freePagesAt(ledger) + ((<usize>changetype<Ledger>(ledger).pages) << 3);
-}
-function lengthsAt(ledger: usize, sequence: i32): usize {
-  const head = changetype<Ledger>(ledger);
-  return freePagesAt(ledger) + ((<usize>head.pages) << 4) + ((<usize>sequence * head.lists) << 2);
-}
-function tablesAt(ledger: usize, sequence: i32): usize {
-  const head = changetype<Ledger>(ledger);
-  return lengthsAt(ledger, head.sequences) + ((<usize>sequence * head.lists * head.tableStride) << 2);
-}
-function tableAt(ledger: usize, sequence: i32, list: i32): usize {
-  return tablesAt(ledger, sequence) + ((<usize>list * changetype<Ledger>(ledger).tableStride) << 2);
-}
-function sequenceAt(ledger: usize, sequence: i32): Sequence {
-  return changetype<Sequence>(sequencesAt(ledger) + <usize>sequence * SEQUENCE_BYTES);
-}
-function pagesFor(entries: u32, entriesPerPage: u32): u32 {
-  return entries / entriesPerPage + u32(entries % entriesPerPage !== 0);
-}
-function promise(s: Sequence): u32 {
-  return s.reservation > s.charged ? s.reservation - s.charged : 0;
-}
-
-export function ledgerBytes(pages: u32, slotStride: u32, sequences: u32, lists: u32, tableStride: u32): usize {
-  const perList: usize = 1 + <usize>tableStride;
-  return HEADER_BYTES + <usize>sequences * (SEQUENCE_BYTES + ((<usize>lists * perList) << 2)) + ((<usize>pages * (4 + 2 * <usize>slotStride)) << 2);
-}
 
 export function ledgerInit(ledger: usize, pages: u32, slotStride: u32, sequences: u32, lists: u32, tableStride: u32): void {
   memory.fill(ledger, 0, ledgerBytes(pages, slotStride, sequences, lists, tableStride));
@@ -329,15 +257,6 @@ export function ledgerLengths(ledger: usize, sequence: i32): usize {
 export function ledgerTables(ledger: usize, sequence: i32): usize {
   return tablesAt(ledger, sequence);
 }
-/** Address of positions [pages, slotStride] u32. */
-export function ledgerPositions(ledger: usize): usize {
-  return tablesAt(ledger, changetype<Ledger>(ledger).sequences);
-}
-/** Address of scores [pages, slotStride] f32. */
-export function ledgerScores(ledger: usize): usize {
-  const head = changetype<Ledger>(ledger);
-  return ledgerPositions(ledger) + ((<usize>head.pages * head.slotStride) << 2);
-}
 export function ledgerFreePages(ledger: usize): u32 {
   return changetype<Ledger>(ledger).free;
 }
@@ -351,61 +270,4 @@ export function ledgerReservedPages(ledger: usize): u32 {
 /** Pages in the sequence's lists, shared ones too. */
 export function ledgerPagesOf(ledger: usize, sequence: i32): i32 {
   return isOpen(ledger, sequence) ? <i32>sequenceAt(ledger, sequence).held : LEDGER_NOT_OPEN;
-}
-
-/**
- * 0, or the first broken invariant: 1 the free stack holds an unknown page, or one twice; 2 a list is longer than its table; 3 a list holds
- * an unknown page; 4 a page is twice in one sequence; 5 a page is neither free nor referenced exactly as often as counted; 6 pages held are
- * miscounted; 7 promises are miscounted; 8 more is promised than free; 9 the chain of closed sequences is broken.
- */
-export function ledgerCheck(ledger: usize): i32 {
-  const head = changetype<Ledger>(ledger);
-  const bytes = (<usize>head.pages) << 2;
-  const counts = marksAt(ledger); // references found
-  const seen = counts + bytes; // 1 + the last sequence that held the page; NONE = on the free stack
-  memory.fill(counts, 0, 2 * bytes);
-  if (head.free > head.pages) return 1;
-  for (let i: u32 = 0; i < head.free; i++) {
-    const page = load<u32>(freePagesAt(ledger) + ((<usize>i) << 2));
-    if (page >= head.pages || load<u32>(seen + ((<usize>page) << 2)) !== 0) return 1;
-    store<u32>(seen + ((<usize>page) << 2), NONE);
-  }
-  let promised: u64 = 0;
-  let closed: u32 = 0;
-  for (let i: u32 = 0; i < head.sequences; i++) {
-    const s = sequenceAt(ledger, i);
-    if (s.entriesPerPage === 0) {
-      closed++;
-      continue;
-    }
-    promised += promise(s);
-    let held: u32 = 0;
-    for (let list: u32 = 0; list < head.lists; list++) {
-      const pages = pagesFor(load<u32>(lengthsAt(ledger, i) + ((<usize>list) << 2)), s.entriesPerPage);
-      if (pages > head.tableStride) return 2;
-      held += pages;
-      for (let p: u32 = 0; p < pages; p++) {
-        const page = load<u32>(tableAt(ledger, i, list) + ((<usize>p) << 2));
-        if (page >= head.pages) return 3;
-        const at = (<usize>page) << 2;
-        if (load<u32>(seen + at) === i + 1) return 4;
-        store<u32>(seen + at, load<u32>(seen + at) === NONE ? NONE : i + 1);
-        store<u32>(counts + at, load<u32>(counts + at) + 1);
-      }
-    }
-    if (held !== s.held) return 6;
-  }
-  for (let page: usize = 0; page < <usize>head.pages; page++) {
-    const count = load<u32>(counts + (page << 2));
-    if (count !== load<u32>(referencesAt(ledger) + (page << 2))) return 5;
-    if ((count === 0) !== (load<u32>(seen + (page << 2)) === NONE)) return 5;
-  }
-  if (promised !== <u64>head.reserved) return 7;
-  if (head.reserved > head.free) return 8;
-  let next = head.firstClosed;
-  while (next !== NONE) {
-    if (next >= head.sequences || closed-- === 0 || sequenceAt(ledger, next).entriesPerPage !== 0) return 9;
-    next = sequenceAt(ledger, next).nextClosed;
-  }
-  return closed === 0 ? 0 : 9;
 }
