@@ -40,24 +40,43 @@ function load4Raw(bf16: bool, p: usize, mask: v128): v128 {
   return bf16 ? load4Bf16(p) : load4HalvesDown(p, mask);
 }
 
+/** Sum over one row's columns of x * w in four lanes; `bytes` are of x. */
+function dotF16(w: usize, x: usize, bytes: usize): v128 {
+  return dot(false, w, x, bytes);
+}
+
+function dotBf16(w: usize, x: usize, bytes: usize): v128 {
+  return dot(true, w, x, bytes);
+}
+
+// @ts-ignore: decorator
+@inline
+function dot(bf16: bool, w: usize, x: usize, bytes: usize): v128 {
+  const mask = halfMask();
+  let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
+  for (const end = x + (bytes & ~63); x < end; x += 64, w += 32) {
+    a0 = madd(load4Raw(bf16, w, mask), v128.load(x), a0);
+    a1 = madd(load4Raw(bf16, w + 8, mask), v128.load(x, 16), a1);
+    a2 = madd(load4Raw(bf16, w + 16, mask), v128.load(x, 32), a2);
+    a3 = madd(load4Raw(bf16, w + 24, mask), v128.load(x, 48), a3);
+  }
+  for (const end = x + (bytes & 63); x < end; x += 16, w += 8) a0 = madd(load4Raw(bf16, w, mask), v128.load(x), a0);
+  return f32x4.add(f32x4.add(a0, a1), f32x4.add(a2, a3));
+}
+
 /** x4 is x, times 2^56 for f16; the last cols % 4 columns are read from x. */
 // @ts-ignore: decorator
 @inline
 function oneToken(bf16: bool, out: usize, x: usize, x4: usize, w: usize, bias: usize, rows: i32, cols: i32, accumulate: bool): void {
-  const rowBytes = <usize>cols * 2, body = <usize>(cols & ~3) * 4, mask = halfMask();
+  const rowBytes = <usize>cols * 2, body = <usize>(cols & ~3) * 4;
   for (let r = 0; r < rows; r += 4) {
     const live = min(4, rows - r);
     const w1: usize = live > 1 ? rowBytes : 0, w2: usize = live > 2 ? rowBytes * 2 : 0, w3: usize = live > 3 ? rowBytes * 3 : 0;
-    let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
     let p = w + <usize>r * rowBytes;
-    for (let q = x4; q < x4 + body; q += 16, p += 8) {
-      const u = v128.load(q);
-      a0 = madd(load4Raw(bf16, p, mask), u, a0);
-      a1 = madd(load4Raw(bf16, p + w1, mask), u, a1);
-      a2 = madd(load4Raw(bf16, p + w2, mask), u, a2);
-      a3 = madd(load4Raw(bf16, p + w3, mask), u, a3);
-    }
-    let y = sums4f(a0, a1, a2, a3);
+    const s0 = bf16 ? dotBf16(p, x4, body) : dotF16(p, x4, body), s1 = bf16 ? dotBf16(p + w1, x4, body) : dotF16(p + w1, x4, body);
+    const s2 = bf16 ? dotBf16(p + w2, x4, body) : dotF16(p + w2, x4, body), s3 = bf16 ? dotBf16(p + w3, x4, body) : dotF16(p + w3, x4, body);
+    let y = sums4f(s0, s1, s2, s3);
+    p += body >> 1;
     if (!bf16) y = f32x4.mul(y, f32x4.splat(HALF_UP));
     for (let q = x + body; q < x + <usize>cols * 4; q += 4, p += 2) {
       let column = f32x4.splat(loadOne(bf16, p));
