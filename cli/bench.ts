@@ -52,7 +52,9 @@ async function run(options: BenchOptions): Promise<void> {
       memory_peak_bytes: memory.peak_bytes,
     };
     if (options.json) console.log(JSON.stringify(result, null, 2));
-    else for (const [name, value] of Object.entries(result)) console.log(`${name.padEnd(22)} ${typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(1) : value}`);
+    else
+      for (const [name, value] of Object.entries(result))
+        console.log(`${name.padEnd(22)} ${typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(1) : value}`);
   } finally {
     engine.close();
   }

@@ -64,7 +64,8 @@ async function run(prompt: string | undefined, options: GenerateOptions): Promis
         answer += event.text;
         if (!options.json) process.stdout.write(event.text);
       } else if (event.type === 'finish') {
-        if (options.json) console.log(JSON.stringify({ text: answer, finish_reason: event.reason, usage: event.usage, timings: event.timings }, null, 2));
+        if (options.json)
+          console.log(JSON.stringify({ text: answer, finish_reason: event.reason, usage: event.usage, timings: event.timings }, null, 2));
         else process.stdout.write('\n');
       }
     }

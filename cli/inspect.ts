@@ -33,7 +33,9 @@ async function run(options: InspectOptions): Promise<void> {
     else {
       for (const [layer, { budget, lmba, heads }] of inspection.layers.entries()) {
         const kept = heads.map((head) => head.kept.length).join(' + ');
-        console.log(`layer ${String(layer).padStart(2)}  budget ${budget}  lmba ${lmba === null ? '-' : lmba.toFixed(1)}  kept ${kept} of ${inspection.tokens}`);
+        console.log(
+          `layer ${String(layer).padStart(2)}  budget ${budget}  lmba ${lmba === null ? '-' : lmba.toFixed(1)}  kept ${kept} of ${inspection.tokens}`,
+        );
       }
     }
   } finally {
@@ -42,7 +44,8 @@ async function run(options: InspectOptions): Promise<void> {
 }
 
 function promptOf({ tokens, text }: InspectOptions): PromptInput {
-  if ((tokens === undefined) === (text === undefined)) throw new InputError('prompt_missing', null, 'give either --tokens ids.json or --text file.txt');
+  if ((tokens === undefined) === (text === undefined))
+    throw new InputError('prompt_missing', null, 'give either --tokens ids.json or --text file.txt');
   if (text !== undefined) return { kind: 'text', text: readFileSync(text, 'utf8') };
   let ids: unknown;
   try {

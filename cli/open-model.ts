@@ -16,7 +16,12 @@ export async function openModel(options: ModelOptions): Promise<EdgeEngine> {
 /** A bar on a terminal, silence elsewhere. `update` takes done and total in any unit. */
 export function progressBar(title: string): { update(done: number, total: number): void; stop(): void } {
   if (!process.stderr.isTTY) return { update() {}, stop() {} };
-  const bar = new SingleBar({ format: `${title} [{bar}] {percentage}% | {eta_formatted} left`, stream: process.stderr, clearOnComplete: true, hideCursor: true });
+  const bar = new SingleBar({
+    format: `${title} [{bar}] {percentage}% | {eta_formatted} left`,
+    stream: process.stderr,
+    clearOnComplete: true,
+    hideCursor: true,
+  });
   let started = false;
   return {
     update(done, total) {

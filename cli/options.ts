@@ -50,7 +50,8 @@ export function pressOf(options: PressOptions): PressRequest {
   if (options.scope !== undefined) extra.scope = options.scope;
   if (options.entryType !== undefined) extra.entry_type = options.entryType;
   if (Object.keys(extra).length === 0) return parsePress(given);
-  if (Array.isArray(given)) throw new InputError('press_invalid', 'press', 'a composed press carries its own ratio, scope and entry_type: put them into its elements');
+  if (Array.isArray(given))
+    throw new InputError('press_invalid', 'press', 'a composed press carries its own ratio, scope and entry_type: put them into its elements');
   return parsePress(typeof given === 'object' && given !== null ? { ...given, ...extra } : { preset: given, ...extra });
 }
 

@@ -17,10 +17,16 @@ export function packCommand(program: Command): void {
     .option('--json', 'print JSON', false)
     .action(async (model: string, out: string, options: { quantize?: 'q8' | 'q4'; shard?: number; name?: string; json: boolean }) => {
       const bar = progressBar(`packing ${model}`);
-      const manifest = await packModel(model, out, { quantize: options.quantize, shardBytes: options.shard, name: options.name }, ({ doneBytes, totalBytes }) =>
-        bar.update(doneBytes, totalBytes),
+      const manifest = await packModel(
+        model,
+        out,
+        { quantize: options.quantize, shardBytes: options.shard, name: options.name },
+        ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
       ).finally(bar.stop);
-      if (options.json) console.log(JSON.stringify({ name: manifest.name, bytes: manifest.arenaBytes, shards: manifest.shards, fingerprint: manifest.fingerprint }, null, 2));
+      if (options.json)
+        console.log(
+          JSON.stringify({ name: manifest.name, bytes: manifest.arenaBytes, shards: manifest.shards, fingerprint: manifest.fingerprint }, null, 2),
+        );
       else console.log(`${manifest.name}: ${formatBytes(manifest.arenaBytes)} in ${manifest.shards.length} shards at ${out}`);
     });
 }

@@ -9,7 +9,6 @@ import { modelNameOf, openModelPath } from '../worker/engine/weights/node-files.
 import { planWeights } from '../worker/engine/weights/plan.ts';
 import { type LoadProgress, type WeightSink, writeWeights } from '../worker/engine/weights/write.ts';
 
-
 export interface PackOptions {
   readonly quantize?: 'q8' | 'q4' | null;
   /** At most 25 MiB, the asset limit; default 16 MiB. */

@@ -25,7 +25,9 @@ export function planCommand(program: Command, defaultModel: string): void {
         }
         const layers = plan.per_layer.map(({ min, max }) => (min === max ? min : `${min}..${max}`)).join(' ');
         console.log(`${plan.press} on ${plan.tokens} tokens keeps ${plan.average_budget.toFixed(1)} per layer and KV head; by layer: ${layers}`);
-        console.log(`full ${formatBytes(plan.bytes_full)}, kept at most ${formatBytes(plan.bytes_kept)}, peak at most ${formatBytes(plan.bytes_peak)}`);
+        console.log(
+          `full ${formatBytes(plan.bytes_full)}, kept at most ${formatBytes(plan.bytes_kept)}, peak at most ${formatBytes(plan.bytes_peak)}`,
+        );
         console.log(`the pool has ${formatBytes(plan.pool_bytes)}: it ${plan.fits ? 'fits' : 'does not fit'}`);
       } finally {
         engine.close();

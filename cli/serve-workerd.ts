@@ -31,7 +31,12 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ address: 
     throw new InputError('wrangler_missing', null, 'wrangler is not installed beside edgepress: npm install wrangler, or use --runtime node');
   });
   const text = (value: string | number | undefined) => (value === undefined ? [] : [{ type: 'plain_text' as const, value: String(value) }]);
-  const vars = { MEMORY_LIMIT: text(options.memoryLimit), KV_POOL: text(options.kvPool), ENTRY_TYPE: text(options.entryType), API_KEYS: text(options.apiKeys || undefined) };
+  const vars = {
+    MEMORY_LIMIT: text(options.memoryLimit),
+    KV_POOL: text(options.kvPool),
+    ENTRY_TYPE: text(options.entryType),
+    API_KEYS: text(options.apiKeys || undefined),
+  };
   const worker = await startWorker({
     config: join(root, 'wrangler.toml'),
     assets,
@@ -73,5 +78,9 @@ function projectRoot(): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {
     if (existsSync(join(folder, 'wrangler.toml'))) return folder;
   }
-  throw new InputError('wrangler_missing', null, 'there is no wrangler.toml beside this program: --runtime workerd works in a checkout of edgepress; use --runtime node');
+  throw new InputError(
+    'wrangler_missing',
+    null,
+    'there is no wrangler.toml beside this program: --runtime workerd works in a checkout of edgepress; use --runtime node',
+  );
 }

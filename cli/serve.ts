@@ -14,7 +14,11 @@ interface ServeOptions extends ModelOptions {
 
 export function serveCommand(program: Command, defaultModel: string): void {
   withModelOptions(program.command('serve').description('serve the OpenAI-compatible API'), defaultModel)
-    .addOption(new Option('--runtime <name>', 'node: in this process; workerd: the Cloudflare Worker, through wrangler').choices(['node', 'workerd']).default('node'))
+    .addOption(
+      new Option('--runtime <name>', 'node: in this process; workerd: the Cloudflare Worker, through wrangler')
+        .choices(['node', 'workerd'])
+        .default('node'),
+    )
     .addOption(new Option('--host <address>', 'address to listen on').env('HOST').default('127.0.0.1'))
     .addOption(new Option('--port <n>', 'port to listen on').env('PORT').default(8787).argParser(countArgument))
     .addOption(new Option('--entry-type <type>', 'how entries are stored unless a request says').choices(['f32', 'int8']).default('f32'))

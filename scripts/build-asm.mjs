@@ -31,13 +31,7 @@ const flags = [
 
 async function build(entry, out, relaxed) {
   mkdirSync(dirname(out), { recursive: true });
-  const { error, stderr } = await asc.main([
-    entry,
-    '-o',
-    out,
-    ...flags,
-    ...(relaxed ? ['--enable', 'relaxed-simd'] : []),
-  ]);
+  const { error, stderr } = await asc.main([entry, '-o', out, ...flags, ...(relaxed ? ['--enable', 'relaxed-simd'] : [])]);
   if (error) {
     console.error(stderr.toString());
     process.exit(1);

@@ -1,34 +1,94 @@
 /** An engine that plays a script and remembers what was done to it. */
 import type { Engine, GenerateEvent, GenerateRequest, Health, KvCacheUsage, ModelInfo, PressPlan, TokenLogprob } from '../worker/engine/types.ts';
 
-export const info: ModelInfo = { id: 'toy/needle-1M', family: 'llama', parameters: 1_000_000, layers: 2, contextLength: 512, vocabSize: 300, weightBytes: 600_000 };
+export const info: ModelInfo = {
+  id: 'toy/needle-1M',
+  family: 'llama',
+  parameters: 1_000_000,
+  layers: 2,
+  contextLength: 512,
+  vocabSize: 300,
+  weightBytes: 600_000,
+};
 
 export const kvCache: KvCacheUsage = {
-  press: 'zigzag_snapkv', scope: 'context', compression_ratio: 0.5, tokens: 80, kept_per_layer: [30, 50], lmba_per_layer: [12, 20],
-  retained_mass_per_layer: [0.9, 0.95], bytes_full: 40_960, bytes_kept: 20_480, bytes_peak: 30_720, layer_budget: 'zigzag', entry_type: 'f32', notes: [],
+  press: 'zigzag_snapkv',
+  scope: 'context',
+  compression_ratio: 0.5,
+  tokens: 80,
+  kept_per_layer: [30, 50],
+  lmba_per_layer: [12, 20],
+  retained_mass_per_layer: [0.9, 0.95],
+  bytes_full: 40_960,
+  bytes_kept: 20_480,
+  bytes_peak: 30_720,
+  layer_budget: 'zigzag',
+  entry_type: 'f32',
+  notes: [],
 };
 
 export const plan: PressPlan = {
-  press: 'zigzag_snapkv', scope: 'context', tokens: 80, prompt_tokens: 100, compression_ratio: 0.5, average_budget: 40, per_layer: [{ min: 20, max: 60 }, { min: 20, max: 60 }],
-  exact: false, entry_type: 'f32', bytes_full: 40_960, bytes_kept: 24_576, bytes_peak: 32_768, pool_bytes: 1 << 20, fits: true,
+  press: 'zigzag_snapkv',
+  scope: 'context',
+  tokens: 80,
+  prompt_tokens: 100,
+  compression_ratio: 0.5,
+  average_budget: 40,
+  per_layer: [
+    { min: 20, max: 60 },
+    { min: 20, max: 60 },
+  ],
+  exact: false,
+  entry_type: 'f32',
+  bytes_full: 40_960,
+  bytes_kept: 24_576,
+  bytes_peak: 32_768,
+  pool_bytes: 1 << 20,
+  fits: true,
 };
 
 export const health: Health = {
-  status: 'ok', model: info, backend: { name: 'wasm', variant: 'simd' },
-  memory: { used_bytes: 2, peak_bytes: 3, limit_bytes: 4, weights_bytes: 1, kv_pool_bytes: 1, kv_used_bytes: 0, kv_reserved_bytes: 0, ledger_bytes: 1 },
+  status: 'ok',
+  model: info,
+  backend: { name: 'wasm', variant: 'simd' },
+  memory: {
+    used_bytes: 2,
+    peak_bytes: 3,
+    limit_bytes: 4,
+    weights_bytes: 1,
+    kv_pool_bytes: 1,
+    kv_used_bytes: 0,
+    kv_reserved_bytes: 0,
+    ledger_bytes: 1,
+  },
   requests: { running: 0, waiting: 0 },
 };
 
 export const prompt: GenerateEvent = { type: 'prompt', promptTokens: 100, kvCache };
-export const text = (...words: string[]): GenerateEvent => ({ type: 'text', text: words.join(''), tokenIds: words.map(idOf), logprobs: words.map(logprob) });
+export const text = (...words: string[]): GenerateEvent => ({
+  type: 'text',
+  text: words.join(''),
+  tokenIds: words.map(idOf),
+  logprobs: words.map(logprob),
+});
 export const finish = (completionTokens: number, reason: 'stop' | 'length' = 'stop'): GenerateEvent => ({
-  type: 'finish', reason, usage: { promptTokens: 100, completionTokens, kvCache }, timings: { prefillMs: 10, pressMs: 1, decodeMs: 20 },
+  type: 'finish',
+  reason,
+  usage: { promptTokens: 100, completionTokens, kvCache },
+  timings: { prefillMs: 10, pressMs: 1, decodeMs: 20 },
 });
 
 const idOf = (word: string) => word.length;
 const bytesOf = (word: string) => [...new TextEncoder().encode(word)];
 export const logprob = (token: string): TokenLogprob => ({
-  token, tokenId: idOf(token), bytes: bytesOf(token), logprob: -0.5, top: [{ token, tokenId: idOf(token), bytes: bytesOf(token), logprob: -0.5 }, { token: 'x', tokenId: 1, bytes: [120], logprob: -1.5 }],
+  token,
+  tokenId: idOf(token),
+  bytes: bytesOf(token),
+  logprob: -0.5,
+  top: [
+    { token, tokenId: idOf(token), bytes: bytesOf(token), logprob: -0.5 },
+    { token: 'x', tokenId: 1, bytes: [120], logprob: -1.5 },
+  ],
 });
 
 /** A step of the script: an event, an error to throw, or `hang`, which lasts until the run is aborted. */

@@ -22,7 +22,12 @@ const messages = [{ role: 'user' as const, content: 'Hi' }];
 describe('the openai package', () => {
   test('chat.completions.create', async () => {
     const { client, seen } = setup();
-    const answer = await client.chat.completions.create({ model: info.id, messages, temperature: 0, press: 'zigzag_snapkv' } as OpenAI.ChatCompletionCreateParamsNonStreaming);
+    const answer = await client.chat.completions.create({
+      model: info.id,
+      messages,
+      temperature: 0,
+      press: 'zigzag_snapkv',
+    } as OpenAI.ChatCompletionCreateParamsNonStreaming);
     expect(answer.choices[0].message.content).toBe('Hello world');
     expect(answer.usage).toMatchObject({ prompt_tokens: 100, completion_tokens: 2, kv_cache: kvCache });
     expect(answer._request_id).toMatch(/^[0-9a-f-]{36}$/);
@@ -39,30 +44,51 @@ describe('the openai package', () => {
   test('stream: deltas, finish_reason, usage', async () => {
     for (const include_usage of [true, undefined]) {
       const { client } = setup();
-      const stream = await client.chat.completions.create({ model: info.id, messages, stream: true, ...(include_usage && { stream_options: { include_usage } }) });
-      let content = '', finish: string | null = null, usage: object | null = null;
+      const stream = await client.chat.completions.create({
+        model: info.id,
+        messages,
+        stream: true,
+        ...(include_usage && { stream_options: { include_usage } }),
+      });
+      let content = '',
+        finish: string | null = null,
+        usage: object | null = null;
       for await (const chunk of stream) {
         content += chunk.choices[0]?.delta.content ?? '';
         finish = chunk.choices[0]?.finish_reason ?? finish;
         usage = chunk.usage ?? usage;
       }
-      expect({ content, finish, usage }).toEqual({ content: 'Hello world', finish: 'stop', usage: expect.objectContaining({ completion_tokens: 2, kv_cache: kvCache }) });
+      expect({ content, finish, usage }).toEqual({
+        content: 'Hello world',
+        finish: 'stop',
+        usage: expect.objectContaining({ completion_tokens: 2, kv_cache: kvCache }),
+      });
     }
   });
 
   test('the stream helper assembles the same completion, logprobs and usage included', async () => {
     const { client } = setup();
-    const helper = client.chat.completions.stream({ model: info.id, messages, logprobs: true, top_logprobs: 2, stream_options: { include_usage: true } });
+    const helper = client.chat.completions.stream({
+      model: info.id,
+      messages,
+      logprobs: true,
+      top_logprobs: 2,
+      stream_options: { include_usage: true },
+    });
     const final = await helper.finalChatCompletion();
     expect(final.choices[0]).toMatchObject({ finish_reason: 'stop', message: { role: 'assistant', content: 'Hello world' } });
-    expect(final.choices[0].logprobs?.content?.map(t => t.token)).toEqual(['Hello', ' world']);
+    expect(final.choices[0].logprobs?.content?.map((t) => t.token)).toEqual(['Hello', ' world']);
     expect(await helper.totalUsage()).toMatchObject({ prompt_tokens: 100, completion_tokens: 2, total_tokens: 102 });
   });
 
   test('completions.create, streamed and not', async () => {
     const { client } = setup();
     const answer = await client.completions.create({ model: info.id, prompt: 'Say', logprobs: 1 });
-    expect(answer.choices[0]).toMatchObject({ text: 'Hello world', finish_reason: 'stop', logprobs: { tokens: ['Hello', ' world'], text_offset: [0, 5] } });
+    expect(answer.choices[0]).toMatchObject({
+      text: 'Hello world',
+      finish_reason: 'stop',
+      logprobs: { tokens: ['Hello', ' world'], text_offset: [0, 5] },
+    });
     let streamed = '';
     for await (const chunk of await client.completions.create({ model: info.id, prompt: [1, 2], stream: true })) streamed += chunk.choices[0].text;
     expect(streamed).toBe('Hello world');
@@ -76,7 +102,7 @@ describe('the openai package', () => {
     expect(await client.models.retrieve(info.id)).toMatchObject({ id: info.id, object: 'model' });
   });
 
-  test('breaking out of a stream, or aborting its controller, ends the engine\'s run', async () => {
+  test("breaking out of a stream, or aborting its controller, ends the engine's run", async () => {
     for (const leave of ['break', 'abort']) {
       const { client, seen } = setup([prompt, ...Array.from({ length: 100 }, () => text('x')), finish(100)]);
       const stream = await client.chat.completions.create({ model: info.id, messages, stream: true });
@@ -85,7 +111,7 @@ describe('the openai package', () => {
         if (leave === 'break') break;
         stream.controller.abort();
       }
-      await new Promise(resolve => setTimeout(resolve, 10));
+      await new Promise((resolve) => setTimeout(resolve, 10));
       expect(seen).toMatchObject({ ended: 1, completed: 0 });
       expect(seen.taken).toBeLessThan(6);
     }
@@ -97,17 +123,26 @@ describe('the openai package', () => {
     const answer = client.chat.completions.create({ model: info.id, messages }, { signal: abort.signal });
     setTimeout(() => abort.abort(), 10);
     await expect(answer).rejects.toThrow(APIUserAbortError);
-    await new Promise(resolve => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, 10));
     expect(seen).toMatchObject({ ended: 1, completed: 0 });
   });
 
-  test('errors become the SDK\'s classes with code, param and request id', async () => {
+  test("errors become the SDK's classes with code, param and request id", async () => {
     const { client } = setup();
-    const wrong = await client.chat.completions.create({ model: info.id, messages, temperature: 3 }).catch(e => e);
+    const wrong = await client.chat.completions.create({ model: info.id, messages, temperature: 3 }).catch((e) => e);
     expect(wrong).toBeInstanceOf(BadRequestError);
-    expect(wrong).toMatchObject({ status: 400, code: 'invalid_value', param: 'temperature', type: 'invalid_request_error', requestID: expect.any(String), message: '400 temperature must be a number between 0 and 2, got 3' });
+    expect(wrong).toMatchObject({
+      status: 400,
+      code: 'invalid_value',
+      param: 'temperature',
+      type: 'invalid_request_error',
+      requestID: expect.any(String),
+      message: '400 temperature must be a number between 0 and 2, got 3',
+    });
     await expect(client.chat.completions.create({ model: 'gpt-4', messages })).rejects.toThrow(NotFoundError);
-    await expect(setup([new InputError('queue_full', null, 'busy')]).client.chat.completions.create({ model: info.id, messages })).rejects.toThrow(RateLimitError);
+    await expect(setup([new InputError('queue_full', null, 'busy')]).client.chat.completions.create({ model: info.id, messages })).rejects.toThrow(
+      RateLimitError,
+    );
     await expect(setup([], { apiKeys: ['right'], apiKey: 'wrong' }).client.models.list()).rejects.toThrow(AuthenticationError);
     expect((await setup([], { apiKeys: ['right'], apiKey: 'right' }).client.models.list()).data).toHaveLength(1);
   });
@@ -119,7 +154,7 @@ describe('the openai package', () => {
     const reading = (async () => {
       for await (const chunk of stream) content += chunk.choices[0].delta.content ?? '';
     })();
-    const error = await reading.catch(e => e);
+    const error = await reading.catch((e) => e);
     expect(error).toBeInstanceOf(APIError);
     expect(error).toMatchObject({ code: 'internal_error', type: 'server_error' });
     expect(content).toBe('Hel');
@@ -131,7 +166,9 @@ describe('the openai package', () => {
     let calls = 0;
     const app = createApp({ engine: async () => (calls++ === 0 ? busy : free) });
     const client = new OpenAI({
-      baseURL: 'http://edge.example/v1', apiKey: 'unused', maxRetries: 1,
+      baseURL: 'http://edge.example/v1',
+      apiKey: 'unused',
+      maxRetries: 1,
       fetch: async (url, init) => {
         const response = await app.request(String(url), init);
         if (response.status === 429) response.headers.set('retry-after-ms', '1'); // the test need not wait the 5 s

@@ -25,12 +25,14 @@ describe('GET /openapi.json', () => {
   });
 
   test('has the routes that the app has, no more and no fewer', async () => {
-    const documented = Object.entries((await load()).paths).flatMap(([path, item]) => Object.keys(item as object).map(method => `${method.toUpperCase()} ${path}`));
-    const served = app.routes.filter(r => r.method !== 'ALL').map(r => `${r.method} ${r.path.replace(/:(\w+)(\{.*\})?/, '{$1}')}`);
+    const documented = Object.entries((await load()).paths).flatMap(([path, item]) =>
+      Object.keys(item as object).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const served = app.routes.filter((r) => r.method !== 'ALL').map((r) => `${r.method} ${r.path.replace(/:(\w+)(\{.*\})?/, '{$1}')}`);
     expect(documented.sort()).toEqual(served.sort());
   });
 
-  test('every operation has an id of its own, a summary, described responses, and its path\'s parameters', async () => {
+  test("every operation has an id of its own, a summary, described responses, and its path's parameters", async () => {
     const ids = new Set<string>();
     for (const [path, item] of Object.entries((await load()).paths as Record<string, Record<string, any>>)) {
       for (const operation of Object.values(item)) {
@@ -41,7 +43,7 @@ describe('GET /openapi.json', () => {
           expect(response.description).toBeTruthy();
           for (const media of Object.values(response.content as Record<string, any>)) expect(media.schema).toBeTypeOf('object');
         }
-        const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(m => m[1]);
+        const inPath = [...path.matchAll(/\{(\w+)\}/g)].map((m) => m[1]);
         expect((operation.parameters ?? []).map((p: { name: string }) => p.name)).toEqual(inPath);
       }
     }
@@ -54,7 +56,10 @@ describe('GET /openapi.json', () => {
     expect(refs.length).toBeGreaterThan(20);
     for (const ref of refs) {
       expect(ref).toMatch(/^#\/components\/schemas\//);
-      const target = ref.slice(2).split('/').reduce<any>((at, key) => at?.[key.replaceAll('~1', '/').replaceAll('~0', '~')], document);
+      const target = ref
+        .slice(2)
+        .split('/')
+        .reduce<any>((at, key) => at?.[key.replaceAll('~1', '/').replaceAll('~0', '~')], document);
       expect(target, ref).toBeTypeOf('object');
       expect(target.$ref, ref).not.toBe(ref);
     }
@@ -75,8 +80,23 @@ describe('GET /openapi.json', () => {
   test('answers are described: usage.kv_cache, chunks, errors', async () => {
     const { schemas } = (await load()).components;
     expect(Object.keys(schemas).sort()).toEqual([
-      'ChatCompletion', 'ChatCompletionChunk', 'ChatCompletionRequest', 'ChatLogprobs', 'Completion', 'CompletionRequest', 'Error', 'Health',
-      'KvCacheUsage', 'Model', 'ModelList', 'PlanRequest', 'Press', 'PressPlan', 'TextLogprobs', 'Timings', 'Usage',
+      'ChatCompletion',
+      'ChatCompletionChunk',
+      'ChatCompletionRequest',
+      'ChatLogprobs',
+      'Completion',
+      'CompletionRequest',
+      'Error',
+      'Health',
+      'KvCacheUsage',
+      'Model',
+      'ModelList',
+      'PlanRequest',
+      'Press',
+      'PressPlan',
+      'TextLogprobs',
+      'Timings',
+      'Usage',
     ]);
     expect(schemas.Usage.properties.kv_cache).toEqual({ $ref: '#/components/schemas/KvCacheUsage' });
     expect(schemas.Error.properties.error.required).toEqual(['message', 'type', 'param', 'code']);

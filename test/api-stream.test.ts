@@ -11,20 +11,27 @@ function setup(script?: readonly Step[]) {
   const stream = (fields: object = {}, init: RequestInit = {}, path = '/v1/chat/completions') =>
     app.request(path, {
       method: 'POST',
-      body: JSON.stringify({ stream: true, ...(path.endsWith('chat/completions') ? { messages: [{ role: 'user', content: 'Hi' }] } : { prompt: 'Hi' }), ...fields }),
+      body: JSON.stringify({
+        stream: true,
+        ...(path.endsWith('chat/completions') ? { messages: [{ role: 'user', content: 'Hi' }] } : { prompt: 'Hi' }),
+        ...fields,
+      }),
       ...init,
     });
   return { stream, seen, logged };
 }
 
 /** Lets everything run that can run without anybody reading. */
-const settle = () => new Promise(resolve => setTimeout(resolve, 5));
+const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 const usage = { prompt_tokens: 100, completion_tokens: 2, total_tokens: 102, prompt_tokens_details: { cached_tokens: 0 }, kv_cache: kvCache };
 const timings = { prefill_ms: 10, press_ms: 1, decode_ms: 20 };
 
 function eventsOf(body: string): unknown[] {
-  return body.split('\n\n').filter(line => line !== 'data: [DONE]' && line !== '').map(line => JSON.parse(line.slice('data: '.length)));
+  return body
+    .split('\n\n')
+    .filter((line) => line !== 'data: [DONE]' && line !== '')
+    .map((line) => JSON.parse(line.slice('data: '.length)));
 }
 
 describe('server-sent events', () => {
@@ -49,9 +56,11 @@ describe('server-sent events', () => {
   });
 
   test('include_usage true: null on every chunk, then a chunk of its own with empty choices', async () => {
-    const events = eventsOf(await (await setup().stream({ stream_options: { include_usage: true } })).text()).map(e => wire.chatCompletionChunk.parse(e));
-    expect(events.map(e => e.usage)).toEqual([null, null, null, null, usage]);
-    expect(events.map(e => e.choices.length)).toEqual([1, 1, 1, 1, 0]);
+    const events = eventsOf(await (await setup().stream({ stream_options: { include_usage: true } })).text()).map((e) =>
+      wire.chatCompletionChunk.parse(e),
+    );
+    expect(events.map((e) => e.usage)).toEqual([null, null, null, null, usage]);
+    expect(events.map((e) => e.choices.length)).toEqual([1, 1, 1, 1, 0]);
     expect(events[3].choices[0].finish_reason).toBe('stop');
     expect(events[4].timings).toEqual(timings);
   });
@@ -63,26 +72,33 @@ describe('server-sent events', () => {
   });
 
   test('text_completion: the same object piece by piece', async () => {
-    for (const [stream_options, last] of [[undefined, { usage }], [{ include_usage: true }, { choices: [], usage }]] as const) {
-      const response = await setup([prompt, text('Hello'), text(' world'), finish(2, 'length')]).stream({ stream_options, logprobs: 0 }, {}, '/v1/completions');
+    for (const [stream_options, last] of [
+      [undefined, { usage }],
+      [{ include_usage: true }, { choices: [], usage }],
+    ] as const) {
+      const response = await setup([prompt, text('Hello'), text(' world'), finish(2, 'length')]).stream(
+        { stream_options, logprobs: 0 },
+        {},
+        '/v1/completions',
+      );
       const body = await response.text();
       expect(body.endsWith('\n\ndata: [DONE]\n\n')).toBe(true);
-      const events = eventsOf(body).map(e => wire.textCompletion.parse(e));
-      expect(events.flatMap(e => e.choices.map(c => c.text)).join('')).toBe('Hello world');
-      expect(events.flatMap(e => e.choices.map(c => c.logprobs?.text_offset))).toEqual([[0], [5], undefined]);
-      expect(events.flatMap(e => e.choices.map(c => c.finish_reason))).toEqual([null, null, 'length']);
+      const events = eventsOf(body).map((e) => wire.textCompletion.parse(e));
+      expect(events.flatMap((e) => e.choices.map((c) => c.text)).join('')).toBe('Hello world');
+      expect(events.flatMap((e) => e.choices.map((c) => c.logprobs?.text_offset))).toEqual([[0], [5], undefined]);
+      expect(events.flatMap((e) => e.choices.map((c) => c.finish_reason))).toEqual([null, null, 'length']);
       expect(events.at(-1)).toMatchObject(last);
     }
   });
 
   test('logprobs travel with their text, and alone when the text is still held back', async () => {
     const held = { ...text('wo'), text: '' } as Step;
-    const events = (body: string) => eventsOf(body).map(e => wire.chatCompletionChunk.parse(e).choices[0]);
+    const events = (body: string) => eventsOf(body).map((e) => wire.chatCompletionChunk.parse(e).choices[0]);
     const withThem = events(await (await setup([prompt, held, text('rld'), finish(2)]).stream({ logprobs: true })).text());
-    expect(withThem.map(c => c.delta.content)).toEqual(['', '', 'rld', undefined]);
-    expect(withThem.map(c => c.logprobs?.content.map(t => t.token))).toEqual([undefined, ['wo'], ['rld'], undefined]);
+    expect(withThem.map((c) => c.delta.content)).toEqual(['', '', 'rld', undefined]);
+    expect(withThem.map((c) => c.logprobs?.content.map((t) => t.token))).toEqual([undefined, ['wo'], ['rld'], undefined]);
     const without = events(await (await setup([prompt, held, text('rld'), finish(2)]).stream()).text());
-    expect(without.map(c => c.delta.content)).toEqual(['', 'rld', undefined]);
+    expect(without.map((c) => c.delta.content)).toEqual(['', 'rld', undefined]);
   });
 
   test('text that JSON or SSE could trip over arrives whole', async () => {
@@ -122,7 +138,7 @@ describe('backpressure', () => {
 });
 
 describe('the client goes away', () => {
-  test('cancelling the stream ends the engine\'s iteration', async () => {
+  test("cancelling the stream ends the engine's iteration", async () => {
     const { stream, seen, logged } = setup([prompt, text('a'), text('b'), finish(2)]);
     const reader = (await stream()).body!.getReader();
     await reader.read();
@@ -170,7 +186,7 @@ describe('the client goes away', () => {
     expect(logged).toEqual([]);
   });
 
-  test.each([true, false])('request.signal while the prompt is read (stream %s)', async streamed => {
+  test.each([true, false])('request.signal while the prompt is read (stream %s)', async (streamed) => {
     const { stream, seen, logged } = setup(['hang', finish(0)]);
     const client = new AbortController();
     const answer = stream({ stream: streamed }, { signal: client.signal });
@@ -183,7 +199,10 @@ describe('the client goes away', () => {
   });
 
   test('request.signal while an answer that is not streamed is made', async () => {
-    for (const script of [[prompt, text('a'), 'hang', finish(2)], [prompt, text('a'), text('b'), 'hang']] as Step[][]) {
+    for (const script of [
+      [prompt, text('a'), 'hang', finish(2)],
+      [prompt, text('a'), text('b'), 'hang'],
+    ] as Step[][]) {
       const { stream, seen } = setup(script);
       const client = new AbortController();
       const answer = stream({ stream: false }, { signal: client.signal });
@@ -218,7 +237,9 @@ describe('errors after the status is sent', () => {
     expect(response.status).toBe(200);
     const events = (await response.text()).split('\n\n');
     expect(events).toHaveLength(4);
-    expect(events[2]).toBe(`data: ${JSON.stringify({ error: { message: 'the server failed while it answered; the x-request-id header of this response finds the cause in its log', type: 'server_error', param: null, code: 'internal_error' } })}`);
+    expect(events[2]).toBe(
+      `data: ${JSON.stringify({ error: { message: 'the server failed while it answered; the x-request-id header of this response finds the cause in its log', type: 'server_error', param: null, code: 'internal_error' } })}`,
+    );
     expect(events[3]).toBe('');
     expect(logged).toEqual([expect.objectContaining({ message: 'secret detail' })]);
     expect(seen.ended).toBe(1);
@@ -226,7 +247,9 @@ describe('errors after the status is sent', () => {
 
   test('an InputError keeps its code and is not logged', async () => {
     const { stream, logged } = setup([prompt, new InputError('kv_budget_exceeded', null, 'no page is free')]);
-    expect(eventsOf(await (await stream()).text())[1]).toEqual({ error: { message: 'no page is free', type: 'invalid_request_error', param: null, code: 'kv_budget_exceeded' } });
+    expect(eventsOf(await (await stream()).text())[1]).toEqual({
+      error: { message: 'no page is free', type: 'invalid_request_error', param: null, code: 'kv_budget_exceeded' },
+    });
     expect(logged).toEqual([]);
   });
 

@@ -1,5 +1,5 @@
 /** In workerd itself: a client that leaves must not leave the engine's run behind, with its pages. */
-import { request as httpRequest, type ClientRequest } from 'node:http';
+import { type ClientRequest, request as httpRequest } from 'node:http';
 import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -31,8 +31,23 @@ let workerd: Miniflare;
 let url: URL;
 
 beforeAll(async () => {
-  const bundle = await build({ stdin: { contents: worker, resolveDir: process.cwd(), loader: 'ts' }, bundle: true, write: false, format: 'esm', platform: 'neutral', mainFields: ['module', 'main'] });
-  workerd = new Miniflare({ modules: true, script: bundle.outputFiles[0].text, cf: false, host: '127.0.0.1', port: 0, compatibilityDate: '2026-04-26', compatibilityFlags: ['enable_request_signal'] });
+  const bundle = await build({
+    stdin: { contents: worker, resolveDir: process.cwd(), loader: 'ts' },
+    bundle: true,
+    write: false,
+    format: 'esm',
+    platform: 'neutral',
+    mainFields: ['module', 'main'],
+  });
+  workerd = new Miniflare({
+    modules: true,
+    script: bundle.outputFiles[0].text,
+    cf: false,
+    host: '127.0.0.1',
+    port: 0,
+    compatibilityDate: '2026-04-26',
+    compatibilityFlags: ['enable_request_signal'],
+  });
   url = await workerd.ready;
 });
 afterAll(() => workerd?.dispose());
@@ -41,10 +56,14 @@ const runs = async () => (await (await fetch(new URL('/runs', url))).json()) as 
 
 /** Posts, and gives the bytes as they come; `leave` may end the connection. */
 function post(body: object, leave: (request: ClientRequest, text: string) => void = () => {}): Promise<string> {
-  return new Promise(resolve => {
+  return new Promise((resolve) => {
     let text = '';
-    const request = httpRequest(new URL('/v1/chat/completions', url), { method: 'POST' }, response => {
-      response.setEncoding('utf8').on('data', piece => leave(request, (text += piece))).on('end', () => resolve(text)).on('error', () => resolve(text));
+    const request = httpRequest(new URL('/v1/chat/completions', url), { method: 'POST' }, (response) => {
+      response
+        .setEncoding('utf8')
+        .on('data', (piece) => leave(request, (text += piece)))
+        .on('end', () => resolve(text))
+        .on('error', () => resolve(text));
     });
     request.on('error', () => resolve(text));
     request.end(JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], ...body }));
@@ -56,7 +75,7 @@ async function untilEnded(): Promise<{ started: number; tokens: number; ended: n
   for (let tries = 0; tries < 100; tries++) {
     const seen = await runs();
     if (seen.ended === seen.started) return seen;
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return runs();
 }
@@ -70,7 +89,7 @@ test('workerd: a stream comes piece by piece and its run ends', async () => {
   expect(ended).toBe(started);
 });
 
-test.each(['a closed connection', 'a reset connection'])('workerd: %s in the middle of a stream ends the run', async how => {
+test.each(['a closed connection', 'a reset connection'])('workerd: %s in the middle of a stream ends the run', async (how) => {
   const before = await runs();
   await post({ stream: true, max_tokens: 400 }, (request, seen) => {
     if (seen.split('\n\n').length < 5) return;

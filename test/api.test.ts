@@ -11,8 +11,14 @@ function setup(script?: readonly Step[], options: Partial<AppOptions> = {}) {
   const logged: { line: string; error: unknown }[] = [];
   const app = createApp({ engine: async () => engine, log: (line, error) => logged.push({ line, error }), ...options });
   const post = (path: string, body: unknown, init: RequestInit = {}) =>
-    app.request(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: typeof body === 'string' ? body : JSON.stringify(body), ...init });
-  const chat = (fields: object = {}, init?: RequestInit) => post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }], ...fields }, init);
+    app.request(path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+      ...init,
+    });
+  const chat = (fields: object = {}, init?: RequestInit) =>
+    post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }], ...fields }, init);
   return { app, engine, seen, logged, post, chat };
 }
 
@@ -48,7 +54,11 @@ describe('answers', () => {
     const { post, seen } = setup([prompt, text('Hello'), finish(1, 'length')]);
     const body = await (await post('/v1/completions', { prompt: 'Say' })).json();
     wire.textCompletion.parse(body);
-    expect(body).toMatchObject({ object: 'text_completion', choices: [{ index: 0, text: 'Hello', logprobs: null, finish_reason: 'length' }], usage: { total_tokens: 101, kv_cache: kvCache } });
+    expect(body).toMatchObject({
+      object: 'text_completion',
+      choices: [{ index: 0, text: 'Hello', logprobs: null, finish_reason: 'length' }],
+      usage: { total_tokens: 101, kv_cache: kvCache },
+    });
     expect(body.id).toMatch(/^cmpl-/);
     expect(seen.requests[0]).toMatchObject({ prompt: { kind: 'text', text: 'Say' }, sampling: { maxTokens: 16 } });
   });
@@ -63,17 +73,50 @@ describe('answers', () => {
     expect(seen.requests[0].prompt).toEqual(read);
   });
 
-  test('sampling fields arrive at the engine; what is left out or null has OpenAI\'s defaults', async () => {
+  test("sampling fields arrive at the engine; what is left out or null has OpenAI's defaults", async () => {
     const { chat, seen } = setup();
     await chat({ temperature: null, stop: null, max_tokens: null, seed: null, press: null });
-    const defaults = { maxTokens: null, temperature: 1, topK: 0, topP: 1, minP: 0, seed: null, frequencyPenalty: 0, presencePenalty: 0, stop: [], topLogprobs: null, ignoreEos: false };
+    const defaults = {
+      maxTokens: null,
+      temperature: 1,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      seed: null,
+      frequencyPenalty: 0,
+      presencePenalty: 0,
+      stop: [],
+      topLogprobs: null,
+      ignoreEos: false,
+    };
     expect(seen.requests[0].sampling).toEqual(defaults);
     await chat({
-      temperature: 0.5, top_p: 0.9, top_k: 40, min_p: 0.05, seed: -7, frequency_penalty: -2, presence_penalty: 2, stop: ['a', 'b'],
-      max_completion_tokens: 9, max_tokens: 9, logprobs: true, top_logprobs: 3, ignore_eos: true,
+      temperature: 0.5,
+      top_p: 0.9,
+      top_k: 40,
+      min_p: 0.05,
+      seed: -7,
+      frequency_penalty: -2,
+      presence_penalty: 2,
+      stop: ['a', 'b'],
+      max_completion_tokens: 9,
+      max_tokens: 9,
+      logprobs: true,
+      top_logprobs: 3,
+      ignore_eos: true,
     });
     expect(seen.requests[1].sampling).toEqual({
-      maxTokens: 9, temperature: 0.5, topK: 40, topP: 0.9, minP: 0.05, seed: -7, frequencyPenalty: -2, presencePenalty: 2, stop: ['a', 'b'], topLogprobs: 3, ignoreEos: true,
+      maxTokens: 9,
+      temperature: 0.5,
+      topK: 40,
+      topP: 0.9,
+      minP: 0.05,
+      seed: -7,
+      frequencyPenalty: -2,
+      presencePenalty: 2,
+      stop: ['a', 'b'],
+      topLogprobs: 3,
+      ignoreEos: true,
     });
     await chat({ stop: '\n', logprobs: true });
     expect(seen.requests[2].sampling).toMatchObject({ stop: ['\n'], topLogprobs: 0 });
@@ -84,14 +127,26 @@ describe('answers', () => {
     await chat({
       messages: [
         { role: 'developer', content: 'Be brief.' },
-        { role: 'user', content: [{ type: 'text', text: 'document' }, { type: 'text', text: 'question' }], name: 'Ann' },
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'document' },
+            { type: 'text', text: 'question' },
+          ],
+          name: 'Ann',
+        },
         { role: 'assistant', content: '', refusal: null, tool_calls: [], annotations: [], audio: null, function_call: null },
         { role: 'user', content: 'go on' },
       ],
     });
     expect(seen.requests[0].prompt).toEqual({
       kind: 'chat',
-      messages: [{ role: 'system', parts: ['Be brief.'] }, { role: 'user', parts: ['document', 'question'] }, { role: 'assistant', parts: [''] }, { role: 'user', parts: ['go on'] }],
+      messages: [
+        { role: 'system', parts: ['Be brief.'] },
+        { role: 'user', parts: ['document', 'question'] },
+        { role: 'assistant', parts: [''] },
+        { role: 'user', parts: ['go on'] },
+      ],
     });
   });
 
@@ -103,25 +158,53 @@ describe('answers', () => {
     expect(seen.requests[1].press).toMatchObject({ name: 'zigzag_snapkv', scope: 'prompt', presses: [{ compressionRatio: 0.8 }] });
   });
 
-  test('fields of OpenAI\'s with a value that asks for nothing are accepted', async () => {
+  test("fields of OpenAI's with a value that asks for nothing are accepted", async () => {
     const { chat, post } = setup();
-    const everywhere = { n: 1, logit_bias: {}, user: 'u', store: true, metadata: { a: 'b' }, service_tier: 'auto', stream_options: { include_usage: true }, safety_identifier: 's', prompt_cache_key: 'k', model: info.id };
-    const inChat = { tools: [], tool_choice: 'none', functions: [], response_format: { type: 'text' }, modalities: ['text'], audio: null, prediction: null, parallel_tool_calls: true, verbosity: 'medium', reasoning_effort: null };
+    const everywhere = {
+      n: 1,
+      logit_bias: {},
+      user: 'u',
+      store: true,
+      metadata: { a: 'b' },
+      service_tier: 'auto',
+      stream_options: { include_usage: true },
+      safety_identifier: 's',
+      prompt_cache_key: 'k',
+      model: info.id,
+    };
+    const inChat = {
+      tools: [],
+      tool_choice: 'none',
+      functions: [],
+      response_format: { type: 'text' },
+      modalities: ['text'],
+      audio: null,
+      prediction: null,
+      parallel_tool_calls: true,
+      verbosity: 'medium',
+      reasoning_effort: null,
+    };
     expect((await chat({ ...everywhere, ...inChat })).status).toBe(200);
     expect((await post('/v1/completions', { prompt: 'x', ...everywhere, echo: false, best_of: 1, suffix: null })).status).toBe(200);
   });
 
-  test('logprobs: chat\'s format', async () => {
+  test("logprobs: chat's format", async () => {
     const { chat } = setup([prompt, text('Hé', 'llo'), finish(2)]);
     const body = await (await chat({ logprobs: true, top_logprobs: 2 })).json();
     wire.chatCompletion.parse(body);
     expect(body.choices[0].logprobs.content[0]).toEqual({
-      token: 'Hé', logprob: -0.5, bytes: [72, 195, 169], top_logprobs: [{ token: 'Hé', logprob: -0.5, bytes: [72, 195, 169] }, { token: 'x', logprob: -1.5, bytes: [120] }],
+      token: 'Hé',
+      logprob: -0.5,
+      bytes: [72, 195, 169],
+      top_logprobs: [
+        { token: 'Hé', logprob: -0.5, bytes: [72, 195, 169] },
+        { token: 'x', logprob: -1.5, bytes: [120] },
+      ],
     });
     expect(body.choices[0].logprobs).toMatchObject({ refusal: null, content: { length: 2 } });
   });
 
-  test('logprobs: completions\' format, offsets in characters even where tokens cut one', async () => {
+  test("logprobs: completions' format, offsets in characters even where tokens cut one", async () => {
     const pieces = text('a😀', 'b', 'c');
     if (pieces.type !== 'text') throw new Error();
     pieces.logprobs[1].bytes.splice(0, 9, 0xf0, 0x9f); // half of an emoji, then the rest of it
@@ -130,8 +213,14 @@ describe('answers', () => {
     const body = await (await post('/v1/completions', { prompt: 'x', logprobs: 2 })).json();
     wire.textCompletion.parse(body);
     expect(body.choices[0].logprobs).toEqual({
-      tokens: ['a😀', 'b', 'c', 'd'], token_logprobs: [-0.5, -0.5, -0.5, -0.5],
-      top_logprobs: [{ 'a😀': -0.5, x: -1.5 }, { b: -0.5, x: -1.5 }, { c: -0.5, x: -1.5 }, { d: -0.5, x: -1.5 }],
+      tokens: ['a😀', 'b', 'c', 'd'],
+      token_logprobs: [-0.5, -0.5, -0.5, -0.5],
+      top_logprobs: [
+        { 'a😀': -0.5, x: -1.5 },
+        { b: -0.5, x: -1.5 },
+        { c: -0.5, x: -1.5 },
+        { d: -0.5, x: -1.5 },
+      ],
       text_offset: [0, 2, 2, 4],
     });
   });
@@ -148,7 +237,7 @@ describe('the other routes', () => {
     expect((await app.request('/v1/chat/completions', { method: 'POST', body })).status).toBe(200);
   });
 
-  test('GET /health is the engine\'s account', async () => {
+  test("GET /health is the engine's account", async () => {
     const response = await setup().app.request('/health');
     expect([response.status, await response.json()]).toEqual([200, health]);
   });
@@ -160,23 +249,44 @@ describe('the other routes', () => {
     };
     expect(await answers(() => new Promise(() => {}))).toEqual([503, { status: 'loading' }]);
     expect(await answers(() => Promise.reject(new InputError('model_loading', null, 'wait')))).toEqual([503, { status: 'loading' }]);
-    expect(await answers(() => Promise.reject(new Error('model.safetensors is missing')))).toEqual([503, { status: 'error', error: 'model.safetensors is missing' }]);
+    expect(await answers(() => Promise.reject(new Error('model.safetensors is missing')))).toEqual([
+      503,
+      { status: 'error', error: 'model.safetensors is missing' },
+    ]);
   });
 
   test('GET /v1/models and /v1/models/:id, with the slash of a hub name written either way', async () => {
     const { app } = setup();
     const list = wire.modelList.parse(await (await app.request('/v1/models')).json());
     expect(list.data).toEqual([
-      { id: info.id, object: 'model', created: 0, owned_by: 'edgepress', family: 'llama', parameters: 1_000_000, layers: 2, context_length: 512, vocab_size: 300, weight_bytes: 600_000 },
+      {
+        id: info.id,
+        object: 'model',
+        created: 0,
+        owned_by: 'edgepress',
+        family: 'llama',
+        parameters: 1_000_000,
+        layers: 2,
+        context_length: 512,
+        vocab_size: 300,
+        weight_bytes: 600_000,
+      },
     ]);
-    for (const path of ['/v1/models/toy/needle-1M', '/v1/models/toy%2Fneedle-1M']) expect(await (await app.request(path)).json()).toEqual(list.data[0]);
-    expect(await errorOf(app.request('/v1/models/gpt-4'))).toMatchObject({ status: 404, code: 'model_not_found', message: 'model "gpt-4" is not served here; this server has "toy/needle-1M"' });
+    for (const path of ['/v1/models/toy/needle-1M', '/v1/models/toy%2Fneedle-1M'])
+      expect(await (await app.request(path)).json()).toEqual(list.data[0]);
+    expect(await errorOf(app.request('/v1/models/gpt-4'))).toMatchObject({
+      status: 404,
+      code: 'model_not_found',
+      message: 'model "gpt-4" is not served here; this server has "toy/needle-1M"',
+    });
   });
 
   test('GET /v1/presses lists presses and parts with their parameters', async () => {
     const body = await (await setup().app.request('/v1/presses')).json();
     expect(Object.keys(body)).toEqual(['presets', 'scorers', 'layer_budgets', 'head_budgets', 'selections']);
-    expect(body.layer_budgets.find((part: { name: string }) => part.name === 'zigzag').parameters.properties.bound_ratio).toMatchObject({ type: 'number' });
+    expect(body.layer_budgets.find((part: { name: string }) => part.name === 'zigzag').parameters.properties.bound_ratio).toMatchObject({
+      type: 'number',
+    });
   });
 
   test.each([
@@ -208,11 +318,15 @@ describe('the other routes', () => {
     );
     const wrong = await app.request('/v1/chat/completions');
     expect(wrong.headers.get('allow')).toBe('POST');
-    expect(await errorOf(wrong)).toMatchObject({ status: 405, code: 'method_not_allowed', message: '/v1/chat/completions does not take GET; use POST' });
+    expect(await errorOf(wrong)).toMatchObject({
+      status: 405,
+      code: 'method_not_allowed',
+      message: '/v1/chat/completions does not take GET; use POST',
+    });
     expect(await errorOf(app.request('/v1/models/x', { method: 'DELETE' }))).toMatchObject({ status: 405 });
   });
 
-  test('every response has an x-request-id, the caller\'s own if there was one', async () => {
+  test("every response has an x-request-id, the caller's own if there was one", async () => {
     const { app, chat } = setup();
     for (const response of [await app.request('/health'), await app.request('/nothing'), await chat({ n: 3 }), await chat({ stream: true })]) {
       expect(response.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
@@ -221,13 +335,22 @@ describe('the other routes', () => {
   });
 
   test('browsers may call from anywhere, or from the origins named', async () => {
-    const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.example', 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,x-stainless-lang' } };
+    const preflight = {
+      method: 'OPTIONS',
+      headers: {
+        origin: 'https://a.example',
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,x-stainless-lang',
+      },
+    };
     const open = await setup([], { apiKeys: ['k'] }).app.request('/v1/chat/completions', preflight);
     expect(open.status).toBe(204);
     expect(open.headers.get('access-control-allow-origin')).toBe('*');
     expect(open.headers.get('access-control-allow-headers')).toBe('authorization,x-stainless-lang');
     const { chat, app } = setup(undefined, { corsOrigins: ['https://a.example'] });
-    expect((await app.request('/', { headers: { origin: 'https://a.example' } })).headers.get('access-control-allow-origin')).toBe('https://a.example');
+    expect((await app.request('/', { headers: { origin: 'https://a.example' } })).headers.get('access-control-allow-origin')).toBe(
+      'https://a.example',
+    );
     expect((await app.request('/', { headers: { origin: 'https://b.example' } })).headers.get('access-control-allow-origin')).toBe(null);
     for (const fields of [{}, { stream: true }, { n: 2 }]) {
       const response = await chat(fields, { headers: { origin: 'https://a.example' } });
@@ -238,44 +361,160 @@ describe('the other routes', () => {
 });
 
 describe('requests that are refused', () => {
-  const user = (content: unknown) => ({ messages: [{ role: 'user', content: 'Hi' }, { role: 'user', content }] });
+  const user = (content: unknown) => ({
+    messages: [
+      { role: 'user', content: 'Hi' },
+      { role: 'user', content },
+    ],
+  });
   const cases: [string, object, string, string | null, string][] = [
     ['a misspelt field', { temprature: 1 }, 'unknown_field', 'temprature', 'unknown field "temprature"; did you mean "temperature"?'],
-    ['a misspelt field explains the missing one', { messages: undefined, mesages: [] }, 'unknown_field', 'mesages', 'unknown field "mesages"; did you mean "messages"?'],
-    ['a misspelt field of stream_options', { stream_options: { include_usge: true } }, 'unknown_field', 'stream_options.include_usge', 'unknown field "include_usge"; did you mean "include_usage"?'],
-    ['a misspelt field of a message', { messages: [{ role: 'user', content: 'x', nmae: 'A' }] }, 'unknown_field', 'messages.0.nmae', 'unknown field "nmae"; did you mean "name"?'],
+    [
+      'a misspelt field explains the missing one',
+      { messages: undefined, mesages: [] },
+      'unknown_field',
+      'mesages',
+      'unknown field "mesages"; did you mean "messages"?',
+    ],
+    [
+      'a misspelt field of stream_options',
+      { stream_options: { include_usge: true } },
+      'unknown_field',
+      'stream_options.include_usge',
+      'unknown field "include_usge"; did you mean "include_usage"?',
+    ],
+    [
+      'a misspelt field of a message',
+      { messages: [{ role: 'user', content: 'x', nmae: 'A' }] },
+      'unknown_field',
+      'messages.0.nmae',
+      'unknown field "nmae"; did you mean "name"?',
+    ],
     ['no messages', { messages: undefined }, 'missing_field', 'messages', 'messages must be an array, got nothing'],
     ['empty messages', { messages: [] }, 'invalid_value', 'messages', 'messages must not be empty, got []'],
-    ['a role that is none', { messages: [{ role: 'tool', content: 'x' }] }, 'invalid_value', 'messages.0.role', 'messages.0.role must be "system", "developer", "user" or "assistant" (there are no tools to answer for), got "tool"'],
+    [
+      'a role that is none',
+      { messages: [{ role: 'tool', content: 'x' }] },
+      'invalid_value',
+      'messages.0.role',
+      'messages.0.role must be "system", "developer", "user" or "assistant" (there are no tools to answer for), got "tool"',
+    ],
     ['empty content', user(''), 'invalid_value', 'messages.1.content', 'messages.1.content of a user message must not be empty, got ""'],
-    ['empty parts', user([{ type: 'text', text: '' }]), 'invalid_value', 'messages.1.content', 'messages.1.content of a user message must not be empty, got [{"type":"text","text":""}]'],
+    [
+      'empty parts',
+      user([{ type: 'text', text: '' }]),
+      'invalid_value',
+      'messages.1.content',
+      'messages.1.content of a user message must not be empty, got [{"type":"text","text":""}]',
+    ],
     ['no parts', user([]), 'invalid_value', 'messages.1.content', 'messages.1.content must not be empty, got []'],
-    ['content null', user(null), 'invalid_value', 'messages.1.content', 'messages.1.content must be a string or a list of {"type": "text", "text": …}, not empty, got null'],
-    ['no content', user(undefined), 'missing_field', 'messages.1.content', 'messages.1.content must be a string or a list of {"type": "text", "text": …}, not empty, got nothing'],
-    ['an image', user([{ type: 'text', text: 'what?' }, { type: 'image_url', image_url: { url: 'data:' } }]), 'invalid_value', 'messages.1.content.1.type', 'messages.1.content.1.type must be "text" (images, audio and files are not supported), got "image_url"'],
-    ['text that is none', user([{ type: 'text', text: 7 }]), 'invalid_type', 'messages.1.content.0.text', 'messages.1.content.0.text must be a string, got 7'],
-    ['tool calls of the past', { messages: [{ role: 'assistant', content: 'x', tool_calls: [{ id: 'a' }] }] }, 'unsupported_value', 'messages.0.tool_calls', 'messages.0.tool_calls is not supported: leave it out or send [], got [{"id":"a"}]'],
+    [
+      'content null',
+      user(null),
+      'invalid_value',
+      'messages.1.content',
+      'messages.1.content must be a string or a list of {"type": "text", "text": …}, not empty, got null',
+    ],
+    [
+      'no content',
+      user(undefined),
+      'missing_field',
+      'messages.1.content',
+      'messages.1.content must be a string or a list of {"type": "text", "text": …}, not empty, got nothing',
+    ],
+    [
+      'an image',
+      user([
+        { type: 'text', text: 'what?' },
+        { type: 'image_url', image_url: { url: 'data:' } },
+      ]),
+      'invalid_value',
+      'messages.1.content.1.type',
+      'messages.1.content.1.type must be "text" (images, audio and files are not supported), got "image_url"',
+    ],
+    [
+      'text that is none',
+      user([{ type: 'text', text: 7 }]),
+      'invalid_type',
+      'messages.1.content.0.text',
+      'messages.1.content.0.text must be a string, got 7',
+    ],
+    [
+      'tool calls of the past',
+      { messages: [{ role: 'assistant', content: 'x', tool_calls: [{ id: 'a' }] }] },
+      'unsupported_value',
+      'messages.0.tool_calls',
+      'messages.0.tool_calls is not supported: leave it out or send [], got [{"id":"a"}]',
+    ],
     ['temperature above 2', { temperature: 2.5 }, 'invalid_value', 'temperature', 'temperature must be a number between 0 and 2, got 2.5'],
     ['temperature as text', { temperature: '1' }, 'invalid_type', 'temperature', 'temperature must be a number between 0 and 2, got "1"'],
     ['top_p below 0', { top_p: -0.1 }, 'invalid_value', 'top_p', 'top_p must be a number between 0 and 1, got -0.1'],
     ['top_k broken', { top_k: 1.5 }, 'invalid_type', 'top_k', 'top_k must be a whole number, 0 or more, got 1.5'],
     ['max_tokens 0', { max_tokens: 0 }, 'invalid_value', 'max_tokens', 'max_tokens must be a whole number, 1 or more, got 0'],
-    ['two limits that differ', { max_tokens: 5, max_completion_tokens: 6 }, 'invalid_value', 'max_tokens', 'max_tokens must equal max_completion_tokens (6) or be left out, got 5'],
-    ['a seed that JSON cannot carry', { seed: 2 ** 60 }, 'invalid_value', 'seed', 'seed must be a whole number between -(2^53 - 1) and 2^53 - 1, got 1152921504606847000'],
+    [
+      'two limits that differ',
+      { max_tokens: 5, max_completion_tokens: 6 },
+      'invalid_value',
+      'max_tokens',
+      'max_tokens must equal max_completion_tokens (6) or be left out, got 5',
+    ],
+    [
+      'a seed that JSON cannot carry',
+      { seed: 2 ** 60 },
+      'invalid_value',
+      'seed',
+      'seed must be a whole number between -(2^53 - 1) and 2^53 - 1, got 1152921504606847000',
+    ],
     ['penalty beyond 2', { presence_penalty: 3 }, 'invalid_value', 'presence_penalty', 'presence_penalty must be a number between -2 and 2, got 3'],
-    ['five stops', { stop: ['1', '2', '3', '4', '5'] }, 'invalid_value', 'stop', 'stop must be a string or up to 4 strings, each of 1 to 256 characters, got ["1","2","3","4","5"]'],
+    [
+      'five stops',
+      { stop: ['1', '2', '3', '4', '5'] },
+      'invalid_value',
+      'stop',
+      'stop must be a string or up to 4 strings, each of 1 to 256 characters, got ["1","2","3","4","5"]',
+    ],
     ['an empty stop', { stop: ['a', ''] }, 'invalid_value', 'stop.1', 'stop.1 must not be empty, got ""'],
     ['top_logprobs alone', { top_logprobs: 2 }, 'invalid_value', 'top_logprobs', 'top_logprobs needs "logprobs": true, got 2'],
-    ['too many top_logprobs', { logprobs: true, top_logprobs: 21 }, 'invalid_value', 'top_logprobs', 'top_logprobs must be a whole number between 0 and 20, got 21'],
+    [
+      'too many top_logprobs',
+      { logprobs: true, top_logprobs: 21 },
+      'invalid_value',
+      'top_logprobs',
+      'top_logprobs must be a whole number between 0 and 20, got 21',
+    ],
     ['n', { n: 2 }, 'unsupported_value', 'n', 'n is not supported: one answer a request; leave it out or send 1, got 2'],
-    ['tools', { tools: [{ type: 'function' }] }, 'unsupported_value', 'tools', 'tools is not supported: leave it out or send [], got [{"type":"function"}]'],
+    [
+      'tools',
+      { tools: [{ type: 'function' }] },
+      'unsupported_value',
+      'tools',
+      'tools is not supported: leave it out or send [], got [{"type":"function"}]',
+    ],
     ['functions', { functions: [{}] }, 'unsupported_value', 'functions', 'functions is not supported: leave it out or send [], got [{}]'],
-    ['response_format', { response_format: { type: 'json_object' } }, 'unsupported_value', 'response_format', 'response_format is not supported: leave it out or send {"type": "text"}, got {"type":"json_object"}'],
+    [
+      'response_format',
+      { response_format: { type: 'json_object' } },
+      'unsupported_value',
+      'response_format',
+      'response_format is not supported: leave it out or send {"type": "text"}, got {"type":"json_object"}',
+    ],
     ['logit_bias', { logit_bias: { 5: 1 } }, 'unsupported_value', 'logit_bias', 'logit_bias is not supported: leave it out or send {}, got {"5":1}'],
-    ['audio', { modalities: ['text', 'audio'] }, 'unsupported_value', 'modalities', 'modalities is not supported: leave it out or send ["text"], got ["text","audio"]'],
+    [
+      'audio',
+      { modalities: ['text', 'audio'] },
+      'unsupported_value',
+      'modalities',
+      'modalities is not supported: leave it out or send ["text"], got ["text","audio"]',
+    ],
     ['a stream that is no boolean', { stream: 'yes' }, 'invalid_type', 'stream', 'stream must be a boolean, got "yes"'],
     ['an unknown press', { press: 'zigzg_snapkv' }, 'press_unknown', 'press', 'unknown preset "zigzg_snapkv"; did you mean "zigzag_snapkv"?'],
-    ['a press parameter out of range', { press: { preset: 'zigzag_snapkv', bound_ratio: 1.5 } }, 'press_param_range', 'press.bound_ratio', 'bound_ratio must be between 0 and 1, got 1.5'],
+    [
+      'a press parameter out of range',
+      { press: { preset: 'zigzag_snapkv', bound_ratio: 1.5 } },
+      'press_param_range',
+      'press.bound_ratio',
+      'bound_ratio must be between 0 and 1, got 1.5',
+    ],
   ];
 
   test.each(cases)('%s', async (_, fields, code, param, message) => {
@@ -286,15 +525,30 @@ describe('requests that are refused', () => {
   });
 
   test.each([
-    [{}, 'missing_field', 'prompt', 'prompt must be a string, a list of one string, or a list of token ids, not empty (one prompt a request), got nothing'],
+    [
+      {},
+      'missing_field',
+      'prompt',
+      'prompt must be a string, a list of one string, or a list of token ids, not empty (one prompt a request), got nothing',
+    ],
     [{ prompt: '' }, 'invalid_value', 'prompt', 'prompt must not be empty, got ""'],
-    [{ prompt: ['a', 'b'] }, 'invalid_value', 'prompt', 'prompt must be a string, a list of one string, or a list of token ids, not empty (one prompt a request), got ["a","b"]'],
+    [
+      { prompt: ['a', 'b'] },
+      'invalid_value',
+      'prompt',
+      'prompt must be a string, a list of one string, or a list of token ids, not empty (one prompt a request), got ["a","b"]',
+    ],
     [{ prompt: [1, -5] }, 'invalid_value', 'prompt.1', 'prompt.1 must be at least 0, got -5'],
     [{ prompt: [1, 300] }, 'invalid_value', 'prompt.1', 'prompt.1 must be a token id between 0 and 299, got 300'],
     [{ prompt: 'x', echo: true }, 'unsupported_value', 'echo', 'echo is not supported: leave it out or send false, got true'],
     [{ prompt: 'x', best_of: 2 }, 'unsupported_value', 'best_of', 'best_of is not supported: leave it out or send 1, got 2'],
     [{ prompt: 'x', suffix: 'y' }, 'unsupported_value', 'suffix', 'suffix is not supported: leave it out, got "y"'],
-    [{ prompt: 'x', max_completion_tokens: 5 }, 'unknown_field', 'max_completion_tokens', expect.stringMatching(/^unknown field "max_completion_tokens"/)],
+    [
+      { prompt: 'x', max_completion_tokens: 5 },
+      'unknown_field',
+      'max_completion_tokens',
+      expect.stringMatching(/^unknown field "max_completion_tokens"/),
+    ],
   ])('completions %j', async (body, code, param, message) => {
     expect(await errorOf(setup().post('/v1/completions', body))).toEqual({ status: 400, type: 'invalid_request_error', code, param, message });
   });
@@ -302,7 +556,7 @@ describe('requests that are refused', () => {
   test.each([
     [{}, 'missing_field', null, 'send exactly one of messages, prompt or tokens, got none'],
     [{ tokens: 5, prompt: 'x' }, 'invalid_value', 'tokens', 'send exactly one of messages, prompt or tokens, got prompt and tokens'],
-    [{ tokens: 513 }, 'context_length_exceeded', 'tokens', 'tokens must be at most 512, the model\'s context length, got 513'],
+    [{ tokens: 513 }, 'context_length_exceeded', 'tokens', "tokens must be at most 512, the model's context length, got 513"],
     [{ tokens: 0 }, 'invalid_value', 'tokens', 'tokens must be a whole number, 1 or more, got 0'],
   ])('plan %j', async (body, code, param, message) => {
     expect(await errorOf(setup().post('/v1/press/plan', body))).toMatchObject({ status: 400, code, param, message });
@@ -311,7 +565,12 @@ describe('requests that are refused', () => {
   test('an unknown model is a 404 that names the one served', async () => {
     for (const path of ['/v1/chat/completions', '/v1/completions', '/v1/press/plan']) {
       const body = path.endsWith('/chat/completions') ? { messages: [{ role: 'user', content: 'x' }] } : { prompt: 'x' };
-      expect(await errorOf(setup().post(path, { ...body, model: 'gpt-4' }))).toMatchObject({ status: 404, code: 'model_not_found', param: 'model', message: 'model "gpt-4" is not served here; this server has "toy/needle-1M"' });
+      expect(await errorOf(setup().post(path, { ...body, model: 'gpt-4' }))).toMatchObject({
+        status: 404,
+        code: 'model_not_found',
+        param: 'model',
+        message: 'model "gpt-4" is not served here; this server has "toy/needle-1M"',
+      });
     }
   });
 
@@ -329,30 +588,54 @@ describe('requests that are refused', () => {
 
   test('a body that is not UTF-8 is refused as such', async () => {
     const { app } = setup();
-    expect(await errorOf(app.request('/v1/completions', { method: 'POST', body: Uint8Array.of(0x22, 0xff, 0x22) }))).toMatchObject({ status: 400, code: 'invalid_json', message: expect.stringContaining('not UTF-8') });
+    expect(await errorOf(app.request('/v1/completions', { method: 'POST', body: Uint8Array.of(0x22, 0xff, 0x22) }))).toMatchObject({
+      status: 400,
+      code: 'invalid_json',
+      message: expect.stringContaining('not UTF-8'),
+    });
   });
 
   test('the content type does not matter if the body is JSON, and explains it if not', async () => {
     const form = { headers: { 'content-type': 'application/x-www-form-urlencoded' } };
     const { post } = setup();
     expect((await post('/v1/completions', { prompt: 'x' }, form)).status).toBe(200);
-    expect(await errorOf(post('/v1/completions', 'prompt=x', form))).toMatchObject({ status: 415, code: 'unsupported_content_type', message: expect.stringContaining('"application/x-www-form-urlencoded"') });
+    expect(await errorOf(post('/v1/completions', 'prompt=x', form))).toMatchObject({
+      status: 415,
+      code: 'unsupported_content_type',
+      message: expect.stringContaining('"application/x-www-form-urlencoded"'),
+    });
   });
 
   test('bounds: body, messages, parts, stop length', async () => {
     const limits = { bodyBytes: 500, messages: 2, partsPerMessage: 2, stopLength: 3 };
     const { app, chat } = setup(undefined, { limits });
     const message = { role: 'user', content: 'x' };
-    expect(await errorOf(chat({ messages: [message, message, message] }))).toMatchObject({ status: 400, param: 'messages', message: 'messages must have at most 2 elements, got an array of 3' });
+    expect(await errorOf(chat({ messages: [message, message, message] }))).toMatchObject({
+      status: 400,
+      param: 'messages',
+      message: 'messages must have at most 2 elements, got an array of 3',
+    });
     const part = { type: 'text', text: 'x' };
-    expect(await errorOf(chat({ messages: [{ role: 'user', content: [part, part, part] }] }))).toMatchObject({ status: 400, param: 'messages.0.content' });
+    expect(await errorOf(chat({ messages: [{ role: 'user', content: [part, part, part] }] }))).toMatchObject({
+      status: 400,
+      param: 'messages.0.content',
+    });
     expect(await errorOf(chat({ stop: 'long' }))).toMatchObject({ status: 400, param: 'stop' });
     expect((await chat({ stop: 'abc' })).status).toBe(200);
-    expect(await errorOf(chat({ user: 'x'.repeat(500) }))).toMatchObject({ status: 413, code: 'body_too_large', message: 'the request body has more than 500 bytes; at most 500 are accepted' });
-    expect(await errorOf(app.request('/v1/completions', { method: 'POST', body: 'x', headers: { 'content-length': '501' } }))).toMatchObject({ status: 413, message: 'the request body has 501 bytes; at most 500 are accepted' });
+    expect(await errorOf(chat({ user: 'x'.repeat(500) }))).toMatchObject({
+      status: 413,
+      code: 'body_too_large',
+      message: 'the request body has more than 500 bytes; at most 500 are accepted',
+    });
+    expect(await errorOf(app.request('/v1/completions', { method: 'POST', body: 'x', headers: { 'content-length': '501' } }))).toMatchObject({
+      status: 413,
+      message: 'the request body has 501 bytes; at most 500 are accepted',
+    });
     let sent = 0;
-    const endless = new ReadableStream({ pull: controller => controller.enqueue(new Uint8Array(100).fill(++sent)) });
-    expect(await errorOf(app.request('/v1/completions', { method: 'POST', body: endless, duplex: 'half' } as RequestInit))).toMatchObject({ status: 413 });
+    const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(100).fill(++sent)) });
+    expect(await errorOf(app.request('/v1/completions', { method: 'POST', body: endless, duplex: 'half' } as RequestInit))).toMatchObject({
+      status: 413,
+    });
     expect(sent).toBeLessThan(12);
   });
 
@@ -393,7 +676,7 @@ describe('what the engine refuses', () => {
     }
   });
 
-  test('an unexpected failure is a 500 without its stack, logged with the request\'s id', async () => {
+  test("an unexpected failure is a 500 without its stack, logged with the request's id", async () => {
     for (const script of [[new Error('secret detail')], [prompt, text('Hel'), new Error('secret detail')]]) {
       const { chat, seen, logged } = setup(script);
       const response = await chat();
@@ -413,24 +696,37 @@ describe('what the engine refuses', () => {
     }
   });
 
-  test.each([new Error('model.safetensors is missing'), new InputError('model_unsupported', null, 'unknown family')])('a model that failed to load is a 503 that points to /health: %s', async why => {
-    const { chat, logged } = setup([], { engine: () => Promise.reject(why) });
-    expect(await errorOf(chat())).toMatchObject({ status: 503, type: 'server_error', code: 'model_unavailable', message: 'the model could not be loaded; GET /health says why' });
-    expect(logged).toEqual([{ line: expect.stringContaining('503'), error: why }]);
-  });
+  test.each([new Error('model.safetensors is missing'), new InputError('model_unsupported', null, 'unknown family')])(
+    'a model that failed to load is a 503 that points to /health: %s',
+    async (why) => {
+      const { chat, logged } = setup([], { engine: () => Promise.reject(why) });
+      expect(await errorOf(chat())).toMatchObject({
+        status: 503,
+        type: 'server_error',
+        code: 'model_unavailable',
+        message: 'the model could not be loaded; GET /health says why',
+      });
+      expect(logged).toEqual([{ line: expect.stringContaining('503'), error: why }]);
+    },
+  );
 
   test('a failed load can be tried again', async () => {
     let tries = 0;
     const { engine } = fakeEngine();
-    const { chat } = setup([], { engine: async () => { if (tries++ === 0) throw new Error('network'); return engine; } });
+    const { chat } = setup([], {
+      engine: async () => {
+        if (tries++ === 0) throw new Error('network');
+        return engine;
+      },
+    });
     expect((await chat()).status).toBe(503);
     expect((await chat()).status).toBe(200);
   });
 
-  test('one app serves all requests of a worker: the engine is asked for with each one\'s env and context', async () => {
+  test("one app serves all requests of a worker: the engine is asked for with each one's env and context", async () => {
     const { engine } = fakeEngine();
     const kept: Promise<unknown>[] = [];
-    const app = createApp({ engine: async c => (c.env.MODEL === 'here' ? engine : Promise.reject(new Error('no MODEL'))) });
+    const app = createApp({ engine: async (c) => (c.env.MODEL === 'here' ? engine : Promise.reject(new Error('no MODEL'))) });
     const context = { waitUntil: (promise: Promise<unknown>) => kept.push(promise), passThroughOnException() {}, props: {} };
     const ask = () => new Request('http://edge.example/v1/completions', { method: 'POST', body: '{"prompt": "x"}' });
     expect((await app.fetch(ask(), { MODEL: 'here' }, context)).status).toBe(200);
@@ -452,11 +748,22 @@ describe('keys', () => {
     const { app, seen, post } = setup(undefined, { apiKeys });
     const none = await app.request('/v1/models');
     expect(none.headers.get('www-authenticate')).toBe('Bearer');
-    expect(await errorOf(none)).toEqual({ status: 401, type: 'authentication_error', code: 'invalid_api_key', param: null, message: 'this server needs an API key; send it as "Authorization: Bearer <key>"' });
+    expect(await errorOf(none)).toEqual({
+      status: 401,
+      type: 'authentication_error',
+      code: 'invalid_api_key',
+      param: null,
+      message: 'this server needs an API key; send it as "Authorization: Bearer <key>"',
+    });
     for (const wrong of ['Bearer third-key', 'Bearer first-ke', 'Bearer first-key2', 'Bearer first-key,second-key']) {
-      expect(await errorOf(app.request('/v1/models', bearer(wrong)))).toMatchObject({ status: 401, code: 'invalid_api_key', message: expect.stringContaining('not one of') });
+      expect(await errorOf(app.request('/v1/models', bearer(wrong)))).toMatchObject({
+        status: 401,
+        code: 'invalid_api_key',
+        message: expect.stringContaining('not one of'),
+      });
     }
-    for (const malformed of ['Basic first-key', 'first-key', 'Bearer ']) expect((await app.request('/v1/models', bearer(malformed))).status).toBe(401);
+    for (const malformed of ['Basic first-key', 'first-key', 'Bearer '])
+      expect((await app.request('/v1/models', bearer(malformed))).status).toBe(401);
     for (const right of ['Bearer first-key', 'bearer second-key']) expect((await app.request('/v1/models', bearer(right))).status).toBe(200);
     expect((await post('/v1/completions', { prompt: 'x' })).status).toBe(401);
     expect(seen.requests).toEqual([]);

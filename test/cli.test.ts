@@ -54,7 +54,9 @@ describe('inspect', () => {
 
   test('writes the contract: tokens, layers, budgets, LMBA, kept positions best first, scores', () => {
     const out = join(folder, 'kept.json');
-    expect(edgepress('inspect', '--tokens', tokens, '-p', '{"preset":"zigzag_snapkv","compression_ratio":0.8,"window_size":32}', '-o', out).status).toBe(0);
+    expect(
+      edgepress('inspect', '--tokens', tokens, '-p', '{"preset":"zigzag_snapkv","compression_ratio":0.8,"window_size":32}', '-o', out).status,
+    ).toBe(0);
     const kept = JSON.parse(readFileSync(out, 'utf8'));
     const n = sample.prompt_token_ids.length;
     expect(kept.tokens).toBe(n);
@@ -106,7 +108,8 @@ describe('plan, presses, bench, pack', () => {
     const { out, status } = edgepress('bench', '--prompt-tokens', '64', '--decode-tokens', '8', '--runs', '1', '-p', 'knorm', '--json');
     expect(status).toBe(0);
     const result = JSON.parse(out);
-    for (const name of ['prefill_tokens_per_s', 'decode_tokens_per_s', 'press_ms', 'kv_bytes_peak', 'memory_peak_bytes']) expect(result[name]).toBeGreaterThan(0);
+    for (const name of ['prefill_tokens_per_s', 'decode_tokens_per_s', 'press_ms', 'kv_bytes_peak', 'memory_peak_bytes'])
+      expect(result[name]).toBeGreaterThan(0);
   });
 
   test('a packed model answers like the model it was packed from; a damaged shard is refused by name', () => {
@@ -152,7 +155,11 @@ describe('mistakes', () => {
 describe('serve', () => {
   test('in Node: answers, honours HOST and PORT, says when the port is taken, stops on SIGTERM', async () => {
     const port = await freePort();
-    const start = () => spawn(process.execPath, ['dist/cli/index.js', 'serve'], { env: { ...process.env, HOST: '127.0.0.1', PORT: String(port) }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const start = () =>
+      spawn(process.execPath, ['dist/cli/index.js', 'serve'], {
+        env: { ...process.env, HOST: '127.0.0.1', PORT: String(port) },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
     const server = start();
     try {
       let printed = '';
@@ -162,7 +169,9 @@ describe('serve', () => {
       }
       const [, url, body] = /curl -s (\S+) .* -d '(.*)'/.exec(printed)!;
       expect(url).toContain(String(port));
-      const answer = (await (await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).json()) as { choices: { message: { content: string } }[] };
+      const answer = (await (await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).json()) as {
+        choices: { message: { content: string } }[];
+      };
       expect(answer.choices[0].message.content).toContain('4821');
 
       const second = start();

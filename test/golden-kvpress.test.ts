@@ -86,7 +86,13 @@ describe('kvpress', () => {
   }
 
   /** The lowest score that kvpress kept: over the head, or over the layer where heads share a budget. */
-  function borderScore(scores: Float32Array, run: Golden['contexts'][number]['runs'][number], l: number, h: number, context: Golden['contexts'][number]): number {
+  function borderScore(
+    scores: Float32Array,
+    run: Golden['contexts'][number]['runs'][number],
+    l: number,
+    h: number,
+    context: Golden['contexts'][number],
+  ): number {
     if (presses[run.press].class !== 'AdaKVPress') return Math.min(...run.kept[l][h].map((t) => scores[t]));
     return Math.min(...run.kept[l].map((kept, head) => Math.min(...kept.map((t) => scoresOf(context, run.press, l, head)![t]))));
   }

@@ -8,7 +8,13 @@ const ids = (logits: Float32Array, settings: Partial<typeof off>) => [...candida
 describe('seeded random numbers', () => {
   test('splitmix64 gives the published sequence for seed 1234567', () => {
     const next = splitmix64(1234567n);
-    expect([next(), next(), next(), next(), next()]).toEqual([6457827717110365317n, 3203168211198807973n, 9817491932198370423n, 4593380528125082431n, 16408922859458223821n]);
+    expect([next(), next(), next(), next(), next()]).toEqual([
+      6457827717110365317n,
+      3203168211198807973n,
+      9817491932198370423n,
+      4593380528125082431n,
+      16408922859458223821n,
+    ]);
   });
 
   test('a seed may have 64 bits or a sign, and two seeds give two streams', () => {
@@ -87,15 +93,21 @@ describe('sets by hand', () => {
       const n = 1 + Math.floor(random() * 200);
       const coarse = round % 3 === 0 ? 1 : 1e6; // every third round is full of ties
       const logits = Float32Array.from({ length: n }, () => Math.round((random() * 12 - 6) * coarse) / coarse);
-      const settings = { temperature: 0.3 + 2 * random(), topK: Math.floor(random() * n * 1.2), topP: random(), minP: random() < 0.5 ? 0 : random() * 0.3 };
+      const settings = {
+        temperature: 0.3 + 2 * random(),
+        topK: Math.floor(random() * n * 1.2),
+        topP: random(),
+        minP: random() < 0.5 ? 0 : random() * 0.3,
+      };
       const max = Math.max(...logits);
       const weight = (i: number) => Math.exp((logits[i] - max) / settings.temperature);
       let order = [...logits.keys()].sort((a, b) => logits[b] - logits[a] || a - b);
       if (settings.topK) order = order.slice(0, settings.topK);
       const total = order.reduce((mass, i) => mass + weight(i), 0);
-      let mass = 0, count = 0;
+      let mass = 0,
+        count = 0;
       while (count < order.length && (count === 0 || mass < settings.topP * total)) mass += weight(order[count++]);
-      order = order.slice(0, count).filter(i => weight(i) >= settings.minP);
+      order = order.slice(0, count).filter((i) => weight(i) >= settings.minP);
       const got = candidates(logits, settings);
       expect([...got.ids]).toEqual(order.sort((a, b) => a - b));
       expect(got.probs.reduce((a, b) => a + b)).toBeCloseTo(1, 12);
@@ -105,7 +117,9 @@ describe('sets by hand', () => {
 
 describe('drawing', () => {
   test('temperature 0 is the largest logit, the lower id among equals, whatever the other settings', () => {
-    const random = () => { throw new Error('greedy draws nothing'); };
+    const random = () => {
+      throw new Error('greedy draws nothing');
+    };
     expect(sample(Float32Array.of(1, 3, 2, 3), { temperature: 0, topK: 4, topP: 0.1, minP: 0.5 }, random)).toBe(1);
     expect(argmax(Float32Array.of(-5, -5))).toBe(0);
   });
@@ -126,13 +140,14 @@ describe('drawing', () => {
   ])('frequencies follow the probabilities: %s', (_, settings) => {
     const logits = Float32Array.from({ length: 12 }, (_, i) => Math.sin(i * 1.7) * 2);
     const { ids, probs } = candidates(logits, settings);
-    const random = seededRandom(20240607), draws = 20_000;
+    const random = seededRandom(20240607),
+      draws = 20_000;
     const counts = new Map<number, number>();
     for (let i = 0; i < draws; i++) {
       const id = sample(logits, settings, random);
       counts.set(id, (counts.get(id) ?? 0) + 1);
     }
-    expect([...counts.keys()].every(id => ids.includes(id))).toBe(true);
+    expect([...counts.keys()].every((id) => ids.includes(id))).toBe(true);
     const chi2 = [...ids].reduce((total, id, i) => total + ((counts.get(id) ?? 0) - draws * probs[i]) ** 2 / (draws * probs[i]), 0);
     const degrees = ids.length - 1;
     expect(chi2).toBeLessThan(degrees + 6 * Math.sqrt(2 * degrees));
@@ -161,7 +176,15 @@ describe('drawing', () => {
 describe('penalties by hand', () => {
   test('logit -= count * frequency + (count > 0) * presence', () => {
     const logits = Float32Array.of(1, 2, 3, 4);
-    const out = penalise(logits, new Map([[1, 3], [3, 1]]), 0.5, 0.25);
+    const out = penalise(
+      logits,
+      new Map([
+        [1, 3],
+        [3, 1],
+      ]),
+      0.5,
+      0.25,
+    );
     expect([...out]).toEqual([1, 2 - 1.5 - 0.25, 3, 4 - 0.5 - 0.25]);
     expect([...logits]).toEqual([1, 2, 3, 4]);
   });
@@ -184,20 +207,23 @@ describe('log probabilities', () => {
   test('are the log-softmax of the raw logits, the likeliest first, the lower id among equals', () => {
     const { logprob, top } = logprobs(logitsOf(0.2, 0.1, 0.4, 0.2, 0.1), 1, 3);
     expect(logprob).toBeCloseTo(Math.log(0.1), 6);
-    expect(top.map(t => t.tokenId)).toEqual([2, 0, 3]);
-    expect(top.map(t => t.logprob)).toEqual([expect.closeTo(Math.log(0.4), 6), expect.closeTo(Math.log(0.2), 6), expect.closeTo(Math.log(0.2), 6)]);
+    expect(top.map((t) => t.tokenId)).toEqual([2, 0, 3]);
+    expect(top.map((t) => t.logprob)).toEqual([expect.closeTo(Math.log(0.4), 6), expect.closeTo(Math.log(0.2), 6), expect.closeTo(Math.log(0.2), 6)]);
   });
 
   test('do not see temperature or penalties', () => {
     const sampler = createSampler({ ...off, temperature: 0, seed: 1, frequencyPenalty: 2, presencePenalty: 2, topLogprobs: 1 });
     const logits = logitsOf(0.6, 0.4);
     sampler.next(logits);
-    expect(sampler.next(logits)).toEqual({ tokenId: 1, logprobs: { logprob: expect.closeTo(Math.log(0.4), 6), top: [{ tokenId: 0, logprob: expect.closeTo(Math.log(0.6), 6) }] } });
+    expect(sampler.next(logits)).toEqual({
+      tokenId: 1,
+      logprobs: { logprob: expect.closeTo(Math.log(0.4), 6), top: [{ tokenId: 0, logprob: expect.closeTo(Math.log(0.6), 6) }] },
+    });
   });
 
   test('count 0 reports the chosen token alone; more than there are tokens reports all', () => {
     expect(logprobs(logitsOf(0.5, 0.5), 0, 0).top).toEqual([]);
-    expect(logprobs(logitsOf(0.5, 0.5), 0, 20).top.map(t => t.tokenId)).toEqual([0, 1]);
+    expect(logprobs(logitsOf(0.5, 0.5), 0, 20).top.map((t) => t.tokenId)).toEqual([0, 1]);
   });
 
   test('large logits neither overflow nor lose the sum', () => {

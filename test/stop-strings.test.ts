@@ -18,7 +18,7 @@ function run(stops: string[], pieces: string[]) {
 /** Character by character: the first place where a stop string is complete; the longest that ends there. */
 function naive(stops: string[], text: string) {
   for (let end = 1; end <= text.length; end++) {
-    const met = stops.filter(s => text.slice(0, end).endsWith(s)).sort((a, b) => b.length - a.length)[0];
+    const met = stops.filter((s) => text.slice(0, end).endsWith(s)).sort((a, b) => b.length - a.length)[0];
     if (met !== undefined) return { text: text.slice(0, end - met.length), stop: met };
   }
   return { text, stop: null };
@@ -74,14 +74,15 @@ describe('stop strings', () => {
       if (expected.stop !== null) stopped++;
 
       const matcher = createStopMatcher(stops);
-      let seen = '', out = '';
+      let seen = '',
+        out = '';
       for (const piece of pieces) {
         seen += piece;
         const { text, stop } = matcher.push(piece);
         out += text;
         if (stop !== null) break;
         const held = seen.slice(out.length);
-        expect(held === '' || stops.some(s => s.startsWith(held))).toBe(true);
+        expect(held === '' || stops.some((s) => s.startsWith(held))).toBe(true);
       }
     }
     expect(stopped).toBeGreaterThan(1000); // the cases are not all one-sided

@@ -11,7 +11,6 @@ import { loadOpened } from './engine/weights/open-model.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
 
-export { openModelPath } from './engine/weights/node-files.ts';
 export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
 export { InputError } from '../presses/input-error.ts';
@@ -19,6 +18,7 @@ export { listPresses } from '../presses/registry.ts';
 export type { EdgeEngine, Inspection } from './engine/engine.ts';
 export type { LoadSettings } from './engine/load.ts';
 export type * from './engine/types.ts';
+export { openModelPath } from './engine/weights/node-files.ts';
 
 export interface LoadOptions extends LoadSettings {
   /** Most linear memory in bytes; default 4 GiB less one page. */

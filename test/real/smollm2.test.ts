@@ -19,7 +19,14 @@ const TIE = 0.5;
 
 interface Reference {
   tokenizer: { text: string; ids: number[] }[];
-  prompts: { name: string; messages?: { role: string; content: string }[]; text: string; prompt_ids: number[]; generated_ids: number[]; top: [id: number, logit: number, probability: number][][] }[];
+  prompts: {
+    name: string;
+    messages?: { role: string; content: string }[];
+    text: string;
+    prompt_ids: number[];
+    generated_ids: number[];
+    top: [id: number, logit: number, probability: number][][];
+  }[];
 }
 
 const reference = golden<Reference>('smollm2/llama-cpp.json');
@@ -47,21 +54,26 @@ describe('SmolLM2-135M-Instruct Q4_1', () => {
     await model.source.close();
   });
 
-  test.each(reference.prompts)('$name: every greedy step is llama.cpp\'s, or a tie within its rounding', async ({ name, prompt_ids, generated_ids, top }) => {
-    const free = await tokensOf(engine, prompt_ids, 'no_press', { maxTokens: generated_ids.length });
-    const same = free.findIndex((id, i) => id !== generated_ids[i]);
-    const ties: string[] = [];
-    const steps = prompt_ids.length > 256 ? top.slice(0, 16) : top; // each step reads its prompt anew
-    for (const [i, best] of steps.entries()) {
-      const logits = await engine.logits({ kind: 'tokens', tokens: [...prompt_ids, ...generated_ids.slice(0, i)] }, none);
-      const ours = logits.indexOf(Math.max(...logits));
-      if (ours === best[0][0]) continue;
-      const theirs = best.find(([id]) => id === ours);
-      expect(theirs, `step ${i}: ${ours} is not among llama.cpp's five best`).toBeDefined();
-      const margin = best[0][1] - theirs![1];
-      ties.push(`step ${i}: ${ours} for ${best[0][0]}, margin ${margin.toFixed(3)}`);
-      expect(margin, `step ${i}`).toBeLessThan(TIE);
-    }
-    console.log(`${name}: ${same < 0 ? `all ${free.length}` : `the first ${same}`} free-running tokens are llama.cpp's; given its tokens, ${steps.length - ties.length} of ${steps.length} steps agree${ties.length ? `; ${ties.join('; ')}` : ''}`);
-  });
+  test.each(reference.prompts)(
+    "$name: every greedy step is llama.cpp's, or a tie within its rounding",
+    async ({ name, prompt_ids, generated_ids, top }) => {
+      const free = await tokensOf(engine, prompt_ids, 'no_press', { maxTokens: generated_ids.length });
+      const same = free.findIndex((id, i) => id !== generated_ids[i]);
+      const ties: string[] = [];
+      const steps = prompt_ids.length > 256 ? top.slice(0, 16) : top; // each step reads its prompt anew
+      for (const [i, best] of steps.entries()) {
+        const logits = await engine.logits({ kind: 'tokens', tokens: [...prompt_ids, ...generated_ids.slice(0, i)] }, none);
+        const ours = logits.indexOf(Math.max(...logits));
+        if (ours === best[0][0]) continue;
+        const theirs = best.find(([id]) => id === ours);
+        expect(theirs, `step ${i}: ${ours} is not among llama.cpp's five best`).toBeDefined();
+        const margin = best[0][1] - theirs![1];
+        ties.push(`step ${i}: ${ours} for ${best[0][0]}, margin ${margin.toFixed(3)}`);
+        expect(margin, `step ${i}`).toBeLessThan(TIE);
+      }
+      console.log(
+        `${name}: ${same < 0 ? `all ${free.length}` : `the first ${same}`} free-running tokens are llama.cpp's; given its tokens, ${steps.length - ties.length} of ${steps.length} steps agree${ties.length ? `; ${ties.join('; ')}` : ''}`,
+      );
+    },
+  );
 });

@@ -3,14 +3,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import type { GenerateRequest, Sampling } from '../../worker/engine/types.ts';
-import { loadModel, type LoadOptions } from '../../worker/node.ts';
+import { type LoadOptions, loadModel } from '../../worker/node.ts';
 
 export function golden<T>(path: string): T {
   return JSON.parse(readFileSync(new URL(`../golden/${path}`, import.meta.url), 'utf8')) as T;
 }
 
 export function openGolden(name: string, options: LoadOptions = {}): Promise<EdgeEngine> {
-  const path = name === 'needle' ? 'models/needle' : existsSync(`test/golden/gguf/${name}.gguf`) ? `test/golden/gguf/${name}.gguf` : `test/golden/models/${name}`;
+  const path =
+    name === 'needle'
+      ? 'models/needle'
+      : existsSync(`test/golden/gguf/${name}.gguf`)
+        ? `test/golden/gguf/${name}.gguf`
+        : `test/golden/models/${name}`;
   return loadModel(path, options);
 }
 
@@ -29,7 +34,12 @@ export const greedy: Sampling = {
 };
 
 /** Token ids of a generation. */
-export async function tokensOf(engine: EdgeEngine, tokens: readonly number[], press: unknown = 'no_press', sampling: Partial<Sampling> = {}): Promise<number[]> {
+export async function tokensOf(
+  engine: EdgeEngine,
+  tokens: readonly number[],
+  press: unknown = 'no_press',
+  sampling: Partial<Sampling> = {},
+): Promise<number[]> {
   const request: GenerateRequest = { prompt: { kind: 'tokens', tokens }, press: parsePress(press), sampling: { ...greedy, ...sampling } };
   const ids: number[] = [];
   for await (const event of engine.generate(request)) if (event.type === 'text') ids.push(...event.tokenIds);

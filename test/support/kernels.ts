@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-// biome-ignore lint/suspicious/noExplicitAny: the export list is the module's own; tests call what they test
+// The export list is the module's own; tests call what they test.
 type Exports = Record<string, any>;
 
 export interface TestKernels {

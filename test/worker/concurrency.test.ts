@@ -180,6 +180,9 @@ function leaves(url: URL, body: object, ms: number, how: 'close' | 'reset'): Pro
     });
     request.on('error', () => {}).on('close', () => resolve(answered ? 'answered' : 'left'));
     request.end(JSON.stringify(body));
-    setTimeout(() => (how === 'close' ? request.destroy() : (request.socket?.resetAndDestroy(), request.destroy())), ms);
+    setTimeout(() => {
+      if (how !== 'close') request.socket?.resetAndDestroy();
+      request.destroy();
+    }, ms);
   });
 }

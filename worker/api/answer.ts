@@ -4,9 +4,9 @@
  */
 import type { Context } from 'hono';
 import type { Engine, GenerateEvent, GenerateRequest } from '../engine/types.ts';
-import type { UsageWire } from './wire.ts';
 import type { Env } from './env.ts';
 import { clientGone, envelope, toApiError } from './errors.ts';
+import type { UsageWire } from './wire.ts';
 
 export type TextEvent = Extract<GenerateEvent, { type: 'text' }>;
 export type FinishEvent = Extract<GenerateEvent, { type: 'finish' }>;
@@ -25,11 +25,15 @@ export async function answer(c: Context<Env>, engine: Engine, request: GenerateR
   try {
     await run.prompt(); // refusals become an HTTP status: nothing is sent before the prompt is read
     if (stream) {
-      return c.body(eventStream(run, as, error => c.var.report(error)), 200, {
-        'content-type': 'text/event-stream; charset=utf-8',
-        'cache-control': 'no-cache',
-        'x-accel-buffering': 'no', // nginx would collect the events
-      });
+      return c.body(
+        eventStream(run, as, (error) => c.var.report(error)),
+        200,
+        {
+          'content-type': 'text/event-stream; charset=utf-8',
+          'cache-control': 'no-cache',
+          'x-accel-buffering': 'no', // nginx would collect the events
+        },
+      );
     }
     const pieces: TextEvent[] = [];
     for (;;) {
@@ -77,7 +81,7 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
   let tell: (reason: unknown) => void = () => {};
 
   let isOver!: () => void;
-  const over = new Promise<void>(resolve => (isOver = resolve));
+  const over = new Promise<void>((resolve) => (isOver = resolve));
 
   async function end(): Promise<void> {
     client?.removeEventListener('abort', clientLeaves);
@@ -108,7 +112,7 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
     end,
     leave,
     gone: () => gone,
-    onGone: listener => (tell = listener),
+    onGone: (listener) => (tell = listener),
     async prompt() {
       const { type } = await next();
       if (type !== 'prompt') throw new Error(`the engine began with a ${type} event`);
@@ -124,7 +128,7 @@ function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal 
 /** One engine event = one chunk of bytes. */
 async function* chunks(run: Run, as: Answer, report: (error: unknown) => void): AsyncGenerator<Uint8Array, void, void> {
   const encoder = new TextEncoder();
-  const bytes = (events: readonly object[], tail = '') => encoder.encode(events.map(e => `data: ${JSON.stringify(e)}\n\n`).join('') + tail);
+  const bytes = (events: readonly object[], tail = '') => encoder.encode(events.map((e) => `data: ${JSON.stringify(e)}\n\n`).join('') + tail);
   try {
     const first = as.first();
     if (first.length > 0) yield bytes(first);
@@ -156,7 +160,7 @@ function pulled(run: Run, source: AsyncGenerator<Uint8Array, void, void>): Reada
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        run.onGone(reason => controller.error(reason));
+        run.onGone((reason) => controller.error(reason));
       },
       async pull(controller) {
         const { value, done } = await source.next();
@@ -164,7 +168,7 @@ function pulled(run: Run, source: AsyncGenerator<Uint8Array, void, void>): Reada
         if (done) controller.close();
         else controller.enqueue(value);
       },
-      cancel: reason => run.leave(reason),
+      cancel: (reason) => run.leave(reason),
     },
     { highWaterMark: 0 },
   );
@@ -174,13 +178,17 @@ function pulled(run: Run, source: AsyncGenerator<Uint8Array, void, void>): Reada
  * In workerd, a pipe of its own kind: a write waits until its bytes are taken, and fails when the client has gone. (A stream with pull is, one time
  * in three, neither pulled nor cancelled again when the client goes while a chunk is on its way; the request's signal is silent then too.)
  */
-function written(run: Run, source: AsyncGenerator<Uint8Array, void, void>, { readable, writable }: TransformStream<Uint8Array, Uint8Array>): ReadableStream<Uint8Array> {
+function written(
+  run: Run,
+  source: AsyncGenerator<Uint8Array, void, void>,
+  { readable, writable }: TransformStream<Uint8Array, Uint8Array>,
+): ReadableStream<Uint8Array> {
   const writer = writable.getWriter();
   const write = async () => {
     for await (const chunk of source) await writer.write(chunk);
     await writer.close();
   };
-  write().catch(reason => run.leave(reason));
+  write().catch((reason) => run.leave(reason));
   return readable;
 }
 

@@ -43,7 +43,14 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   const app = new Hono<Env>({ strict: false });
 
   app.use(requestId());
-  app.use(cors({ origin: corsOrigins === '*' ? '*' : [...corsOrigins], allowMethods: ['GET', 'POST'], exposeHeaders: ['x-request-id', 'retry-after'], maxAge: 86_400 }));
+  app.use(
+    cors({
+      origin: corsOrigins === '*' ? '*' : [...corsOrigins],
+      allowMethods: ['GET', 'POST'],
+      exposeHeaders: ['x-request-id', 'retry-after'],
+      maxAge: 86_400,
+    }),
+  );
   app.use(async (c, next) => {
     await next();
     await drain(c.req.raw);
@@ -58,11 +65,11 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
       }
     };
     c.set('engine', engine);
-    c.set('report', error => {
+    c.set('report', (error) => {
       const { status, code, cause } = toApiError(error);
       if (status >= 500 && code !== 'model_loading') log(`${c.var.requestId} ${c.req.method} ${c.req.path} ${status}`, cause ?? error);
     });
-    c.set('read', async kind => {
+    c.set('read', async (kind) => {
       const body = validate(schemas[kind], await readJson(c.req.raw, limits.bodyBytes)) as Bodies[typeof kind];
       const press = parsePress(body.press);
       const ready = await engine();
@@ -74,16 +81,16 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   if (apiKeys.length > 0) app.use('/v1/*', requireKey(apiKeys));
 
   app.get('/', home);
-  app.get('/health', c => health(c, () => load(c)));
-  app.get('/openapi.json', c => c.json((document ??= openApiDocument(schemas, pressJsonSchema(), apiKeys.length > 0))));
+  app.get('/health', (c) => health(c, () => load(c)));
+  app.get('/openapi.json', (c) => c.json((document ??= openApiDocument(schemas, pressJsonSchema(), apiKeys.length > 0))));
   app.get('/v1/models', listModels);
   app.get('/v1/models/:id{.+}', getModel); // hub names have a slash
-  app.get('/v1/presses', c => c.json(listPresses()));
+  app.get('/v1/presses', (c) => c.json(listPresses()));
   app.post('/v1/press/plan', pressPlan);
   app.post('/v1/completions', completions);
   app.post('/v1/chat/completions', chatCompletions);
 
-  app.notFound(c => respond(c, nothingHere(c, app)));
+  app.notFound((c) => respond(c, nothingHere(c, app)));
   app.onError((error, c) => {
     c.var.report(error);
     return respond(c, toApiError(error));
@@ -108,7 +115,8 @@ function nothingHere(c: Context<Env>, app: Hono<Env>): ApiError {
   const routes = app.routes.filter(({ method }) => method !== 'ALL').map(({ method, path }) => ({ method, path: path.replace(/\{.*?\}$/, '') }));
   const here = routes.filter(({ path }) => new RegExp(`^${path.replace(/:\w+$/, '.+')}/?$`).test(c.req.path));
   const allowed = [...new Set(here.map(({ method }) => method))].join(', ');
-  if (here.length > 0) return new ApiError(405, 'method_not_allowed', null, `${c.req.path} does not take ${c.req.method}; use ${allowed}`, { allow: allowed });
+  if (here.length > 0)
+    return new ApiError(405, 'method_not_allowed', null, `${c.req.path} does not take ${c.req.method}; use ${allowed}`, { allow: allowed });
   const list = routes.map(({ method, path }) => `${method} ${path}`).join(', ');
   return new ApiError(404, 'route_not_found', null, `there is no ${c.req.method} ${c.req.path}; there are ${list}`);
 }

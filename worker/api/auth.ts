@@ -3,13 +3,17 @@ import type { MiddlewareHandler } from 'hono';
 import { ApiError } from './errors.ts';
 
 /** "a, b" (the API_KEYS secret) to a list; empty means open. */
-export const parseApiKeys = (text: string | undefined): string[] => (text ?? '').split(',').map(key => key.trim()).filter(key => key !== '');
+export const parseApiKeys = (text: string | undefined): string[] =>
+  (text ?? '')
+    .split(',')
+    .map((key) => key.trim())
+    .filter((key) => key !== '');
 
 export function requireKey(keys: readonly string[]): MiddlewareHandler {
   return async (c, next) => {
     const given = /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1];
     if (given === undefined) throw refused('this server needs an API key; send it as "Authorization: Bearer <key>"');
-    if (!(await isOneOf(given, keys))) throw refused('the API key is not one of this server\'s; ask whoever runs it');
+    if (!(await isOneOf(given, keys))) throw refused("the API key is not one of this server's; ask whoever runs it");
     await next();
   };
 }

@@ -29,8 +29,8 @@ export async function chatCompletions(c: Context<Env>): Promise<Response> {
       choices: [
         {
           index: 0,
-          message: { role: 'assistant', content: pieces.map(p => p.text).join(''), refusal: null },
-          logprobs: logprobs(pieces.flatMap(p => p.logprobs)),
+          message: { role: 'assistant', content: pieces.map((p) => p.text).join(''), refusal: null },
+          logprobs: logprobs(pieces.flatMap((p) => p.logprobs)),
           finish_reason: finish.reason,
         },
       ],
@@ -38,7 +38,8 @@ export async function chatCompletions(c: Context<Env>): Promise<Response> {
       timings: timingsWire(finish),
     }),
     first: () => [chunk({ role: 'assistant', content: '', refusal: null })],
-    text: ({ text, logprobs: tokens }) => (text === '' && (!wantsLogprobs || tokens.length === 0) ? [] : [chunk({ content: text }, { logprobs: logprobs(tokens) })]),
+    text: ({ text, logprobs: tokens }) =>
+      text === '' && (!wantsLogprobs || tokens.length === 0) ? [] : [chunk({ content: text }, { logprobs: logprobs(tokens) })],
     last(finish) {
       const account = { usage: usageWire(finish), timings: timingsWire(finish) };
       const closing = chunk({}, { finish_reason: finish.reason });
@@ -55,7 +56,7 @@ function logprobsWire(tokens: readonly TokenLogprob[]): ChatLogprobsWire {
       token,
       logprob,
       bytes,
-      top_logprobs: top.map(t => ({ token: t.token, logprob: t.logprob, bytes: t.bytes })),
+      top_logprobs: top.map((t) => ({ token: t.token, logprob: t.logprob, bytes: t.bytes })),
     })),
     refusal: null,
   };

@@ -24,12 +24,15 @@ export async function completions(c: Context<Env>): Promise<Response> {
   const as: Answer = {
     whole: (pieces, finish) => ({
       ...common,
-      choices: [{ index: 0, text: pieces.map(p => p.text).join(''), logprobs: logprobs(pieces.flatMap(p => p.logprobs)), finish_reason: finish.reason }],
+      choices: [
+        { index: 0, text: pieces.map((p) => p.text).join(''), logprobs: logprobs(pieces.flatMap((p) => p.logprobs)), finish_reason: finish.reason },
+      ],
       usage: usageWire(finish),
       timings: timingsWire(finish),
     }),
     first: () => [], // no role to announce
-    text: ({ text, logprobs: tokens }) => (text === '' && (body.logprobs == null || tokens.length === 0) ? [] : [chunk(text, { logprobs: logprobs(tokens) })]),
+    text: ({ text, logprobs: tokens }) =>
+      text === '' && (body.logprobs == null || tokens.length === 0) ? [] : [chunk(text, { logprobs: logprobs(tokens) })],
     last(finish) {
       const account = { usage: usageWire(finish), timings: timingsWire(finish) };
       const closing = chunk('', { finish_reason: finish.reason });
@@ -44,11 +47,11 @@ export async function completions(c: Context<Env>): Promise<Response> {
 function logprobsWriter(): (tokens: readonly TokenLogprob[]) => TextLogprobsWire {
   const decoder = new TextDecoder();
   let offset = 0;
-  return tokens => ({
-    tokens: tokens.map(t => t.token),
-    token_logprobs: tokens.map(t => t.logprob),
+  return (tokens) => ({
+    tokens: tokens.map((t) => t.token),
+    token_logprobs: tokens.map((t) => t.logprob),
     // the chosen token is always there, so up to n + 1 entries, as OpenAI's
-    top_logprobs: tokens.map(t => Object.fromEntries([...t.top, t].map(a => [a.token, a.logprob]))),
+    top_logprobs: tokens.map((t) => Object.fromEntries([...t.top, t].map((a) => [a.token, a.logprob]))),
     text_offset: tokens.map(({ bytes }) => {
       const start = offset;
       offset += [...decoder.decode(Uint8Array.from(bytes), { stream: true })].length;

@@ -33,7 +33,14 @@ export function toApiError(error: unknown): ApiError {
     const { status, code, headers } = KNOWN[error.code] ?? { status: 400 };
     return new ApiError(status, code ?? error.code, error.param, error.message, headers, error);
   }
-  return new ApiError(500, 'internal_error', null, 'the server failed while it answered; the x-request-id header of this response finds the cause in its log', {}, error);
+  return new ApiError(
+    500,
+    'internal_error',
+    null,
+    'the server failed while it answered; the x-request-id header of this response finds the cause in its log',
+    {},
+    error,
+  );
 }
 
 /** The answer that nobody reads: the client has gone. 499 is nginx's number for it. */

@@ -1,11 +1,11 @@
 /** GET /health: the engine's account of itself, or a 503 that says why there is none. It never waits for a model to load. */
 import type { Context } from 'hono';
+import { InputError } from '../../presses/input-error.ts';
 import type { Engine } from '../engine/types.ts';
 import type { Env } from './env.ts';
-import { InputError } from '../../presses/input-error.ts';
 
 export async function health(c: Context<Env>, load: () => Promise<Engine>): Promise<Response> {
-  const later = new Promise<null>(resolve => setTimeout(() => resolve(null), 0));
+  const later = new Promise<null>((resolve) => setTimeout(() => resolve(null), 0));
   try {
     const engine = await Promise.race([load(), later]);
     if (engine !== null) return c.json(engine.health());

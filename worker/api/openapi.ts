@@ -14,29 +14,67 @@ export function openApiDocument(requests: RequestSchemas, press: object, keys: b
     return { $ref: `#/components/schemas/${name}` };
   };
   const json = (schema: z.ZodType, name: string) => ({ 'application/json': { schema: take(schema, name) } });
-  const error = { description: 'OpenAI\'s error envelope; param names the field', content: json(wire.errorEnvelope, 'Error') };
+  const error = { description: "OpenAI's error envelope; param names the field", content: json(wire.errorEnvelope, 'Error') };
   const ok = (description: string, content: Json) => ({ '200': { description, content }, default: error });
   const post = (operationId: string, summary: string, schema: z.ZodType, name: string, responses: Json) => ({
     post: { operationId, summary, requestBody: { required: true, content: json(schema, name) }, responses },
   });
-  const get = (operationId: string, summary: string, responses: Json, parameters?: Json[]) => ({ get: { operationId, summary, ...(parameters && { parameters }), responses } });
+  const get = (operationId: string, summary: string, responses: Json, parameters?: Json[]) => ({
+    get: { operationId, summary, ...(parameters && { parameters }), responses },
+  });
 
   const paths = {
     '/': get('home', 'What this is', ok('Plain text', { 'text/plain': { schema: { type: 'string' } } })),
-    '/health': get('health', 'The engine, its memory and its queue', { ...ok('Ready', json(wire.health, 'Health')), '503': { description: 'Loading, or failed to load', content: json(wire.health, 'Health') } }),
+    '/health': get('health', 'The engine, its memory and its queue', {
+      ...ok('Ready', json(wire.health, 'Health')),
+      '503': { description: 'Loading, or failed to load', content: json(wire.health, 'Health') },
+    }),
     '/openapi.json': get('openapi', 'This document', ok('OpenAPI 3.1', { 'application/json': { schema: { type: 'object' } } })),
     '/v1/models': get('listModels', 'The model served', ok('A list of one', json(wire.modelList, 'ModelList'))),
-    '/v1/models/{id}': get('getModel', 'One model', ok('The model', json(wire.model, 'Model')), [{ name: 'id', in: 'path', required: true, schema: { type: 'string' } }]),
-    '/v1/presses': get('listPresses', 'Presses, their parts, and each part\'s parameters as JSON Schema', ok('By kind', { 'application/json': { schema: { type: 'object' } } })),
-    '/v1/press/plan': post('planPress', 'What a press would do to a prompt: bytes and per-layer bounds, without running it', requests.plan, 'PlanRequest', ok('The plan', json(wire.pressPlan, 'PressPlan'))),
-    '/v1/completions': post('createCompletion', 'Continue a text', requests.completion, 'CompletionRequest',
-      ok('One object, or with "stream": true the same object piece by piece, then [DONE]', { ...json(wire.textCompletion, 'Completion'), 'text/event-stream': { schema: take(wire.textCompletion, 'Completion') } })),
-    '/v1/chat/completions': post('createChatCompletion', 'Answer a conversation', requests.chat, 'ChatCompletionRequest',
-      ok('One object, or with "stream": true chunks, then [DONE]', { ...json(wire.chatCompletion, 'ChatCompletion'), 'text/event-stream': { schema: take(wire.chatCompletionChunk, 'ChatCompletionChunk') } })),
+    '/v1/models/{id}': get('getModel', 'One model', ok('The model', json(wire.model, 'Model')), [
+      { name: 'id', in: 'path', required: true, schema: { type: 'string' } },
+    ]),
+    '/v1/presses': get(
+      'listPresses',
+      "Presses, their parts, and each part's parameters as JSON Schema",
+      ok('By kind', { 'application/json': { schema: { type: 'object' } } }),
+    ),
+    '/v1/press/plan': post(
+      'planPress',
+      'What a press would do to a prompt: bytes and per-layer bounds, without running it',
+      requests.plan,
+      'PlanRequest',
+      ok('The plan', json(wire.pressPlan, 'PressPlan')),
+    ),
+    '/v1/completions': post(
+      'createCompletion',
+      'Continue a text',
+      requests.completion,
+      'CompletionRequest',
+      ok('One object, or with "stream": true the same object piece by piece, then [DONE]', {
+        ...json(wire.textCompletion, 'Completion'),
+        'text/event-stream': { schema: take(wire.textCompletion, 'Completion') },
+      }),
+    ),
+    '/v1/chat/completions': post(
+      'createChatCompletion',
+      'Answer a conversation',
+      requests.chat,
+      'ChatCompletionRequest',
+      ok('One object, or with "stream": true chunks, then [DONE]', {
+        ...json(wire.chatCompletion, 'ChatCompletion'),
+        'text/event-stream': { schema: take(wire.chatCompletionChunk, 'ChatCompletionChunk') },
+      }),
+    ),
   };
   return {
     openapi: '3.1.1',
-    info: { title: 'edgepress', version: '0.1.0', description: 'LLM inference at the edge with a compressed KV cache. OpenAI\'s wire format; "press" in a request says how the cache is compressed, usage.kv_cache in the answer tells what came of it.' },
+    info: {
+      title: 'edgepress',
+      version: '0.1.0',
+      description:
+        'LLM inference at the edge with a compressed KV cache. OpenAI\'s wire format; "press" in a request says how the cache is compressed, usage.kv_cache in the answer tells what came of it.',
+    },
     servers: [{ url: '/' }],
     ...(keys && { security: [{ bearer: [] }] }),
     paths,
@@ -46,13 +84,13 @@ export function openApiDocument(requests: RequestSchemas, press: object, keys: b
 
 /** zod puts named schemas into $defs; here they are components. */
 function lifted(json: Json): Json {
-  return mapRefs(json, ref => ref.replace(/^#\/\$defs\//, '#/components/schemas/'));
+  return mapRefs(json, (ref) => ref.replace(/^#\/\$defs\//, '#/components/schemas/'));
 }
 
 /** A whole JSON Schema document put at #/components/schemas/<name>: its own references move with it. */
 function underComponents(json: object, name: string): Json {
   const { $schema: _, ...rest } = json as Json;
-  return mapRefs(rest, ref => ref.replace(/^#/, `#/components/schemas/${name}`));
+  return mapRefs(rest, (ref) => ref.replace(/^#/, `#/components/schemas/${name}`));
 }
 
 function mapRefs(json: Json, change: (ref: string) => string): Json {

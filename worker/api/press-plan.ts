@@ -16,6 +16,7 @@ function promptOf(body: PlanBody, engine: Engine): PromptInput | { kind: 'length
   if (body.prompt !== undefined) return completionPrompt(body.prompt, engine);
   const { tokens } = body as { tokens: number };
   const most = engine.info.contextLength;
-  if (tokens > most) throw new ApiError(400, 'context_length_exceeded', 'tokens', `tokens must be at most ${most}, the model's context length, got ${tokens}`);
+  if (tokens > most)
+    throw new ApiError(400, 'context_length_exceeded', 'tokens', `tokens must be at most ${most}, the model's context length, got ${tokens}`);
   return { kind: 'length', tokens };
 }

@@ -8,7 +8,7 @@ export function chatPrompt(messages: ChatBody['messages']): PromptInput {
     kind: 'chat',
     messages: messages.map(({ role, content }) => ({
       role: role === 'developer' ? 'system' : role, // the same thing under OpenAI's newer name; no chat template here knows it
-      parts: typeof content === 'string' ? [content] : content.map(part => part.text),
+      parts: typeof content === 'string' ? [content] : content.map((part) => part.text),
     })),
   };
 }
@@ -17,7 +17,8 @@ export function completionPrompt(prompt: CompletionBody['prompt'], { info: { voc
   if (typeof prompt === 'string') return { kind: 'text', text: prompt };
   if (typeof prompt[0] === 'string') return { kind: 'text', text: prompt[0] };
   const tokens = prompt as number[];
-  const at = tokens.findIndex(id => id >= vocabSize);
-  if (at >= 0) throw new ApiError(400, 'invalid_value', `prompt.${at}`, `prompt.${at} must be a token id between 0 and ${vocabSize - 1}, got ${tokens[at]}`);
+  const at = tokens.findIndex((id) => id >= vocabSize);
+  if (at >= 0)
+    throw new ApiError(400, 'invalid_value', `prompt.${at}`, `prompt.${at} must be a token id between 0 and ${vocabSize - 1}, got ${tokens[at]}`);
   return { kind: 'tokens', tokens };
 }

@@ -21,7 +21,8 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
 }
 
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
-  const tooLarge = (seen: string) => new ApiError(413, 'body_too_large', null, `the request body has ${seen} bytes; at most ${maxBytes} are accepted`);
+  const tooLarge = (seen: string) =>
+    new ApiError(413, 'body_too_large', null, `the request body has ${seen} bytes; at most ${maxBytes} are accepted`);
   const announced = Number(request.headers.get('content-length') ?? 0);
   if (announced > maxBytes) throw tooLarge(String(announced));
   const parts: Uint8Array[] = [];
@@ -55,7 +56,9 @@ function invalidJson(message: string, request: Request): ApiError {
 
 /** Where `text` stops being JSON. V8's own messages tell a position in some cases only. */
 export function jsonErrorOffset(text: string): number {
-  const token = /[ \t\n\r]*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.+-])|true\b|false\b|null\b))/y;
+  const token =
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids them in strings, so the pattern must name them
+    /[ \t\n\r]*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.+-])|true\b|false\b|null\b))/y;
   const open: ('{' | '[')[] = [];
   let expects: 'value' | 'value or ]' | 'key' | 'key or }' | ':' | 'next' = 'value';
   let end = 0;
@@ -78,7 +81,10 @@ export function jsonErrorOffset(text: string): number {
       expects = 'value';
     } else if (expects === 'next' && mark === ',' && parent !== undefined) {
       expects = parent === '{' ? 'key' : 'value';
-    } else if ((mark === '}' && parent === '{' && (expects === 'next' || expects === 'key or }')) || (mark === ']' && parent === '[' && (expects === 'next' || expects === 'value or ]'))) {
+    } else if (
+      (mark === '}' && parent === '{' && (expects === 'next' || expects === 'key or }')) ||
+      (mark === ']' && parent === '[' && (expects === 'next' || expects === 'value or ]'))
+    ) {
       open.pop();
       expects = 'next';
     } else {

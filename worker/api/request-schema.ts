@@ -23,7 +23,11 @@ function integer(min: number, max: number) {
 function unsupported(harmless: z.ZodType, instead: string) {
   const { $schema: _, ...meta } = z.toJSONSchema(harmless);
   const accepts = (value: unknown) => value === null || harmless.safeParse(value).success;
-  return z.unknown().refine(accepts, { error: `is not supported: ${instead}`, params: { code: 'unsupported_value' } }).optional().meta(meta);
+  return z
+    .unknown()
+    .refine(accepts, { error: `is not supported: ${instead}`, params: { code: 'unsupported_value' } })
+    .optional()
+    .meta(meta);
 }
 
 const emptyList = z.array(z.never()).max(0);
@@ -45,9 +49,16 @@ const common = (limits: Limits) => ({
   max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish(),
   temperature: number(0, 2).nullish().meta({ description: 'Default 1. 0 takes the likeliest token.' }),
   top_p: number(0, 1).nullish().meta({ description: 'Default 1.' }),
-  top_k: integer(0, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Extension. Only the k likeliest tokens may be drawn; 0 (default) = all.' }),
-  min_p: number(0, 1).nullish().meta({ description: 'Extension. Only tokens with at least this share of the likeliest one\'s probability; 0 (default) = all.' }),
-  seed: z.int({ error: 'must be a whole number between -(2^53 - 1) and 2^53 - 1' }).nullish().meta({ description: 'The same seed, request and system_fingerprint give the same answer.' }),
+  top_k: integer(0, Number.MAX_SAFE_INTEGER)
+    .nullish()
+    .meta({ description: 'Extension. Only the k likeliest tokens may be drawn; 0 (default) = all.' }),
+  min_p: number(0, 1)
+    .nullish()
+    .meta({ description: "Extension. Only tokens with at least this share of the likeliest one's probability; 0 (default) = all." }),
+  seed: z
+    .int({ error: 'must be a whole number between -(2^53 - 1) and 2^53 - 1' })
+    .nullish()
+    .meta({ description: 'The same seed, request and system_fingerprint give the same answer.' }),
   frequency_penalty: number(-2, 2).nullish(),
   presence_penalty: number(-2, 2).nullish(),
   stop: z
@@ -56,9 +67,10 @@ const common = (limits: Limits) => ({
     })
     .nullish(),
   stream: z.boolean().nullish(),
-  stream_options: strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.boolean().nullish() })
-    .nullish()
-    .meta({ description: 'include_usage true: usage comes in a chunk of its own, with empty choices, as OpenAI sends it. False: no usage. Left out: usage comes with the chunk that has the finish_reason.' }),
+  stream_options: strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.boolean().nullish() }).nullish().meta({
+    description:
+      'include_usage true: usage comes in a chunk of its own, with empty choices, as OpenAI sends it. False: no usage. Left out: usage comes with the chunk that has the finish_reason.',
+  }),
   ignore_eos: z.boolean().nullish().meta({ description: 'Extension. Do not stop at the end-of-text token.' }),
   n: unsupported(z.literal(1), 'one answer a request; leave it out or send 1'),
   logit_bias: unsupported(z.object({}).strict(), 'leave it out or send {}'),
@@ -72,8 +84,12 @@ const textPart = strictObject({
 
 const message = (limits: Limits) =>
   strictObject({
-    role: z.enum(['system', 'developer', 'user', 'assistant'], { error: 'must be "system", "developer", "user" or "assistant" (there are no tools to answer for)' }),
-    content: z.union([z.string(), z.array(textPart).min(1).max(limits.partsPerMessage)], { error: 'must be a string or a list of {"type": "text", "text": …}, not empty' }),
+    role: z.enum(['system', 'developer', 'user', 'assistant'], {
+      error: 'must be "system", "developer", "user" or "assistant" (there are no tools to answer for)',
+    }),
+    content: z.union([z.string(), z.array(textPart).min(1).max(limits.partsPerMessage)], {
+      error: 'must be a string or a list of {"type": "text", "text": …}, not empty',
+    }),
     name: z.string().nullish().meta({ description: 'Accepted; chat templates do not show it to the model.' }),
     refusal: unsupported(z.null(), 'leave it out or send null'),
     annotations: unsupported(emptyList, 'leave it out or send []'),
@@ -81,7 +97,7 @@ const message = (limits: Limits) =>
     tool_calls: unsupported(emptyList, 'leave it out or send []'),
     function_call: unsupported(z.null(), 'leave it out or send null'),
   }).superRefine(({ role, content }, context) => {
-    const empty = typeof content === 'string' ? content === '' : content.every(part => part.text === '');
+    const empty = typeof content === 'string' ? content === '' : content.every((part) => part.text === '');
     if (empty && role === 'user') context.addIssue({ code: 'custom', path: ['content'], message: 'of a user message must not be empty' });
   });
 
@@ -96,7 +112,9 @@ export function requestSchemas(limits: Limits) {
     chat: strictObject({
       messages: messages(limits),
       ...common(limits),
-      max_completion_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default: the server\'s, within what the context length and the memory leave.' }),
+      max_completion_tokens: integer(1, Number.MAX_SAFE_INTEGER)
+        .nullish()
+        .meta({ description: "Default: the server's, within what the context length and the memory leave." }),
       logprobs: z.boolean().nullish(),
       top_logprobs: integer(0, 20).nullish(),
       response_format: unsupported(z.strictObject({ type: z.literal('text') }), 'leave it out or send {"type": "text"}'),
@@ -114,7 +132,11 @@ export function requestSchemas(limits: Limits) {
     }).superRefine((body, context) => {
       const { max_tokens, max_completion_tokens, logprobs, top_logprobs } = body;
       if (max_tokens != null && max_completion_tokens != null && max_tokens !== max_completion_tokens) {
-        context.addIssue({ code: 'custom', path: ['max_tokens'], message: `must equal max_completion_tokens (${max_completion_tokens}) or be left out` });
+        context.addIssue({
+          code: 'custom',
+          path: ['max_tokens'],
+          message: `must equal max_completion_tokens (${max_completion_tokens}) or be left out`,
+        });
       }
       if (top_logprobs != null && !logprobs) context.addIssue({ code: 'custom', path: ['top_logprobs'], message: 'needs "logprobs": true' });
     }),
@@ -122,7 +144,7 @@ export function requestSchemas(limits: Limits) {
     completion: strictObject({
       prompt,
       ...common(limits),
-      max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default 16, as OpenAI\'s.' }),
+      max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: "Default 16, as OpenAI's." }),
       logprobs: integer(0, 20).nullish(),
       echo: unsupported(z.literal(false), 'leave it out or send false'),
       best_of: unsupported(z.literal(1), 'leave it out or send 1'),
@@ -137,10 +159,15 @@ export function requestSchemas(limits: Limits) {
       press,
       max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish().meta({ description: 'Default: as for a chat completion.' }),
     }).superRefine((body, context) => {
-      const given = (['messages', 'prompt', 'tokens'] as const).filter(field => body[field] !== undefined);
+      const given = (['messages', 'prompt', 'tokens'] as const).filter((field) => body[field] !== undefined);
       if (given.length === 1) return;
       const message = `send exactly one of messages, prompt or tokens, got ${given.length === 0 ? 'none' : given.join(' and ')}`;
-      context.addIssue({ code: 'custom', path: given.length === 0 ? [] : [given[1]], message, params: { whole: true, code: given.length === 0 ? 'missing_field' : 'invalid_value' } });
+      context.addIssue({
+        code: 'custom',
+        path: given.length === 0 ? [] : [given[1]],
+        message,
+        params: { whole: true, code: given.length === 0 ? 'missing_field' : 'invalid_value' },
+      });
     }),
   };
 }

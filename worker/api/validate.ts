@@ -11,7 +11,8 @@ type Issue = z.core.$ZodIssue;
 /** An object that refuses fields it does not know, and says which one was meant. */
 export function strictObject<S extends z.core.$ZodShape>(shape: S) {
   return z.strictObject(shape, {
-    error: issue => (issue.code === 'unrecognized_keys' ? `unknown field ${show(issue.keys[0])}${didYouMean(issue.keys[0], Object.keys(shape))}` : undefined),
+    error: (issue) =>
+      issue.code === 'unrecognized_keys' ? `unknown field ${show(issue.keys[0])}${didYouMean(issue.keys[0], Object.keys(shape))}` : undefined,
   });
 }
 
@@ -23,7 +24,7 @@ export function validate<S extends z.ZodType>(schema: S, value: unknown): z.outp
 
 /** The most helpful of several issues: a misspelt field explains a missing one; otherwise the first in the schema's order. */
 function apiErrorOf(issues: readonly Issue[], root: unknown): ApiError {
-  const { issue, path } = deepest(issues.find(i => i.code === 'unrecognized_keys' && i.message.includes('did you mean')) ?? issues[0]);
+  const { issue, path } = deepest(issues.find((i) => i.code === 'unrecognized_keys' && i.message.includes('did you mean')) ?? issues[0]);
   if (issue.code === 'unrecognized_keys') return new ApiError(400, 'unknown_field', wirePath([...path, issue.keys[0]]), issue.message);
   const seen = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], root);
   const params = issue.code === 'custom' ? issue.params : undefined;
@@ -38,7 +39,7 @@ function apiErrorOf(issues: readonly Issue[], root: unknown): ApiError {
  */
 function deepest(issue: Issue): { issue: Issue; path: PropertyKey[] } {
   if (issue.code !== 'invalid_union') return { issue, path: issue.path };
-  const fitting = issue.errors.filter(branch => !branch.some(i => i.code === 'invalid_type' && i.path.length === 0));
+  const fitting = issue.errors.filter((branch) => !branch.some((i) => i.code === 'invalid_type' && i.path.length === 0));
   const meant = fitting.sort((a, b) => a.length - b.length)[0]?.[0];
   if (meant === undefined || meant.path.length === 0) return { issue, path: issue.path };
   const inner = deepest(meant);
@@ -47,11 +48,20 @@ function deepest(issue: Issue): { issue: Issue; path: PropertyKey[] } {
 
 function defaultPhrase(issue: z.core.$ZodRawIssue): string {
   switch (issue.code) {
-    case 'invalid_type': return `must be ${issue.expected === 'int' || issue.expected === 'array' || issue.expected === 'object' ? 'an' : 'a'} ${issue.expected}`;
-    case 'invalid_value': return `must be ${issue.values.map(v => JSON.stringify(v)).join(' or ')}`;
-    case 'too_small': return issue.origin === 'array' || issue.origin === 'string' ? 'must not be empty' : `must be at least ${issue.minimum}`;
-    case 'too_big': return issue.origin === 'array' ? `must have at most ${issue.maximum} elements` : issue.origin === 'string' ? `must have at most ${issue.maximum} characters` : `must be at most ${issue.maximum}`;
-    default: return 'is not valid';
+    case 'invalid_type':
+      return `must be ${issue.expected === 'int' || issue.expected === 'array' || issue.expected === 'object' ? 'an' : 'a'} ${issue.expected}`;
+    case 'invalid_value':
+      return `must be ${issue.values.map((v) => JSON.stringify(v)).join(' or ')}`;
+    case 'too_small':
+      return issue.origin === 'array' || issue.origin === 'string' ? 'must not be empty' : `must be at least ${issue.minimum}`;
+    case 'too_big':
+      return issue.origin === 'array'
+        ? `must have at most ${issue.maximum} elements`
+        : issue.origin === 'string'
+          ? `must have at most ${issue.maximum} characters`
+          : `must be at most ${issue.maximum}`;
+    default:
+      return 'is not valid';
   }
 }
 

@@ -121,7 +121,16 @@ export interface Backend {
    * Writes `count` entries of KV head `head` into its pages, from slot `from` of its list on. Entry i is row order[i] of k, v
    * ([*, H, d]), or row i when `order` is null. int8 rows carry one f32 scale each (max |x| / 127).
    */
-  storeEntries(cache: PagedLayer, head: number, from: number, k: View, v: View, order: View | null, count: number, shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>): void;
+  storeEntries(
+    cache: PagedLayer,
+    head: number,
+    from: number,
+    k: View,
+    v: View,
+    order: View | null,
+    count: number,
+    shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+  ): void;
 
   /**
    * windowAttention (presses.md 2.1): out[a, j] = mean over the W queries i of softmax_j(q[i,a].k[j,h(a)] * scale), causal inside the

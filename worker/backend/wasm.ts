@@ -92,7 +92,21 @@ export class WasmBackend implements Backend {
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
     const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
     const scratch = this.#room(this.#call('attendScratchBytes', headDim));
-    this.#call('attendCausal', address(out), address(q), address(k), address(v), n, start, queryHeads, kvHeads, headDim, scale, slidingWindow, scratch);
+    this.#call(
+      'attendCausal',
+      address(out),
+      address(q),
+      address(k),
+      address(v),
+      n,
+      start,
+      queryHeads,
+      kvHeads,
+      headDim,
+      scale,
+      slidingWindow,
+      scratch,
+    );
   }
 
   attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void {

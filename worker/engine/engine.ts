@@ -14,7 +14,18 @@ import { anyPressPages, fittingRatio, isStatic, type RequestShape, type RequestS
 import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
-import type { ChatMessage, Engine, GenerateEvent, GenerateRequest, Health, KvCacheUsage, ModelInfo, PressPlan, PromptInput, TokenLogprob } from './types.ts';
+import type {
+  ChatMessage,
+  Engine,
+  GenerateEvent,
+  GenerateRequest,
+  Health,
+  KvCacheUsage,
+  ModelInfo,
+  PressPlan,
+  PromptInput,
+  TokenLogprob,
+} from './types.ts';
 
 export interface EngineParts {
   readonly info: ModelInfo;
@@ -109,7 +120,11 @@ export class EdgeEngine implements Engine {
     return this.#tokenise(prompt).tokens;
   }
 
-  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number | null }): PressPlan {
+  plan(request: {
+    prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number };
+    press: PressRequest;
+    maxTokens: number | null;
+  }): PressPlan {
     const { contextLength } = this.info;
     // One token more than the context holds is refused like any number beyond it, and needs no array of that length.
     const length = request.prompt.kind === 'length' ? Math.min(request.prompt.tokens, contextLength) : 0;
@@ -223,7 +238,11 @@ export class EdgeEngine implements Engine {
   }
 
   /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */
-  async #reads<T>(job: Job, wantLogits: boolean, use: (read: { logits: Float32Array | null; usage: KvCacheUsage; sequence: KvSequence }) => T): Promise<T> {
+  async #reads<T>(
+    job: Job,
+    wantLogits: boolean,
+    use: (read: { logits: Float32Array | null; usage: KvCacheUsage; sequence: KvSequence }) => T,
+  ): Promise<T> {
     this.#checkRoom(job);
     const run = await this.#admit(job);
     try {
@@ -242,7 +261,8 @@ export class EdgeEngine implements Engine {
   #tokenise(prompt: PromptInput): { tokens: readonly number[]; boundary: number | null } {
     const { tokenizer } = this.#parts;
     if (prompt.kind === 'tokens') return { tokens: prompt.tokens, boundary: null };
-    if (!tokenizer) throw new InputError('no_tokenizer', 'prompt', `the model ${this.info.id} came without a tokenizer: give token ids as the prompt`);
+    if (!tokenizer)
+      throw new InputError('no_tokenizer', 'prompt', `the model ${this.info.id} came without a tokenizer: give token ids as the prompt`);
     // Tokenising takes seconds for some megabytes; what surely has too many tokens is not even tried.
     const text = prompt.kind === 'text' ? [prompt.text] : prompt.messages.flatMap(({ parts }) => parts);
     const least = Math.ceil(text.reduce((sum, part) => sum + part.length, 0) / tokenizer.longestTokenBytes); // UTF-8 is no shorter than UTF-16 units
@@ -264,18 +284,28 @@ export class EdgeEngine implements Engine {
       scope = press.scope ?? (boundary ? 'context' : 'prompt');
       if (scope === 'context') {
         if (!boundary) {
-          throw new InputError('press_scope', 'press.scope', 'scope "context" needs something before the last text part of the last user message: a part, a message or a system prompt; use "prompt" or {"protect_last": n}');
+          throw new InputError(
+            'press_scope',
+            'press.scope',
+            'scope "context" needs something before the last text part of the last user message: a part, a message or a system prompt; use "prompt" or {"protect_last": n}',
+          );
         }
         covered = boundary;
       } else if (scope !== 'prompt') {
         covered = tokens.length - scope.protect_last;
-        if (covered < 1) throw new InputError('press_scope', 'press.scope.protect_last', `protect_last ${scope.protect_last} covers the whole prompt of ${tokens.length} tokens; use a smaller number`);
+        if (covered < 1)
+          throw new InputError(
+            'press_scope',
+            'press.scope.protect_last',
+            `protect_last ${scope.protect_last} covers the whole prompt of ${tokens.length} tokens; use a smaller number`,
+          );
       }
     }
     const N = tokens.length;
     if (N === 0) throw new InputError('prompt_empty', 'prompt', 'the prompt has no tokens');
     const unknown = tokens.findIndex((id) => id < 0 || id >= vocabSize);
-    if (unknown >= 0) throw new InputError('token_unknown', 'prompt', `token ${tokens[unknown]} at index ${unknown} is not in the vocabulary of ${vocabSize}`);
+    if (unknown >= 0)
+      throw new InputError('token_unknown', 'prompt', `token ${tokens[unknown]} at index ${unknown} is not in the vocabulary of ${vocabSize}`);
     if (N >= contextLength) throw tooLong(String(N), contextLength);
 
     const entryType = press.entryType ?? options.entryType;
@@ -395,7 +425,12 @@ export class EdgeEngine implements Engine {
     }
   }
 
-  async #readPrompt(job: Job, run: Running, wantLogits: boolean, signal?: AbortSignal): Promise<{ logits: Float32Array | null; usage: KvCacheUsage; pressMs: number }> {
+  async #readPrompt(
+    job: Job,
+    run: Running,
+    wantLogits: boolean,
+    signal?: AbortSignal,
+  ): Promise<{ logits: Float32Array | null; usage: KvCacheUsage; pressMs: number }> {
     const { forward, cache, backend } = this.#parts;
     const { tokens, covered, checked } = job;
     const { sequence } = run;
@@ -474,7 +509,11 @@ function pressScratchBytes({ queryHeads, kvHeads }: { queryHeads: number; kvHead
 }
 
 function tooLong(tokens: string, contextLength: number): InputError {
-  return new InputError('prompt_too_long', 'messages', `the prompt has ${tokens} tokens, but the context length is ${contextLength} with at least one token to generate: shorten the prompt`);
+  return new InputError(
+    'prompt_too_long',
+    'messages',
+    `the prompt has ${tokens} tokens, but the context length is ${contextLength} with at least one token to generate: shorten the prompt`,
+  );
 }
 
 /** Memory that ran out in spite of the check is the request's size, not our fault; anything else stays as it is. */

@@ -1,5 +1,5 @@
 /** From a host and a model to a running engine: kernels, weights into linear memory, forward pass, KV pool sized from what is left. */
-import { createBudgetMath, type BudgetMathExports } from '../../presses/budget-math.ts';
+import { type BudgetMathExports, createBudgetMath } from '../../presses/budget-math.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { at, type DeviceBuffer, type EntryType, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
 import { Kernels } from '../backend/kernels.ts';

@@ -79,7 +79,7 @@ export function candidates(logits: Float32Array, { temperature, topK, topP, minP
   if (topP < 1) keep(nucleus(weights, topP));
   if (minP > 0) keep({ threshold: minP, count: weights.length });
   const total = sum(weights);
-  return { ids, probs: weights.map(w => w / total) };
+  return { ids, probs: weights.map((w) => w / total) };
 }
 
 /** Draws a token. Temperature 0 takes the largest logit, whatever the other settings. */
@@ -88,7 +88,7 @@ export function sample(logits: Float32Array, settings: SamplerSettings, random: 
   const { ids, probs } = candidates(logits, settings);
   let left = random();
   for (let i = 0; i < ids.length; i++) if ((left -= probs[i]) < 0) return ids[i];
-  return ids[probs.findLastIndex(p => p > 0)]; // rounding left a crumb past the end
+  return ids[probs.findLastIndex((p) => p > 0)]; // rounding left a crumb past the end
 }
 
 /** Log-softmax of the raw logits (temperature 1, no penalties), for the chosen token and the `count` likeliest. */
@@ -106,7 +106,7 @@ export function logprobs(logits: Float32Array, chosen: number, count: number): R
     while (at > 0 && logits[i] > logits[top[at - 1]]) at--;
     top.splice(at, 0, i);
   }
-  return { logprob: logprobOf(chosen), top: top.map(tokenId => ({ tokenId, logprob: logprobOf(tokenId) })) };
+  return { logprob: logprobOf(chosen), top: top.map((tokenId) => ({ tokenId, logprob: logprobOf(tokenId) })) };
 }
 
 export interface Sampler {
@@ -116,7 +116,12 @@ export interface Sampler {
 
 /** One request's sampler: its random stream and its counts of generated tokens. */
 export function createSampler(
-  settings: SamplerSettings & { readonly seed: number | bigint | null; readonly frequencyPenalty: number; readonly presencePenalty: number; readonly topLogprobs: number | null },
+  settings: SamplerSettings & {
+    readonly seed: number | bigint | null;
+    readonly frequencyPenalty: number;
+    readonly presencePenalty: number;
+    readonly topLogprobs: number | null;
+  },
 ): Sampler {
   const random = seededRandom(settings.seed);
   const counts = new Map<number, number>();
@@ -146,8 +151,9 @@ function takeLargest(weights: Float64Array, { threshold, count }: { threshold: n
 function nucleus(weights: Float64Array, p: number): { threshold: number; count: number } {
   const total = sum(weights);
   const floor = ((1 - p) * total) / weights.length;
-  const ascending = weights.filter(w => w >= floor).sort();
-  let mass = 0, count = 0;
+  const ascending = weights.filter((w) => w >= floor).sort();
+  let mass = 0,
+    count = 0;
   while (count < ascending.length) {
     mass += ascending[ascending.length - ++count];
     if (mass >= p * total) break;
@@ -159,10 +165,12 @@ function nucleus(weights: Float64Array, p: number): { threshold: number; count: 
 function kthLargest(weights: Float64Array, k: number): number {
   const a = weights.slice();
   const target = a.length - k;
-  let low = 0, high = a.length - 1;
+  let low = 0,
+    high = a.length - 1;
   while (low < high) {
     const pivot = a[(low + high) >> 1];
-    let i = low, j = high;
+    let i = low,
+      j = high;
     while (i <= j) {
       while (a[i] < pivot) i++;
       while (a[j] > pivot) j--;

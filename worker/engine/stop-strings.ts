@@ -12,14 +12,15 @@ export interface StopMatcher {
 
 export function createStopMatcher(stops: readonly string[]): StopMatcher {
   if (stops.includes('')) throw new Error('a stop string must not be empty');
-  const longest = Math.max(0, ...stops.map(s => s.length));
+  const longest = Math.max(0, ...stops.map((s) => s.length));
   let held = ''; // longest suffix of the text so far that is a proper prefix of a stop string
   let stopped = false;
   return {
     push(piece) {
       if (stopped) return { text: '', stop: null };
       const text = held + piece;
-      let at = -1, stop: string | null = null;
+      let at = -1,
+        stop: string | null = null;
       for (const s of stops) {
         const start = text.indexOf(s); // the first occurrence is also the first to complete
         if (start < 0) continue;
@@ -32,7 +33,7 @@ export function createStopMatcher(stops: readonly string[]): StopMatcher {
         return { text: text.slice(0, at), stop };
       }
       let hold = Math.min(longest - 1, text.length);
-      while (hold > 0 && !stops.some(s => s.startsWith(text.slice(-hold)) && s.length > hold)) hold--;
+      while (hold > 0 && !stops.some((s) => s.startsWith(text.slice(-hold)) && s.length > hold)) hold--;
       hold = Math.max(0, hold);
       held = text.slice(text.length - hold);
       return { text: text.slice(0, text.length - hold), stop: null };

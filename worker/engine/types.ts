@@ -110,7 +110,16 @@ export interface Health {
   status: 'ok';
   model: ModelInfo;
   backend: { name: string; variant: string };
-  memory: { used_bytes: number; peak_bytes: number; limit_bytes: number; weights_bytes: number; kv_pool_bytes: number; kv_used_bytes: number; kv_reserved_bytes: number; ledger_bytes: number };
+  memory: {
+    used_bytes: number;
+    peak_bytes: number;
+    limit_bytes: number;
+    weights_bytes: number;
+    kv_pool_bytes: number;
+    kv_used_bytes: number;
+    kv_reserved_bytes: number;
+    ledger_bytes: number;
+  };
   requests: { running: number; waiting: number };
 }
 
@@ -120,7 +129,11 @@ export interface Engine {
   health(): Health;
   /** Tokens of a prompt, by the model's tokenizer and chat template. */
   tokenise(prompt: PromptInput): readonly number[];
-  plan(request: { prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number }; press: PressRequest; maxTokens: number | null }): PressPlan;
+  plan(request: {
+    prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number };
+    press: PressRequest;
+    maxTokens: number | null;
+  }): PressPlan;
   /**
    * Checks, queues, reads the prompt, decodes. Checks happen before the first event and before any compute. Ending the iteration early
    * (return, throw, or `signal`) gives back every page. An aborted run throws the signal's reason.

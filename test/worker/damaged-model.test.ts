@@ -1,0 +1,109 @@
+/** A model that is not whole, in workerd: refused by the name of the file, and no request brings the worker down. */
+import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { packedInShards, removePacked, startWorker, type TestWorker, type WireError } from '../support/worker.ts';
+
+afterAll(removePacked);
+
+const body = { messages: [{ role: 'user', content: 'The number for busy-cart is 82.\nWhat is the number for busy-cart?' }], max_tokens: 8 };
+
+interface Sick {
+  status: 'loading' | 'error';
+  error?: string;
+}
+
+/** What /health says once the load has failed. */
+async function diagnosis(worker: TestWorker): Promise<string> {
+  for (let tries = 0; tries < 500; tries++) {
+    const { status, body } = await worker.get<Sick>('/health');
+    expect(status).toBe(503);
+    if (body.status === 'error') return body.error!;
+    expect(body.status).toBe('loading');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error('/health never told of the failure');
+}
+
+type Damage = [how: string, damage: (folder: string) => Promise<void>, says: RegExp];
+
+const flip = async (path: string) => {
+  const bytes = await readFile(path);
+  bytes[bytes.length >> 1] ^= 1;
+  await writeFile(path, bytes);
+};
+
+const damages: Damage[] = [
+  ['one bit of a shard is wrong', (folder) => flip(join(folder, 'weights-002.bin')), /weights-002\.bin is damaged: SHA-256/],
+  ['a shard is truncated', (folder) => truncate(join(folder, 'weights-003.bin'), 1000), /weights-003\.bin is truncated: 1000 of 1048576 bytes/],
+  ['a shard is empty', (folder) => truncate(join(folder, 'weights-001.bin'), 0), /weights-001\.bin is truncated: 0 of/],
+  ['a shard is too long', async (folder) => writeFile(join(folder, 'weights-000.bin'), new Uint8Array(2 << 20)), /weights-000\.bin is too long/],
+  ['a shard is missing', (folder) => rm(join(folder, 'weights-004.bin')), /weights-004\.bin/],
+  [
+    'two shards changed places',
+    async (folder) => {
+      const [a, b, aside] = ['weights-001.bin', 'weights-002.bin', 'aside'].map((name) => join(folder, name));
+      await rename(a, aside);
+      await rename(b, a);
+      await rename(aside, b);
+    },
+    /weights-001\.bin is damaged/,
+  ],
+  ['the manifest is missing', (folder) => rm(join(folder, 'manifest.json')), /manifest\.json cannot be read: status 404/],
+  ['the manifest is no JSON', (folder) => writeFile(join(folder, 'manifest.json'), '{"format":'), /manifest\.json/],
+  [
+    'the manifest lies about a tensor',
+    async (folder) => {
+      const path = join(folder, 'manifest.json');
+      const manifest = JSON.parse(await readFile(path, 'utf8'));
+      manifest.tensors[3].offset += 1 << 20;
+      await writeFile(path, JSON.stringify(manifest));
+    },
+    /manifest\.json: tensor .* lies at/,
+  ],
+  ['the tokenizer is truncated', (folder) => truncate(join(folder, 'tokenizer.json'), 500), /tokenizer\.json is truncated: 500 of/],
+];
+
+describe('a packed model of which', () => {
+  test.each(damages)('%s', async (_, damage, says) => {
+    const assets = await packedInShards();
+    await damage(assets);
+    const worker = await startWorker({ assets });
+    try {
+      const early = await worker.post<WireError>('/v1/chat/completions', body); // while it loads
+      expect(early).toMatchObject({ status: 503, body: { error: { type: 'server_error' } } });
+      expect(await diagnosis(worker)).toMatch(says);
+      for (const path of ['/v1/chat/completions', '/v1/press/plan']) {
+        const { status, body: answer } = await worker.post<WireError>(path, path.includes('plan') ? { tokens: 100 } : body);
+        expect({ status, answer }).toMatchObject({
+          status: 503,
+          answer: { error: { code: 'model_unavailable', message: expect.stringContaining('/health') } },
+        });
+      }
+      // What needs no model is served on.
+      for (const path of ['/', '/v1/presses', '/openapi.json']) expect((await worker.get(path)).status).toBe(200);
+      expect((await worker.post('/v1/chat/completions', '{')).status).toBe(400);
+    } finally {
+      await worker.dispose();
+    }
+  });
+});
+
+test('less memory than the weights need is said so', async () => {
+  const worker = await startWorker({ vars: { MEMORY_LIMIT: '4MiB' } });
+  try {
+    expect(await diagnosis(worker)).toMatch(/weights needs 5318400 bytes, \d+ are free: raise the memory limit/);
+    expect((await worker.post('/v1/chat/completions', body)).status).toBe(503);
+  } finally {
+    await worker.dispose();
+  }
+});
+
+test('a pool that does not fit beside the weights is said so', async () => {
+  const worker = await startWorker({ vars: { KV_POOL: '100KiB' } });
+  try {
+    expect(await diagnosis(worker)).toMatch(/KV pool/);
+  } finally {
+    await worker.dispose();
+  }
+});
