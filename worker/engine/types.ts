@@ -28,6 +28,12 @@ export type PromptInput =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'tokens'; readonly tokens: readonly number[] };
 
+/** A prompt of which only the length matters: planning needs no tokens. */
+export interface PromptLength {
+  readonly kind: 'length';
+  readonly tokens: number;
+}
+
 export interface GenerateRequest {
   readonly prompt: PromptInput;
   readonly press: PressRequest;
@@ -129,11 +135,7 @@ export interface Engine {
   health(): Health;
   /** Tokens of a prompt, by the model's tokenizer and chat template. */
   tokenise(prompt: PromptInput): readonly number[];
-  plan(request: {
-    prompt: PromptInput | { readonly kind: 'length'; readonly tokens: number };
-    press: PressRequest;
-    maxTokens: number | null;
-  }): PressPlan;
+  plan(request: { prompt: PromptInput | PromptLength; press: PressRequest; maxTokens: number | null }): PressPlan;
   /**
    * Checks, queues, reads the prompt, decodes. Checks happen before the first event and before any compute. Ending the iteration early
    * (return, throw, or `signal`) gives back every page. An aborted run throws the signal's reason.

@@ -1,0 +1,134 @@
+/** What a request asks for, checked before any compute: its tokens, what the press covers of them, and the pages that all of it takes. */
+import type { BudgetMath } from '../../presses/budget-math.ts';
+import { type CheckedPress, checkPress } from '../../presses/check-press.ts';
+import { isNoOp } from '../../presses/config.ts';
+import type { PressRequest, Scope } from '../../presses/contract.ts';
+import { InputError } from '../../presses/input-error.ts';
+import type { EntryType } from '../backend/backend.ts';
+import { entriesPerPageOf, type KvCache } from './kv-cache.ts';
+import { type RequestShape, type RequestSize, requestSize } from './request-size.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
+import type { ChatMessage, ModelInfo, PromptInput, PromptLength } from './types.ts';
+
+/** What checking a request needs of the engine. */
+export interface JobParts {
+  readonly info: ModelInfo;
+  readonly cache: KvCache;
+  readonly math: BudgetMath;
+  /** Null: the model came without one and reads token ids only. */
+  readonly tokenizer: Tokenizer | null;
+  readonly options: EngineOptions;
+}
+
+export interface EngineOptions {
+  readonly entryType: EntryType; // when the request does not say
+  readonly maxWaiting: number; // requests in the queue before others are refused
+  readonly defaultMaxTokens: number; // when the request does not say
+  /** A request whose client has not taken anything for so long is given up. */
+  readonly idleMs: number;
+}
+
+export interface Job {
+  readonly tokens: readonly number[];
+  /** Tokens before the last text part of the last user message; null where that is not known. */
+  readonly boundary: number | null;
+  readonly covered: number;
+  readonly scope: Scope;
+  readonly checked: CheckedPress | null;
+  readonly entryType: EntryType;
+  readonly maxTokens: number;
+  readonly shape: RequestShape;
+  readonly size: RequestSize;
+  readonly press: PressRequest;
+}
+
+/** Throws InputError where the request asks for something that does not exist or does not go together; room is not looked at. */
+export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, press: PressRequest, asked: number | null): Job {
+  const { cache, options } = parts;
+  const { tokens, boundary } = prompt.kind === 'length' ? anyTokens(prompt.tokens, parts.info) : tokenise(parts, prompt);
+  checkTokens(tokens, parts.info, fieldOf(prompt));
+  const { scope, covered } = isNoOp(press) ? { scope: 'prompt' as const, covered: tokens.length } : pressed(tokens.length, boundary, press);
+
+  const { shape: model, pageBytes } = cache;
+  const entryType = press.entryType ?? options.entryType;
+  const entriesPerPage = entriesPerPageOf(entryType, model.headDim);
+  const sized = (maxTokens: number): Job => {
+    const pages = { pageBytes, entriesPerPage, extraTokens: tokens.length - covered + maxTokens };
+    const checked = isNoOp(press)
+      ? null
+      : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages });
+    const shape: RequestShape = { promptTokens: tokens.length, coveredTokens: covered, maxTokens, entriesPerPage, pageBytes, checked };
+    return { tokens, boundary, covered, scope, checked, entryType, maxTokens, shape, size: requestSize(model, shape), press };
+  };
+  let job = sized(Math.min(asked ?? options.defaultMaxTokens, parts.info.contextLength - tokens.length));
+  // Nobody asked for a length: generate as much as the pool holds.
+  while (asked === null && job.maxTokens > 1 && job.size.pagesMost > cache.pages) job = sized(Math.floor(job.maxTokens / 2));
+  return job;
+}
+
+/** Tokens, and how many of them lie before the last text part of the last user message; null where that is not known. */
+export function tokenise({ info, tokenizer }: JobParts, prompt: PromptInput): { tokens: readonly number[]; boundary: number | null } {
+  if (prompt.kind === 'tokens') return { tokens: prompt.tokens, boundary: null };
+  if (!tokenizer) throw new InputError('no_tokenizer', 'prompt', `the model ${info.id} came without a tokenizer: give token ids as the prompt`);
+  // Tokenising takes seconds for some megabytes; what surely has too many tokens is not even tried.
+  const text = prompt.kind === 'text' ? [prompt.text] : prompt.messages.flatMap(({ parts }) => parts);
+  const least = Math.ceil(text.reduce((sum, part) => sum + part.length, 0) / tokenizer.longestTokenBytes); // UTF-8 is no shorter than UTF-16 units
+  if (least > info.contextLength) throw tooLong(`at least ${least}`, info.contextLength, fieldOf(prompt));
+  if (prompt.kind === 'text') return { tokens: tokenizer.encodeText(prompt.text), boundary: null };
+  const { ids, boundary } = tokenizer.encodeChat(prompt.messages);
+  return { tokens: ids, boundary: hasContext(prompt.messages) ? boundary : null };
+}
+
+/** The scope, and how many tokens it covers, the first ones of the prompt. */
+function pressed(tokens: number, boundary: number | null, press: PressRequest): { scope: Scope; covered: number } {
+  const scope = press.scope ?? (boundary ? 'context' : 'prompt');
+  if (scope === 'prompt') return { scope, covered: tokens };
+  if (scope === 'context') {
+    if (boundary) return { scope, covered: boundary };
+    throw new InputError(
+      'press_scope',
+      'press.scope',
+      'scope "context" needs something before the last text part of the last user message: a part, a message or a system prompt; use "prompt" or {"protect_last": n}',
+    );
+  }
+  if (scope.protect_last < tokens) return { scope, covered: tokens - scope.protect_last };
+  throw new InputError(
+    'press_scope',
+    'press.scope.protect_last',
+    `protect_last ${scope.protect_last} covers the whole prompt of ${tokens} tokens; use a smaller number`,
+  );
+}
+
+/** As many tokens as are planned for, whatever they are; a number beyond the context is refused before an array has it. */
+function anyTokens(length: number, { contextLength }: ModelInfo): { tokens: number[]; boundary: null } {
+  if (length >= contextLength) throw tooLong(String(length), contextLength, 'tokens');
+  return { tokens: new Array(length).fill(0), boundary: null };
+}
+
+function checkTokens(tokens: readonly number[], { vocabSize, contextLength }: ModelInfo, field: string): void {
+  if (tokens.length === 0) throw new InputError('prompt_empty', field, 'the prompt has no tokens');
+  const unknown = tokens.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+  if (unknown >= 0)
+    throw new InputError('token_unknown', field, `token ${tokens[unknown]} at index ${unknown} is not in the vocabulary of ${vocabSize}`);
+  if (tokens.length >= contextLength) throw tooLong(String(tokens.length), contextLength, field);
+}
+
+function fieldOf({ kind }: PromptInput | PromptLength): string {
+  if (kind === 'length') return 'tokens';
+  return kind === 'chat' ? 'messages' : 'prompt';
+}
+
+function tooLong(tokens: string, contextLength: number, field: string): InputError {
+  return new InputError(
+    'prompt_too_long',
+    field,
+    `the prompt has ${tokens} tokens; the context length is ${contextLength}, of which one at least is generated: send ${contextLength - 1} tokens or fewer`,
+  );
+}
+
+/** Whether something of the caller's stands before the last text part of the last user message: the template alone is nothing to press. */
+function hasContext(messages: readonly ChatMessage[]): boolean {
+  const last = messages.findLastIndex(({ role }) => role === 'user');
+  const before = messages.slice(0, last + 1).map(({ parts }, i) => (i === last ? parts.slice(0, -1) : parts));
+  return before.flat().some((part) => part.trim() !== '');
+}
