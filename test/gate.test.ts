@@ -157,6 +157,31 @@ describe('gate', () => {
     expect(gate.waiting).toBe(0);
   });
 
+  test('one that was passed over and comes to life after all goes back to its place', async () => {
+    const { gate, entered, enter, leave } = room(1);
+    await enter('a');
+    const ticking = globalThis.setInterval;
+    const late = vi.spyOn(globalThis, 'setInterval').mockImplementation(((run: () => void) => {
+      setTimeout(() => ticking(run, 25), 10_000); // its timer sleeps for ten seconds
+      return 0;
+    }) as never);
+    const b = enter('b');
+    late.mockRestore();
+    const c = enter('c');
+    await soon(9_000);
+    expect(gate.waiting).toBe(1); // b is out
+    await soon(2_000);
+    expect(gate.waiting).toBe(2);
+    leave();
+    await soon(60);
+    await b;
+    expect(entered).toEqual(['a', 'b']);
+    leave();
+    await soon(60);
+    await c;
+    expect(gate.waiting).toBe(0);
+  });
+
   test('a long pause of everybody makes nobody dead', async () => {
     const { entered, enter, leave } = room(1);
     await enter('a');

@@ -11,6 +11,8 @@ const STALE_MS = 5_000;
 const STALE_POLLS = 50;
 
 interface Waiter {
+  /** Place in the order of arrival. */
+  readonly ticket: number;
   beat: number;
   /** The gate's poll count when this waiter last looked. */
   seen: number;
@@ -21,6 +23,7 @@ export class Gate {
   readonly #mostWaiting: number;
   #waiters: Waiter[] = [];
   #polls = 0;
+  #tickets = 0;
 
   constructor(mostWaiting: number) {
     this.#mostWaiting = mostWaiting;
@@ -38,7 +41,7 @@ export class Gate {
     if (this.#waiters.length >= this.#mostWaiting) {
       throw new InputError('queue_full', null, `${this.#waiters.length} requests are waiting, the most this server queues; try again later`);
     }
-    const self: Waiter = { beat: Date.now(), seen: this.#polls, wake: () => {} };
+    const self: Waiter = { ticket: this.#tickets++, beat: Date.now(), seen: this.#polls, wake: () => {} };
     this.#waiters.push(self);
     // One timer for the whole wait, ended by who set it: a context whose client has left lives on only while something of its own is pending.
     const timer = setInterval(() => self.wake(), POLL_MS);
@@ -50,6 +53,7 @@ export class Gate {
         signal?.throwIfAborted();
         self.beat = Date.now();
         self.seen = ++this.#polls;
+        if (!this.#waiters.includes(self)) this.#rejoin(self);
         this.#dropStale();
         if (this.#waiters[0] === self && tryEnter()) return;
       }
@@ -63,6 +67,12 @@ export class Gate {
   /** Something was given back: the first in line may look again. */
   poke(): void {
     this.#waiters[0]?.wake();
+  }
+
+  /** A waiter that was taken for dead and is not goes back to its place. */
+  #rejoin(waiter: Waiter): void {
+    const after = this.#waiters.findIndex(({ ticket }) => ticket > waiter.ticket);
+    this.#waiters.splice(after < 0 ? this.#waiters.length : after, 0, waiter);
   }
 
   #dropStale(): void {
