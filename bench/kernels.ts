@@ -9,7 +9,8 @@ import { parseArgs } from 'node:util';
 import { loadKernels } from '../test/support/kernels.ts';
 import { Random } from '../test/support/random.ts';
 import type { WeightType } from '../worker/backend/backend.ts';
-import { pack, weightBytes } from '../worker/backend/weight-layout.ts';
+import { pack } from '../worker/backend/layout/pack.ts';
+import { weightBytes } from '../worker/backend/layout/records.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -1,23 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import {
-  dequantizeGguf,
-  fromBf16,
-  fromHalf,
-  type GgufType,
-  ggufBytes,
-  ggufFormats,
-  halfSplitRow,
-  pack,
-  packQ4,
-  packQ8,
-  packRows,
-  repackGguf,
-  toBf16,
-  toHalf,
-  unpack,
-  weightBytes,
-} from '../worker/backend/weight-layout.ts';
+import { dequantizeGguf, type GgufType, ggufBytes, ggufFormats } from '../worker/backend/layout/gguf-blocks.ts';
+import { fromBf16, fromHalf, toBf16, toHalf } from '../worker/backend/layout/half.ts';
+import { halfSplitRow, pack, packRows, repackGguf } from '../worker/backend/layout/pack.ts';
+import { unpack, weightBytes } from '../worker/backend/layout/records.ts';
 import { Random } from './support/random.ts';
 
 /** Blocks quantised and dequantised by gguf-py: test/golden/gguf. */
@@ -94,7 +80,7 @@ describe('weight layout', () => {
 
   it('q4: the drawn bytes, by hand', () => {
     const values = Float32Array.from({ length: 6 * 32 }, (_, i) => ((i * 7) % 16) * 0.5 - 2); // every row holds all of 0..15 twice: scale 0.5, min -2
-    const bytes = packQ4(values, 6, 32);
+    const bytes = pack('q4', values, 6, 32);
     const view = new DataView(bytes.buffer);
     const record = 80; // row 5 is row 1 of group 1
     expect([view.getUint16(record + 2, true), view.getUint16(record + 10, true)]).toEqual([toHalf(0.5), toHalf(-2)]);
@@ -107,7 +93,7 @@ describe('weight layout', () => {
   it('q8: the drawn bytes, by hand', () => {
     const values = Float32Array.from({ length: 5 * 64 }, (_, i) => (((i * 31) % 255) - 127) * 0.25);
     for (let row = 0; row < 5; row++) for (const block of [0, 32]) values[row * 64 + block] = 31.75; // 127 in every block: scale 0.25
-    const bytes = packQ8(values, 5, 64);
+    const bytes = pack('q8', values, 5, 64);
     const view = new DataView(bytes.buffer);
     const record = 136; // rows 0..3, columns 32..63
     expect(view.getUint16(record + 4, true)).toBe(toHalf(0.25));
@@ -115,14 +101,14 @@ describe('weight layout', () => {
     expect(unpack('q8', bytes, 5, 64)).toEqual(values);
   });
 
-  it('packQ8 is off by at most half a step; packQ4 by less than plain min-max rounding, in total', () => {
+  it('q8 is off by at most half a step; q4 by less than plain min-max rounding, in total', () => {
     const random = new Random(31);
     const values = random.normals(37 * 96, 0.1);
     values.fill(0, 0, 32);
     values.fill(-0.75, 32, 64);
     values.fill(1e-8, 64, 96); // below the smallest f16
-    const q8 = unpack('q8', packQ8(values, 37, 96), 37, 96);
-    const q4 = unpack('q4', packQ4(values, 37, 96), 37, 96);
+    const q8 = unpack('q8', pack('q8', values, 37, 96), 37, 96);
+    const q4 = unpack('q4', pack('q4', values, 37, 96), 37, 96);
     let error = 0;
     let plain = 0;
     for (let at = 0; at < values.length; at += 32) {

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { GGMLQuantizationType, gguf } from '@huggingface/gguf';
 import { describe, expect, test } from 'vitest';
-import { dequantizeGguf, type GgufType, unpack } from '../worker/backend/weight-layout.ts';
+import { dequantizeGguf, type GgufType } from '../worker/backend/layout/gguf-blocks.ts';
+import { unpack } from '../worker/backend/layout/records.ts';
 import type { ModelConfig } from '../worker/engine/model/config.ts';
 import { configFromHuggingFace } from '../worker/engine/model/from-huggingface.ts';
 import { openGguf } from '../worker/engine/weights/gguf.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WeightType } from '../../worker/backend/backend.ts';
-import { pack, unpack } from '../../worker/backend/weight-layout.ts';
+import { pack } from '../../worker/backend/layout/pack.ts';
+import { unpack } from '../../worker/backend/layout/records.ts';
 import { loadKernels } from '../support/kernels.ts';
 import { Random } from '../support/random.ts';
 

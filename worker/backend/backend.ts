@@ -25,7 +25,7 @@ export function at(view: View, bytes: number): View {
   return { buffer: view.buffer, offset: view.offset + bytes };
 }
 
-/** How a weight matrix lies in memory; `weight-layout.ts` draws q8 and q4. f16 and bf16 are plain rows of 16-bit values. */
+/** How a weight matrix lies in memory; `layout/records.ts` draws q8 and q4. f16 and bf16 are plain rows of 16-bit values. */
 export type WeightType = 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 
 /** A weight matrix W [rows, cols] = [out features, in features]. */

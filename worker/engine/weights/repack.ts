@@ -1,6 +1,8 @@
-/** The one place where loading meets the kernels' layouts (worker/backend/weight-layout.ts). */
+/** The one place where loading meets the kernels' layouts (worker/backend/layout). */
 import type { WeightType } from '../../backend/backend.ts';
-import { dequantizeGguf, type GgufType, ggufFormats, halfSplitRow, packRows, repackGguf, weightBytes } from '../../backend/weight-layout.ts';
+import { dequantizeGguf, type GgufType, ggufFormats } from '../../backend/layout/gguf-blocks.ts';
+import { halfSplitRow, packRows, repackGguf } from '../../backend/layout/pack.ts';
+import { weightBytes } from '../../backend/layout/records.ts';
 
 export { weightBytes };
 
