@@ -1,6 +1,6 @@
 /** edgepress presses: what can be named in a press config. */
 import type { Command } from 'commander';
-import { listPresses } from '../presses/registry.ts';
+import { listPresses } from '../presses/list-presses.ts';
 
 export function pressesCommand(program: Command): void {
   program

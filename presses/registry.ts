@@ -1,5 +1,5 @@
-/** Every part that can be named in a press config, and what /v1/presses says of them. Adding one = one file, one line here. */
-import * as z from 'zod';
+/** Every part that can be named in a press config. Adding one = one file, one line here. */
+import type * as z from 'zod';
 import type { HeadBudget, LayerBudget, PartInfo, Scorer } from './contract.ts';
 import { adakv } from './head-budgets/adakv.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';
@@ -8,7 +8,6 @@ import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
 import { noParams } from './params.ts';
-import { presets } from './presets.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
 import { random } from './scorers/random.ts';
@@ -47,45 +46,3 @@ export const selections = {
     params: noParams,
   },
 } satisfies Record<string, PartInfo<z.ZodObject>>;
-
-export type PartList = readonly {
-  name: string;
-  summary: string;
-  paper: string | null;
-  formula: string;
-  needs: string;
-  parameters: unknown;
-  streams?: boolean;
-}[];
-
-/** What GET /v1/presses answers. `streams`: earlier layers can be shrunk while later ones are read, so that the whole cache never exists at once. */
-export function listPresses() {
-  return {
-    presets: Object.entries(presets).map(([name, { summary, ...parts }]) => {
-      if (parts.scorer === null)
-        return { name, summary, paper: null, formula: 'nothing is removed', scorer: null, layer_budget: null, head_budget: null };
-      const named = [scorers[parts.scorer], layerBudgets[parts.layer_budget], headBudgets[parts.head_budget]];
-      const own = named.filter((part) => part.name !== 'uniform'); // a uniform budget has no formula of its own to show
-      return {
-        name,
-        summary,
-        paper:
-          own
-            .map((part) => part.paper)
-            .filter((paper) => paper !== null)
-            .join(', ') || null,
-        formula: own.map((part) => part.formula).join('; '),
-        ...parts,
-      };
-    }),
-    scorers: Object.values(scorers).map(describe) as PartList,
-    layer_budgets: Object.values(layerBudgets).map((part) => ({ ...describe(part), streams: true })) as PartList,
-    head_budgets: Object.values(headBudgets).map((part) => ({ ...describe(part), streams: true })) as PartList,
-    selections: Object.values(selections).map(describe) as PartList,
-  };
-}
-
-function describe({ name, summary, paper, formula, needs, params }: PartInfo<z.ZodObject>) {
-  const { $schema: _, ...parameters } = z.toJSONSchema(params, { io: 'input' });
-  return { name, summary, paper, formula, needs, parameters };
-}

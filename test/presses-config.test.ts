@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { parsePress, pressJsonSchema } from '../presses/config.ts';
 import { InputError } from '../presses/input-error.ts';
+import { listPresses } from '../presses/list-presses.ts';
 import { presets } from '../presses/presets.ts';
-import { headBudgets, layerBudgets, listPresses, scorers, selections } from '../presses/registry.ts';
+import { headBudgets, layerBudgets, scorers, selections } from '../presses/registry.ts';
 
 function refusal(json: unknown): { code: string; param: string | null; message: string } {
   try {

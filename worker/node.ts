@@ -14,7 +14,7 @@ import { nodeHost } from './host-node.ts';
 export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
 export { InputError } from '../presses/input-error.ts';
-export { listPresses } from '../presses/registry.ts';
+export { listPresses } from '../presses/list-presses.ts';
 export type { EdgeEngine, Inspection } from './engine/engine.ts';
 export type { LoadSettings } from './engine/load.ts';
 export type * from './engine/types.ts';

@@ -4,7 +4,7 @@ import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { parsePress, pressJsonSchema } from '../../presses/config.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { listPresses } from '../../presses/registry.ts';
+import { listPresses } from '../../presses/list-presses.ts';
 import type { Engine } from '../engine/types.ts';
 import { requireKey } from './auth.ts';
 import { chatCompletions } from './chat-completions.ts';
