@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// edgepress and its peers on one file, in interleaved rounds (A B C A B C ...), as a markdown table.
+// edgepress, in Node and in workerd, and its peers on one file, in interleaved rounds (A B C A B C ...), as a markdown table.
 //   node run.mjs [--model file.gguf] [--rounds 3]
 import { spawn } from 'node:child_process';
 import { cpus, loadavg, totalmem } from 'node:os';
@@ -15,9 +15,10 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 const programs = [
   {
-    name: 'edgepress',
+    name: 'edgepress in Node',
     args: ['dist/cli/index.js', 'bench', '--model', path, '--json', '--prompt-tokens', PREFILL_TOKENS, '--decode-tokens', DECODE_TOKENS],
   },
+  { name: 'edgepress in workerd', args: [here('workerd.mjs'), '--model', path, '--repeats', 1] },
   { name: 'llama.cpp', args: [here('llama-cpp.mjs'), '--model', path, '--repeats', 1] },
   { name: 'wllama', args: [here('wllama.mjs'), '--model', path, '--repeats', 1] },
 ].map((program) => ({ ...program, results: [], error: undefined }));
@@ -87,7 +88,7 @@ function cell(program, field) {
 
 const cpu = cpus();
 const gigabytes = Math.round(totalmem() / 2 ** 30);
-console.log(`${basename(path)}, one thread each, tokens/s, median of ${rounds} interleaved rounds; in brackets: times edgepress.`);
+console.log(`${basename(path)}, one thread each, tokens/s, median of ${rounds} interleaved rounds; in brackets: times edgepress in Node.`);
 console.log(
   `${cpu[0].model.trim()}, ${cpu.length} cores, ${gigabytes} GiB, Node ${process.versions.node}, load average at the end ${loadavg()[0].toFixed(1)}\n`,
 );
