@@ -34,6 +34,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = 1;
+  setTimeout(() => process.exit(), 1000).unref(); // where a server that failed to start holds on to something
   const known = error instanceof InputError || (error as NodeJS.ErrnoException).code !== undefined;
   if (known && !process.env.EDGEPRESS_DEBUG) console.error(`edgepress: ${(error as Error).message}`);
   else console.error(error);

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { unstable_startWorker } from 'wrangler';
 import { InputError } from '../presses/input-error.ts';
 import { manifestFile } from '../worker/engine/weights/manifest.ts';
 import { modelNameOf } from '../worker/engine/weights/node-files.ts';
@@ -22,14 +23,18 @@ export interface WorkerdOptions {
   readonly apiKeys?: string;
 }
 
-/** Resolves once the worker has loaded the model; throws InputError when it cannot. */
-export async function serveWorkerd(options: WorkerdOptions): Promise<{ address: string; model: string; close(): Promise<void> }> {
+/** Resolves once the worker has loaded the model; throws InputError when it cannot. The port must be free: wrangler would wait for it for ever. */
+export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: string; needsKey: boolean; close(): Promise<void> }> {
   const root = projectRoot();
-  const assets = await packedAssets(options.model, root);
   process.env.CLOUDFLARE_CF_FETCH_ENABLED = 'false'; // no look-up of where on the internet this machine is
   const { unstable_startWorker: startWorker } = await import('wrangler').catch(() => {
-    throw new InputError('wrangler_missing', null, 'wrangler is not installed beside edgepress: npm install wrangler, or use --runtime node');
+    throw new InputError(
+      'wrangler_missing',
+      null,
+      '--runtime workerd needs wrangler, which is not installed beside edgepress: npm install --save-dev wrangler@4, or use --runtime node',
+    );
   });
+  const assets = await packedAssets(options.model, root);
   const text = (value: string | number | undefined) => (value === undefined ? [] : [{ type: 'plain_text' as const, value: String(value) }]);
   const vars = {
     MEMORY_LIMIT: text(options.memoryLimit),
@@ -45,13 +50,38 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ address: 
     dev: { inspector: false, watch: false, liveReload: false, logLevel: 'warn', server: { hostname: options.host, port: options.port } },
   });
   try {
-    await worker.ready;
-    const address = (await worker.url).origin;
-    return { address, model: await loadedModel(address), close: () => worker.dispose() };
+    await started(worker);
+    const { origin } = await worker.url;
+    const model = await loadedModel(origin);
+    const { status } = await ask(`${origin}/v1/models`); // .dev.vars may hold keys too
+    return { model, needsKey: status === 401, close: () => worker.dispose() };
   } catch (error) {
-    await worker.dispose();
+    await Promise.race([worker.dispose(), new Promise((resolve) => setTimeout(resolve, MOST_DISPOSING_MS))]);
     throw error;
   }
+}
+
+const MOST_STARTING_MS = 60_000; // bundling takes a second or two
+const MOST_DISPOSING_MS = 3000; // a worker that never started may never be disposed of
+
+/** wrangler's own promise never settles where the start fails; its events tell. */
+function started(worker: Awaited<ReturnType<typeof unstable_startWorker>>): Promise<void> {
+  let running = false;
+  const failed = new Promise<never>((_, reject) => {
+    worker.raw.on('error', (event: { reason?: string; cause?: { message?: string } }) => {
+      const reason = event.cause?.message ?? event.reason ?? String(event);
+      if (running) console.error(`edgepress: the worker failed: ${reason}`);
+      else reject(new InputError('worker_failed', null, `wrangler could not start the worker: ${reason}`));
+    });
+  });
+  const late = new Promise<never>((_, reject) => {
+    const error = new Error(`wrangler did not start the worker within ${MOST_STARTING_MS / 1000} seconds`);
+    setTimeout(() => reject(error), MOST_STARTING_MS).unref();
+  });
+  const ready = worker.ready.then(() => {
+    running = true;
+  });
+  return Promise.race([ready, failed, late]);
 }
 
 /** The folder of the packed model; packs it first unless it is one. */
@@ -66,12 +96,19 @@ async function packedAssets(model: string, root: string): Promise<string> {
 /** The model's name, once /health answers 200: the worker loads the model at its first request. */
 async function loadedModel(address: string): Promise<string> {
   for (;;) {
-    const response = await fetch(`${address}/health`);
+    const response = await ask(`${address}/health`);
     const health = (await response.json()) as { status: string; error?: string; model?: { id: string } };
     if (response.ok && health.model) return health.model.id;
     if (health.status === 'error') throw new InputError('model_unavailable', 'model', `the worker cannot load the model: ${health.error}`);
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
+}
+
+async function ask(url: string): Promise<Response> {
+  return fetch(url).catch((error: Error) => {
+    const { message } = (error.cause ?? error) as Error; // "bad port": one of some that browsers and fetch never call
+    throw new InputError('worker_failed', null, `the worker does not answer on ${url}: ${message}`);
+  });
 }
 
 function projectRoot(): string {

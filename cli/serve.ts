@@ -1,8 +1,11 @@
 /** edgepress serve: the HTTP API, in Node (or Deno), or in workerd through wrangler as `npm start` does. */
 import { type Command, Option } from 'commander';
+import { parseApiKeys } from '../worker/api/auth.ts';
+import { exampleCurl } from '../worker/api/example.ts';
 import { serveNode } from '../worker/serve.ts';
+import { freePort, hostArgument, listenError, originOf, portArgument } from './address.ts';
 import { openModel } from './open-model.ts';
-import { countArgument, type ModelOptions, withModelOptions } from './options.ts';
+import { type ModelOptions, withModelOptions } from './options.ts';
 import { serveWorkerd } from './serve-workerd.ts';
 
 interface ServeOptions extends ModelOptions {
@@ -12,49 +15,72 @@ interface ServeOptions extends ModelOptions {
   readonly entryType: 'f32' | 'int8';
 }
 
+interface Served {
+  readonly origin: string;
+  readonly model: string;
+  readonly needsKey: boolean;
+  close(): Promise<void>;
+}
+
 export function serveCommand(program: Command, defaultModel: string): void {
-  withModelOptions(program.command('serve').description('serve the OpenAI-compatible API'), defaultModel)
+  withModelOptions(program.command('serve').description('serve the OpenAI-compatible API over HTTP'), defaultModel)
     .addOption(
       new Option('--runtime <name>', 'node: in this process; workerd: the Cloudflare Worker, through wrangler')
         .choices(['node', 'workerd'])
         .default('node'),
     )
-    .addOption(new Option('--host <address>', 'address to listen on').env('HOST').default('127.0.0.1'))
-    .addOption(new Option('--port <n>', 'port to listen on').env('PORT').default(8787).argParser(countArgument))
-    .addOption(new Option('--entry-type <type>', 'how entries are stored unless a request says').choices(['f32', 'int8']).default('f32'))
-    .action((options: ServeOptions) => (options.runtime === 'workerd' ? inWorkerd(options) : inProcess(options)));
+    .addOption(new Option('--host <address>', 'address to listen on').env('HOST').default('127.0.0.1').argParser(hostArgument))
+    .addOption(new Option('--port <n>', 'port to listen on, 0 for any that is free').env('PORT').default(8787).argParser(portArgument))
+    .addOption(new Option('--entry-type <type>', 'how KV entries are stored unless a request says').choices(['f32', 'int8']).default('f32'))
+    .addHelpText('after', '\nThe environment variable API_KEYS, a list with commas between, makes every /v1 request need one of its keys.')
+    .action(run);
 }
 
-async function inProcess(options: ServeOptions): Promise<void> {
+async function run(options: ServeOptions): Promise<void> {
+  const port = await freePort(options.host, options.port);
+  const starting = options.runtime === 'workerd' ? inWorkerd({ ...options, port }) : inProcess({ ...options, port });
+  endOnSignal(starting);
+  const served = await starting;
+  if (options.json) console.log(JSON.stringify({ url: served.origin, model: served.model, runtime: options.runtime }));
+  else greet(served, options.host);
+}
+
+async function inProcess(options: ServeOptions): Promise<Served> {
+  const { API_KEYS: apiKeys } = process.env;
   const engine = await openModel(options);
-  await serveNode({ engine, host: options.host, port: options.port, apiKeys: process.env.API_KEYS });
-  greet(`http://${options.host}:${options.port}`, engine.info.id);
+  const { host } = options;
+  const server = await serveNode({ engine, host, port: options.port, apiKeys }).catch((error) => {
+    throw listenError(error, host, options.port);
+  });
+  return { origin: originOf(host, server.port), model: engine.info.id, needsKey: parseApiKeys(apiKeys).length > 0, close: () => server.close() };
 }
 
-async function inWorkerd(options: ServeOptions): Promise<void> {
-  const worker = await serveWorkerd({ ...options, apiKeys: process.env.API_KEYS });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => worker.close().finally(() => process.exit(0)));
-  greet(worker.address, worker.model);
+async function inWorkerd(options: ServeOptions): Promise<Served> {
+  const { model, needsKey, close } = await serveWorkerd({ ...options, apiKeys: process.env.API_KEYS });
+  return { origin: originOf(options.host, options.port), model, needsKey, close };
 }
 
-function greet(address: string, model: string): void {
-  const body = {
-    model,
-    messages: [
-      {
-        role: 'user',
-        content: [
-          { type: 'text', text: `${EXAMPLE_DOCUMENT}\n` },
-          { type: 'text', text: 'What is the special magic number for brave otter mentioned in the provided text?' },
-        ],
-      },
-    ],
-    temperature: 0,
-    press: { preset: 'zigzag_snapkv', compression_ratio: 0.5, window_size: 8, scope: 'prompt' },
-  };
-  console.log(`\nedgepress serves ${model} on ${address}. Try:\n`);
-  console.log(`curl -s ${address}/v1/chat/completions -H 'content-type: application/json' -d '${JSON.stringify(body)}'\n`);
+const MOST_CLOSING_MS = 3000; // a client that reads a stream keeps a server open
+
+/** Closes what was started, or is being started, and ends; a second signal ends at once. */
+function endOnSignal(starting: Promise<Served>): void {
+  let told = false;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (told) process.exit(1);
+      told = true;
+      setTimeout(() => process.exit(0), MOST_CLOSING_MS);
+      starting
+        .then((served) => served.close())
+        .catch(() => {}) // it ends either way
+        .finally(() => process.exit(0));
+    });
+  }
 }
 
-const EXAMPLE_DOCUMENT =
-  'The grass is green and the sky is blue. One of the special magic numbers for brave otter is: 4821. One of the special magic numbers for old lamp is: 7306. The horse slept near the valley. Anna lives in Oslo.';
+function greet({ origin, model, needsKey }: Served, host: string): void {
+  const everywhere = host === '0.0.0.0' || host === '::' ? ', and on every other address of this machine' : '';
+  const key = needsKey ? ' The server asks for a key: export API_KEY=<one of API_KEYS> first.' : '';
+  console.log(`\nedgepress serves ${model} on ${origin}${everywhere}.${key} Try:\n`);
+  console.log(`${exampleCurl(origin, needsKey)}\n`);
+}

@@ -1,5 +1,5 @@
 /** The edgepress command as a person meets it: the built program, its output, its exit status. `npm test` builds dist first. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -141,7 +141,7 @@ describe('mistakes', () => {
     [['inspect'], '--tokens'],
     [['plan', '--tokens', '100000'], 'context length'],
     [['bench', '--prompt-tokens', '0'], 'prompt'],
-    [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], '25'],
+    [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], '25 MiB'],
     [['frobnicate'], 'unknown command'],
     [['generate', 'x', '--backend', 'webgpu'], 'Allowed choices'],
   ])('%j fails with a clear line', (args, message) => {
@@ -153,38 +153,80 @@ describe('mistakes', () => {
 });
 
 describe('serve', () => {
-  test('in Node: answers, honours HOST and PORT, says when the port is taken, stops on SIGTERM', async () => {
-    const port = await freePort();
-    const start = () =>
-      spawn(process.execPath, ['dist/cli/index.js', 'serve'], {
-        env: { ...process.env, HOST: '127.0.0.1', PORT: String(port) },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      });
-    const server = start();
-    try {
-      let printed = '';
-      for await (const chunk of server.stdout) {
-        printed += chunk;
-        if (printed.includes('curl -s')) break;
-      }
-      const [, url, body] = /curl -s (\S+) .* -d '(.*)'/.exec(printed)!;
-      expect(url).toContain(String(port));
-      const answer = (await (await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).json()) as {
-        choices: { message: { content: string } }[];
-      };
-      expect(answer.choices[0].message.content).toContain('4821');
+  const running: ChildProcess[] = [];
+  afterAll(async () => {
+    for (const server of running) await stop(server);
+  });
 
-      const second = start();
-      let complaint = '';
-      second.stderr.on('data', (chunk) => {
-        complaint += chunk;
-      });
-      expect(await new Promise((resolve) => second.once('exit', resolve))).toBe(1);
-      expect(complaint).toContain('EADDRINUSE');
-    } finally {
-      server.kill('SIGTERM');
-      await new Promise((resolve) => server.once('exit', resolve));
+  /** The server, and what it printed when it was ready. */
+  async function start(args: string[], env: Record<string, string> = {}): Promise<{ server: ChildProcess; printed: string; curl: string }> {
+    const { API_KEYS: _, HOST: __, PORT: ___, ...rest } = process.env; // CI's own settings are not a newcomer's
+    const server = spawn(process.execPath, ['dist/cli/index.js', 'serve', ...args], { env: { ...rest, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    running.push(server);
+    let printed = '';
+    for await (const chunk of server.stdout!) {
+      printed += chunk;
+      if (/^curl .*\n/m.test(printed)) break;
     }
+    return { server, printed, curl: /^curl .*$/m.exec(printed)![0] };
+  }
+
+  async function stop(server: ChildProcess): Promise<void> {
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    server.kill('SIGTERM');
+    await new Promise((resolve) => server.once('exit', resolve));
+  }
+
+  const bash = (line: string, env: Record<string, string> = {}) =>
+    execFileSync('bash', ['-c', line], { encoding: 'utf8', env: { ...process.env, ...env }, timeout: 20_000 });
+
+  test.each(['node', 'workerd'])(
+    'in %s: a port or host that cannot be had is named with what would work, before anything is loaded',
+    async (runtime) => {
+      const other = createServer().listen(0, '127.0.0.1');
+      await new Promise((resolve) => other.once('listening', resolve));
+      const { port } = other.address() as { port: number };
+      const run = (...args: string[]) => edgepress('serve', '--runtime', runtime, ...args);
+      try {
+        for (const [args, message] of [
+          [['--port', String(port)], `port ${port} of 127.0.0.1 is taken by another program; --port ${port + 1} (or PORT=…)`],
+          [['--port', '65536'], 'whole number between 0 and 65535'],
+          [['--port', 'http'], 'whole number between 0 and 65535'],
+          [['--host', '192.0.2.1'], '"192.0.2.1" is not an address of this machine; --host 127.0.0.1'],
+          [['--host', ''], 'Give an address'],
+        ] as const) {
+          const { status, err } = run(...args);
+          expect(err).toContain(message);
+          expect(status).toBe(1);
+          expect(err).not.toMatch(/\n\s+at /);
+        }
+      } finally {
+        other.close();
+      }
+    },
+  );
+
+  test('in Node: PORT is honoured, the printed curl line and that of GET / answer 4821, SIGTERM ends it', async () => {
+    const port = await freePort();
+    const { server, printed, curl } = await start([], { HOST: '127.0.0.1', PORT: String(port) });
+    expect(printed).toContain(`http://127.0.0.1:${port}.`);
+    expect(JSON.parse(bash(curl)).choices[0].message.content).toContain('4821');
+    const home = await (await fetch(`http://127.0.0.1:${port}/`)).text();
+    expect(JSON.parse(bash(/^curl .*$/m.exec(home)![0])).usage.kv_cache.press).toBe('zigzag_snapkv');
+    await stop(server);
+    expect(server.exitCode).toBe(0);
+  });
+
+  test('--port 0 prints the port that it took; with API_KEYS the curl lines carry a key without telling it', async () => {
+    const { printed, curl } = await start(['--port', '0'], { API_KEYS: 'sesame, other' });
+    const origin = /http:\/\/127\.0\.0\.1:[1-9]\d*/.exec(printed)![0];
+    expect((await fetch(`${origin}/v1/models`)).status).toBe(401);
+    const home = await (await fetch(`${origin}/`)).text();
+    for (const line of [curl, /^curl .*$/m.exec(home)![0]]) {
+      expect(line).toContain('-H "authorization: Bearer $API_KEY"');
+      expect(JSON.parse(bash(line, { API_KEY: 'sesame' })).choices[0].message.content).toContain('4821');
+    }
+    expect(printed + home).not.toContain('sesame');
   });
 });
 

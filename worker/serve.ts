@@ -11,13 +11,13 @@ export interface ServeNodeOptions {
   readonly apiKeys?: string;
 }
 
-/** Resolves once the port is open; rejects where it cannot be (in use, not allowed). */
-export async function serveNode({ engine, host, port, apiKeys }: ServeNodeOptions): Promise<{ close(): Promise<void> }> {
+/** Resolves once the port is open, with the port, which for 0 is one that the system chose; rejects where it cannot be (in use, not allowed). */
+export async function serveNode({ engine, host, port, apiKeys }: ServeNodeOptions): Promise<{ port: number; close(): Promise<void> }> {
   const app = createApp({ engine: async () => engine, apiKeys: parseApiKeys(apiKeys) });
   const { serve } = await import('@hono/node-server');
   return new Promise((resolve, reject) => {
-    const server = serve({ fetch: app.fetch, hostname: host, port }, () => {
-      resolve({ close: () => new Promise((closed) => server.close(() => closed())) });
+    const server = serve({ fetch: app.fetch, hostname: host, port }, (address) => {
+      resolve({ port: address.port, close: () => new Promise((closed) => server.close(() => closed())) });
     });
     server.once('error', reject);
   });

@@ -80,7 +80,7 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   });
   if (apiKeys.length > 0) app.use('/v1/*', requireKey(apiKeys));
 
-  app.get('/', home);
+  app.get('/', (c) => home(c, apiKeys.length > 0));
   app.get('/health', (c) => health(c, () => load(c)));
   app.get('/openapi.json', (c) => c.json((document ??= openApiDocument(schemas, pressJsonSchema(), apiKeys.length > 0))));
   app.get('/v1/models', listModels);
