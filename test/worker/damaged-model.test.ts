@@ -64,7 +64,7 @@ const damages: Damage[] = [
   ['the tokenizer is truncated', (folder) => truncate(join(folder, 'tokenizer.json'), 500), /tokenizer\.json is truncated: 500 of/],
 ];
 
-describe('a packed model of which', () => {
+describe.concurrent('a packed model of which', () => {
   test.each(damages)('%s', async (_, damage, says) => {
     const assets = await packedInShards();
     await damage(assets);
@@ -89,7 +89,27 @@ describe('a packed model of which', () => {
   });
 });
 
-test('less memory than the weights need is said so', async () => {
+test.concurrent('a model that is put right is loaded, at the first request some seconds after the failure', async () => {
+  const assets = await packedInShards();
+  await flip(join(assets, 'weights-002.bin'));
+  const worker = await startWorker({ assets });
+  try {
+    expect(await diagnosis(worker)).toContain('weights-002.bin is damaged');
+    await flip(join(assets, 'weights-002.bin'));
+    let status = 503;
+    for (let tries = 0; tries < 600 && status === 503; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      ({ status } = await worker.get('/health'));
+    }
+    expect(status).toBe(200);
+    expect((await worker.chat(body)).choices[0].message.content).toBe(' 82');
+    await worker.idle();
+  } finally {
+    await worker.dispose();
+  }
+});
+
+test.concurrent('less memory than the weights need is said so', async () => {
   const worker = await startWorker({ vars: { MEMORY_LIMIT: '4MiB' } });
   try {
     expect(await diagnosis(worker)).toMatch(/weights needs 5318400 bytes, \d+ are free: raise the memory limit/);
@@ -99,7 +119,7 @@ test('less memory than the weights need is said so', async () => {
   }
 });
 
-test('a pool that does not fit beside the weights is said so', async () => {
+test.concurrent('a pool that does not fit beside the weights is said so', async () => {
   const worker = await startWorker({ vars: { KV_POOL: '100KiB' } });
   try {
     expect(await diagnosis(worker)).toMatch(/KV pool/);
