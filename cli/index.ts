@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /** The `edgepress` command. Each subcommand is a file; this one only gathers them and turns errors into one line and an exit status. */
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { Command } from 'commander';
 import { InputError } from '../presses/input-error.ts';
+import { embeddedModel, packageRoot } from '../worker/package-root.ts';
 import { benchCommand } from './bench.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
@@ -13,10 +13,9 @@ import { planCommand } from './plan.ts';
 import { pressesCommand } from './presses.ts';
 import { serveCommand } from './serve.ts';
 
-const root = packageRoot();
-const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
 /** The embedded model, named as the user would from where they stand. */
-const defaultModel = relative(process.cwd(), join(root, 'models', 'needle')) || '.';
+const defaultModel = relative(process.cwd(), embeddedModel()) || '.';
 
 const program = new Command('edgepress')
   .description('large-language-model inference at the edge with a compressed KV cache')
@@ -38,10 +37,4 @@ try {
   const known = error instanceof InputError || (error as NodeJS.ErrnoException).code !== undefined;
   if (known && !process.env.EDGEPRESS_DEBUG) console.error(`edgepress: ${(error as Error).message}`);
   else console.error(error);
-}
-
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder);
-  return folder;
 }

@@ -1,13 +1,13 @@
 /** Loads the model that a command names, with a progress bar where somebody watches. */
 import { SingleBar } from 'cli-progress';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import { loadModel } from '../worker/node.ts';
+import { openEngine } from '../worker/node.ts';
 import type { ModelOptions } from './options.ts';
 
 export async function openModel(options: ModelOptions): Promise<EdgeEngine> {
   const bar = progressBar(`loading ${options.model}`);
   try {
-    return await loadModel(options.model, { kvPoolBytes: options.kvPool, memoryLimitBytes: options.memoryLimit, onProgress: bar.update });
+    return await openEngine(options.model, { kvPoolBytes: options.kvPool, memoryLimitBytes: options.memoryLimit, onProgress: bar.update });
   } finally {
     bar.stop();
   }

@@ -10,6 +10,8 @@ import { modelNameOf, openModelPath } from './engine/weights/node-files.ts';
 import { loadOpened } from './engine/weights/open-model.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
+import { Model } from './library.ts';
+import { embeddedModel } from './package-root.ts';
 
 export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
@@ -19,6 +21,7 @@ export type { EdgeEngine, Inspection } from './engine/engine.ts';
 export type { LoadSettings } from './engine/load.ts';
 export type * from './engine/types.ts';
 export { openModelPath } from './engine/weights/node-files.ts';
+export * from './library.ts';
 
 export interface LoadOptions extends LoadSettings {
   /** Most linear memory in bytes; default 4 GiB less one page. */
@@ -28,8 +31,13 @@ export interface LoadOptions extends LoadSettings {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
-/** Loads a Hugging Face folder, a .gguf file or a packed model. Throws InputError where the model cannot be used, saying why. */
-export async function loadModel(path: string, options: LoadOptions = {}): Promise<EdgeEngine> {
+/** Loads a Hugging Face folder, a .gguf file or a packed model; without a path, the embedded one. InputError says why a model cannot be used. */
+export async function loadModel(path?: string, options: LoadOptions = {}): Promise<Model> {
+  return new Model(await openEngine(path ?? embeddedModel(), options));
+}
+
+/** The engine without the library's conveniences: whole requests only. */
+export async function openEngine(path: string, options: LoadOptions = {}): Promise<EdgeEngine> {
   const host = await nodeHost(options.memoryLimitBytes);
   const progress = ({ doneBytes, totalBytes }: { doneBytes: number; totalBytes: number }) => options.onProgress?.(doneBytes, totalBytes);
   const packed = await access(join(path, manifestFile)).then(

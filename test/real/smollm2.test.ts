@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { Tokenizer } from '../../worker/engine/tokenizer/tokenizer.ts';
-import { loadModel, openModelPath } from '../../worker/node.ts';
+import { openEngine, openModelPath } from '../../worker/node.ts';
 import { golden, tokensOf } from '../support/golden.ts';
 
 const PATH = '.cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf';
@@ -36,7 +36,7 @@ describe('SmolLM2-135M-Instruct Q4_1', () => {
   let engine: EdgeEngine;
   beforeAll(async () => {
     if (!existsSync(PATH)) throw new Error(`${PATH} is missing: run bench/peers/fetch-smollm2.sh`);
-    engine = await loadModel(PATH);
+    engine = await openEngine(PATH);
   });
   afterAll(() => engine?.close());
 

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import type { GenerateRequest, Sampling } from '../../worker/engine/types.ts';
-import { type LoadOptions, loadModel } from '../../worker/node.ts';
+import { type LoadOptions, openEngine } from '../../worker/node.ts';
 
 export function golden<T>(path: string): T {
   return JSON.parse(readFileSync(new URL(`../golden/${path}`, import.meta.url), 'utf8')) as T;
@@ -16,7 +16,7 @@ export function openGolden(name: string, options: LoadOptions = {}): Promise<Edg
       : existsSync(`test/golden/gguf/${name}.gguf`)
         ? `test/golden/gguf/${name}.gguf`
         : `test/golden/models/${name}`;
-  return loadModel(path, options);
+  return openEngine(path, options);
 }
 
 export const greedy: Sampling = {

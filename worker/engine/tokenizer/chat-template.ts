@@ -58,7 +58,7 @@ export class ChatTemplate {
       throw new InputError(
         'chat_template_missing',
         'messages',
-        'this model has no chat template and takes no messages; use /v1/completions with a prompt',
+        'this model has no chat template and takes no messages; give it a text to continue: POST /v1/completions, --raw, or {kind: "text"} in the library',
       );
     }
     try {

@@ -1,0 +1,104 @@
+/** The library's door: `loadModel()` and what `generate` takes. Everything else about generating is the engine's, and tested there. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { loadModel, type Message, type Model, type ModelRequest, parsePress } from '../worker/node.ts';
+import { needleSamples } from './support/golden.ts';
+
+const sample = needleSamples().find(({ task, context_length }) => task === 'niah_single' && context_length === 512)!;
+const asked: Message[] = [
+  {
+    role: 'user',
+    content: [
+      { type: 'text', text: `${sample.context}\n` },
+      { type: 'text', text: sample.question },
+    ],
+  },
+];
+
+let model: Model;
+beforeAll(async () => {
+  model = await loadModel();
+});
+afterAll(() => model.close());
+
+async function answer(request: ModelRequest): Promise<{ text: string; press: string; scope: unknown }> {
+  let text = '';
+  for await (const event of model.generate(request)) {
+    if (event.type === 'text') text += event.text;
+    if (event.type === 'finish') return { text: text.trim(), press: event.usage.kvCache.press, scope: event.usage.kvCache.scope };
+  }
+  throw new Error('no finish event');
+}
+
+const greedy = { temperature: 0 };
+
+describe('loadModel', () => {
+  test('without a path it is the embedded model', () => {
+    expect(model.info.id).toBe('needle');
+  });
+  test('of a path without a model it says which path', async () => {
+    await expect(loadModel('nowhere')).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining('nowhere') });
+  });
+});
+
+describe('generate', () => {
+  test.each([
+    ['messages', asked],
+    ['a string', `${sample.context}\n${sample.question}`],
+    ['a structured prompt', { kind: 'chat' as const, messages: [{ role: 'user', parts: [`${sample.context}\n`, sample.question] }] }],
+    ['token ids', { kind: 'tokens' as const, tokens: sample.prompt_token_ids }],
+  ])('takes %s', async (_, prompt) => {
+    expect(await answer({ prompt, sampling: greedy })).toEqual({ text: sample.answers[0], press: 'no_press', scope: 'prompt' });
+  });
+
+  test.each([
+    ['a name', 'zigzag_snapkv', 'zigzag_snapkv'],
+    ['an object', { preset: 'knorm', compression_ratio: 0.1 }, 'knorm'],
+    ['a list', [{ preset: 'knorm', compression_ratio: 0.1 }, 'keydiff'], 'knorm|keydiff'],
+    ['a parsed press', parsePress('tova'), 'tova'],
+    ['null', null, 'no_press'],
+  ])('takes a press as %s', async (_, press, name) => {
+    expect(await answer({ prompt: asked, press, sampling: { ...greedy, maxTokens: 1 } })).toMatchObject({ press: name });
+  });
+
+  test('a field of the sampling that is left out is as in the API', async () => {
+    const once = () => answer({ prompt: asked, sampling: { seed: 7, maxTokens: 8, stop: 'zzz' } });
+    expect(await once()).toEqual(await once());
+    expect((await answer({ prompt: asked, sampling: { ...greedy, stop: sample.answers[0].slice(0, 2) } })).text).toBe('');
+  });
+
+  test.each<[string, unknown, string | null, string]>([
+    ['nothing', undefined, null, 'an object with a prompt is expected, got nothing'],
+    ['no prompt', {}, 'prompt', 'prompt must be a string'],
+    ['an empty prompt', { prompt: ' \n' }, 'prompt', 'must not be empty'],
+    ['an unknown kind of prompt', { prompt: { kind: 'txt', text: 'a' } }, 'prompt', '{kind: "text", text}'],
+    ['messages of the wrong shape', { prompt: { kind: 'chat', messages: [{ role: 'user', content: 'a' }] } }, 'prompt', '{role, parts}'],
+    ['an unknown role', { prompt: [{ role: 'bot', content: 'a' }] }, 'prompt.0.role', 'must be "system"'],
+    ['a message without content', { prompt: [{ role: 'user' }] }, 'prompt.0.content', 'must be a string or a list'],
+    ['a token that does not exist', { prompt: { kind: 'tokens', tokens: [1.5] } }, 'prompt', 'vocabulary'],
+    ['a misspelt press', { prompt: 'a', press: 'zigzag_snapvk' }, 'press', 'did you mean "zigzag_snapkv"?'],
+    ['a ratio out of range', { prompt: 'a', press: { preset: 'knorm', compression_ratio: 2 } }, 'press.compression_ratio', 'got 2'],
+    ['a temperature out of range', { prompt: 'a', sampling: { temperature: 3 } }, 'sampling.temperature', 'between 0 and 2, got 3'],
+    ['no tokens to generate', { prompt: 'a', sampling: { maxTokens: 0 } }, 'sampling.maxTokens', '1 or more, got 0'],
+    ['a name of the wire', { prompt: 'a', sampling: { max_tokens: 3 } }, 'sampling.max_tokens', 'did you mean "maxTokens"?'],
+    ['a field in the wrong place', { prompt: 'a', temperature: 0 }, 'temperature', 'unknown field "temperature"'],
+  ])('refuses %s, naming the field', async (_, request, param, message) => {
+    await expect(model.generate(request as ModelRequest).next()).rejects.toMatchObject({
+      name: 'InputError',
+      param,
+      message: expect.stringContaining(message),
+    });
+  });
+});
+
+describe('plan and inspect', () => {
+  test('plan takes a prompt or a length', () => {
+    expect(model.plan({ prompt: { kind: 'length', tokens: 4095 }, press: 'knorm', maxTokens: 1 })).toMatchObject({ prompt_tokens: 4095, fits: true });
+    expect(model.plan({ prompt: asked, press: 'zigzag_snapkv' }).scope).toBe('context');
+    expect(() => model.plan({ prompt: { kind: 'length', tokens: 4096 } })).toThrow(/4096 tokens.*4095 tokens or fewer/);
+    expect(() => model.plan({ prompt: { kind: 'length', tokens: 0 } })).toThrow(/1 or more, got 0/);
+  });
+  test('inspect tells what is kept', async () => {
+    const { layers, tokens } = await model.inspect(asked, { preset: 'zigzag_snapkv', compression_ratio: 0.8 });
+    expect(layers[0].heads[0].kept.length).toBeLessThan(tokens / 2);
+  });
+});

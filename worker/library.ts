@@ -1,0 +1,150 @@
+/**
+ * The engine as a program's author calls it: a plain prompt, a press in any form that a request may have it, the sampling fields that matter.
+ * What is left out is as in the HTTP API, and so are the checks; InputError names the field.
+ */
+import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
+import { parsePress } from '../presses/config.ts';
+import type { PressRequest } from '../presses/contract.ts';
+import { InputError } from '../presses/input-error.ts';
+import { ApiError } from './api/errors.ts';
+import { defaultLimits } from './api/limits.ts';
+import { chatPrompt } from './api/prompt.ts';
+import { type CompletionBody, requestSchemas } from './api/request-schema.ts';
+import { samplingOf } from './api/sampling.ts';
+import { show, strictObject, validate } from './api/validate.ts';
+import type { EdgeEngine, Inspection } from './engine/engine.ts';
+import type { ChatMessage, GenerateEvent, Health, ModelInfo, PressPlan, PromptInput, PromptLength, Sampling } from './engine/types.ts';
+
+export interface Message {
+  readonly role: 'system' | 'developer' | 'user' | 'assistant';
+  /** Of a user message in parts, scope "context" presses all but the last one. */
+  readonly content: string | readonly { readonly type: 'text'; readonly text: string }[];
+}
+
+/** A string is one user message, put into the model's chat template; {kind: 'text', text} is continued as it stands. */
+export type Prompt = string | readonly Message[] | PromptInput;
+
+/** As in a request: a preset's name, an object, or a list of them; or what parsePress made of one. */
+export type PressConfig = string | Readonly<Record<string, unknown>> | readonly (string | Readonly<Record<string, unknown>>)[] | PressRequest;
+
+/** Default: temperature 1, nothing cut off, at most 512 new tokens. */
+export type SamplingConfig = Partial<Omit<Sampling, 'stop'>> & { readonly stop?: string | readonly string[] | null };
+
+export interface ModelRequest {
+  readonly prompt: Prompt;
+  readonly press?: PressConfig | null;
+  readonly sampling?: SamplingConfig | null;
+}
+
+export class Model {
+  /** The engine itself, which takes what it is given as it is. */
+  readonly engine: EdgeEngine;
+
+  constructor(engine: EdgeEngine) {
+    this.engine = engine;
+  }
+
+  get info(): ModelInfo {
+    return this.engine.info;
+  }
+
+  health(): Health {
+    return this.engine.health();
+  }
+
+  /** Tokens of a prompt, by the model's tokenizer and chat template. */
+  tokenise(prompt: Prompt): readonly number[] {
+    return this.engine.tokenise(promptOf(prompt));
+  }
+
+  /** What a press would take of the KV pool for a prompt, or for {kind: 'length', tokens: n}, without running it. */
+  plan(request: { prompt: Prompt | PromptLength; press?: PressConfig | null; maxTokens?: number | null }): PressPlan {
+    const { prompt, press, maxTokens } = asInput(planFields, request);
+    return this.engine.plan({ prompt: isLength(prompt) ? prompt : promptOf(prompt), press: pressOf(press), maxTokens: maxTokens ?? null });
+  }
+
+  /** Events: the prompt is read; pieces of text; the finish with its account. Leaving the loop early, or `signal`, gives back every page. */
+  async *generate(request: ModelRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
+    const { prompt, press, sampling } = asInput(requestFields, request);
+    yield* this.engine.generate({ prompt: promptOf(prompt), press: pressOf(press), sampling: fullSampling(sampling ?? {}) }, signal);
+  }
+
+  /** Which positions every layer and head keeps of a prompt; all of it is pressed unless the press has a scope. */
+  inspect(prompt: Prompt, press?: PressConfig | null): Promise<Inspection> {
+    return this.engine.inspect(promptOf(prompt), pressOf(press));
+  }
+
+  close(): void {
+    this.engine.close();
+  }
+}
+
+const { chat, completion } = requestSchemas(defaultLimits);
+const wire = completion.shape;
+const anything = z.unknown().optional();
+
+const samplingFields = strictObject({
+  maxTokens: wire.max_tokens,
+  temperature: wire.temperature,
+  topK: wire.top_k,
+  topP: wire.top_p,
+  minP: wire.min_p,
+  seed: wire.seed,
+  frequencyPenalty: wire.frequency_penalty,
+  presencePenalty: wire.presence_penalty,
+  stop: wire.stop,
+  topLogprobs: wire.logprobs,
+  ignoreEos: wire.ignore_eos,
+});
+const requestFields = strictObject({ prompt: anything, press: anything, sampling: samplingFields.nullish() });
+const planFields = strictObject({ prompt: anything, press: anything, maxTokens: wire.max_tokens });
+const messageFields = strictObject({ prompt: chat.shape.messages });
+
+/** The API's checks, as the library's error. */
+function asInput<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  if (typeof value !== 'object' || value === null)
+    throw new InputError('invalid_type', null, `an object with a prompt is expected, got ${show(value)}`);
+  try {
+    return validate(schema, value);
+  } catch (error) {
+    throw error instanceof ApiError ? new InputError(error.code, error.param, error.message) : error;
+  }
+}
+
+function promptOf(prompt: unknown): PromptInput {
+  if (typeof prompt === 'string') {
+    if (prompt.trim() === '') throw new InputError('prompt_empty', 'prompt', `prompt must not be empty, got ${show(prompt)}`);
+    return { kind: 'chat', messages: [{ role: 'user', parts: [prompt] }] };
+  }
+  if (Array.isArray(prompt)) return chatPrompt(asInput(messageFields, { prompt }).prompt);
+  const { kind, text, tokens, messages } = (prompt ?? {}) as Record<string, unknown>;
+  if (kind === 'text' && typeof text === 'string') return { kind, text };
+  if (kind === 'tokens' && Array.isArray(tokens)) return { kind, tokens };
+  if (kind === 'chat' && Array.isArray(messages) && messages.every(inParts)) return { kind, messages };
+  throw new InputError(
+    prompt === undefined ? 'missing_field' : 'invalid_type',
+    'prompt',
+    `prompt must be a string, a list of messages, or {kind: "text", text}, {kind: "tokens", tokens}, {kind: "chat", messages of {role, parts}}, got ${show(prompt)}`,
+  );
+}
+
+function inParts(message: Partial<ChatMessage> | null): boolean {
+  return typeof message?.role === 'string' && Array.isArray(message.parts) && message.parts.every((part) => typeof part === 'string');
+}
+
+function isLength(prompt: unknown): prompt is PromptLength {
+  const { kind, tokens } = (prompt ?? {}) as Record<string, unknown>;
+  if (kind !== 'length') return false;
+  if (Number.isSafeInteger(tokens) && (tokens as number) > 0) return true;
+  throw new InputError('invalid_value', 'prompt.tokens', `prompt.tokens must be a whole number, 1 or more, got ${show(tokens)}`);
+}
+
+function pressOf(press: unknown): PressRequest {
+  const parsed = typeof press === 'object' && press !== null && 'presses' in press;
+  return parsed ? (press as PressRequest) : parsePress(press);
+}
+
+function fullSampling({ stop, ...given }: z.output<typeof samplingFields>): Sampling {
+  const named = Object.entries(given).filter(([, value]) => value != null);
+  return { ...samplingOf({ stop } as CompletionBody, null, null), ...Object.fromEntries(named) };
+}
