@@ -3,12 +3,16 @@ import type { Context } from 'hono';
 import { InputError } from '../../presses/input-error.ts';
 import type { Engine } from '../engine/types.ts';
 import type { Env } from './env.ts';
+import { modelFacts } from './models.ts';
 
 export async function health(c: Context<Env>, load: () => Promise<Engine>): Promise<Response> {
   const later = new Promise<null>((resolve) => setTimeout(() => resolve(null), 0));
   try {
     const engine = await Promise.race([load(), later]);
-    if (engine !== null) return c.json(engine.health());
+    if (engine !== null) {
+      const { model, ...account } = engine.health();
+      return c.json({ ...account, model: modelFacts(model) });
+    }
   } catch (error) {
     const loading = error instanceof InputError && error.code === 'model_loading';
     if (!loading) return c.json({ status: 'error', error: error instanceof Error ? error.message : String(error) }, 503);

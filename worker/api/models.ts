@@ -22,17 +22,12 @@ export function checkModel(name: string | null | undefined, { info }: Engine): v
   throw new ApiError(404, 'model_not_found', 'model', `model ${show(name)} is not served here; this server has "${info.id}"`);
 }
 
-function modelWire({ id, family, parameters, layers, contextLength, vocabSize, weightBytes }: ModelInfo) {
-  return {
-    id,
-    object: 'model',
-    created: 0, // a file's age is no fact about a model
-    owned_by: 'edgepress',
-    family,
-    parameters,
-    layers,
-    context_length: contextLength,
-    vocab_size: vocabSize,
-    weight_bytes: weightBytes,
-  };
+function modelWire(info: ModelInfo) {
+  const { id, ...facts } = modelFacts(info);
+  return { id, object: 'model', created: 0, owned_by: 'edgepress', ...facts }; // created: a file's age is no fact about a model
+}
+
+/** What a model is, in the wire's names. */
+export function modelFacts({ id, family, parameters, layers, contextLength, vocabSize, weightBytes }: ModelInfo) {
+  return { id, family, parameters, layers, context_length: contextLength, vocab_size: vocabSize, weight_bytes: weightBytes };
 }

@@ -1,8 +1,7 @@
 /** POST /v1/press/plan: exact bytes and per-layer bounds for a prompt and a press, without running it. */
 import type { Context } from 'hono';
-import type { Engine, PromptInput } from '../engine/types.ts';
+import type { Engine, PromptInput, PromptLength } from '../engine/types.ts';
 import type { Env } from './env.ts';
-import { ApiError } from './errors.ts';
 import { chatPrompt, completionPrompt } from './prompt.ts';
 import type { PlanBody } from './request-schema.ts';
 
@@ -11,12 +10,8 @@ export async function pressPlan(c: Context<Env>): Promise<Response> {
   return c.json(engine.plan({ prompt: promptOf(body, engine), press, maxTokens: body.max_tokens ?? null }));
 }
 
-function promptOf(body: PlanBody, engine: Engine): PromptInput | { kind: 'length'; tokens: number } {
+function promptOf(body: PlanBody, engine: Engine): PromptInput | PromptLength {
   if (body.messages !== undefined) return chatPrompt(body.messages);
   if (body.prompt !== undefined) return completionPrompt(body.prompt, engine);
-  const { tokens } = body as { tokens: number };
-  const most = engine.info.contextLength;
-  if (tokens > most)
-    throw new ApiError(400, 'context_length_exceeded', 'tokens', `tokens must be at most ${most}, the model's context length, got ${tokens}`);
-  return { kind: 'length', tokens };
+  return { kind: 'length', tokens: (body as { tokens: number }).tokens };
 }

@@ -94,20 +94,17 @@ export const textCompletion = z
   })
   .meta({ id: 'Completion' });
 
-export const model = z
-  .strictObject({
-    id: z.string(),
-    object: z.literal('model'),
-    created: count,
-    owned_by: z.string(),
-    family: z.string(),
-    parameters: count,
-    layers: count,
-    context_length: count,
-    vocab_size: count,
-    weight_bytes: count,
-  })
-  .meta({ id: 'Model' });
+const modelFacts = {
+  id: z.string(),
+  family: z.string(),
+  parameters: count,
+  layers: count,
+  context_length: count,
+  vocab_size: count,
+  weight_bytes: count,
+};
+
+export const model = z.strictObject({ ...modelFacts, object: z.literal('model'), created: count, owned_by: z.string() }).meta({ id: 'Model' });
 
 export const modelList = z.strictObject({ object: z.literal('list'), data: z.array(model) }).meta({ id: 'ModelList' });
 
@@ -131,8 +128,26 @@ export const pressPlan = z
   .meta({ id: 'PressPlan' });
 
 export const health = z
-  .looseObject({ status: z.enum(['ok', 'loading', 'error']), error: z.string().optional() })
-  .meta({ id: 'Health', description: '"ok" brings model, backend, memory in bytes and requests; anything else is a 503.' });
+  .strictObject({
+    status: z.enum(['ok', 'loading', 'error']),
+    error: z.string().optional(),
+    model: z.strictObject(modelFacts).optional(),
+    backend: z.strictObject({ name: z.string(), variant: z.string() }).optional(),
+    memory: z
+      .strictObject({
+        used_bytes: count,
+        peak_bytes: count,
+        limit_bytes: count,
+        weights_bytes: count,
+        kv_pool_bytes: count,
+        kv_used_bytes: count,
+        kv_reserved_bytes: count,
+        ledger_bytes: count,
+      })
+      .optional(),
+    requests: z.strictObject({ running: count, waiting: count }).optional(),
+  })
+  .meta({ id: 'Health', description: '"ok" brings model, backend, memory and requests; anything else is a 503.' });
 
 export const errorEnvelope = z
   .strictObject({ error: z.strictObject({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string() }) })
