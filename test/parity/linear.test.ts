@@ -1,4 +1,3 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { WeightType } from '../../worker/backend/backend.ts';
 import { pack } from '../../worker/backend/layout/pack.ts';
@@ -55,9 +54,10 @@ function run(k: TestKernels, c: Case, data: Data): Float32Array {
 }
 
 /** f64 result and, per output, how far off the kernel may be. */
-function reference(c: Case, { w, x, bias, before }: Data, relaxed: boolean): { y: Float64Array; bound: Float64Array } {
+function reference(k: TestKernels, c: Case, { w, x, bias, before }: Data): { y: Float64Array; bound: Float64Array } {
   const y = new Float64Array(c.n * c.rows);
   const bound = new Float64Array(c.n * c.rows);
+  const blocks = isQuantized(c.type) ? blocksOf(k, c, w, x) : null;
   for (let t = 0; t < c.n; t++) {
     for (let r = 0; r < c.rows; r++) {
       let sum = 0;
@@ -72,8 +72,7 @@ function reference(c: Case, { w, x, bias, before }: Data, relaxed: boolean): { y
       y[o] = sum + rest;
       // f32 sums in at least four lanes: far below the worst case of cols/4 * 2^-24, which no random case comes near
       bound[o] = 1e-6 * (size + Math.abs(rest)) + 1e-7;
-      if (isQuantized(c.type))
-        bound[o] += quantizationBound(c, w.subarray(r * c.cols, (r + 1) * c.cols), x.subarray(t * c.cols, (t + 1) * c.cols), relaxed);
+      if (blocks) bound[o] += quantizationBound(blocks, c, r, t);
     }
   }
   return { y, bound };
@@ -86,33 +85,62 @@ function reference(c: Case, { w, x, bias, before }: Data, relaxed: boolean): { y
  *          15/32) in steps of its segment's largest possible |w| / 2046, which is at most twice the largest |w| there (q4: the far end of a block's range
  *          may be unused; q8: 128/127)
  */
-function quantizationBound(c: Case, w: Float32Array, x: Float32Array, relaxed: boolean): number {
-  const decode = c.n <= DECODE_MAX;
-  const width = decode ? 32 : 256;
-  const range = !decode ? 16383 : c.type === 'q8' ? 32752 : relaxed ? 127 : 2047;
-  const top = (v: Float32Array): number => v.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const size = (v: Float32Array): number => v.reduce((sum, value) => sum + Math.abs(value), 0);
+function quantizationBound({ width, xStep, wStep, ofW, ofX }: Blocks, { cols }: Case, row: number, token: number): number {
+  const count = Math.ceil(cols / width);
   let bound = 0;
-  for (let i = 0; i < c.cols; i += width) {
-    const ws = w.subarray(i, i + width);
-    const xs = x.subarray(i, i + width);
+  for (let b = 0; b < count; b++) {
+    const [w, x] = [row * count + b, token * count + b];
     // q4 rounds q * xq and the sum of xq alike, so the error is w times the error of x
-    bound += size(ws) * (0.5 / range) * top(xs) * 1.001;
-    if (!decode) bound += size(xs) * ((c.type === 'q8' ? 1.0 * 1.01 : 1.47 * 2) / 2046) * top(ws) * 1.001;
+    bound += (ofW.size[w] * xStep * ofX.top[x] + ofX.size[x] * wStep * ofW.top[w]) * 1.001;
   }
   return bound;
 }
 
-/** Errors of random roundings add up like a random walk: rms error over rms result. Measured 2.2e-5, 4.7e-4, 2.4e-4, 6.7e-4 and 5.2e-3 at 576 columns. */
-function typicalError(c: Case, relaxed: boolean): number {
-  if (!isQuantized(c.type)) return 1e-6;
-  if (c.n > DECODE_MAX) return c.type === 'q8' ? 7e-4 : 1e-3;
-  return c.type === 'q8' ? 4e-5 : relaxed ? 8e-3 : 4e-4;
+/** The largest absolute value, and the sum of them, in each block of each row. */
+interface Extent {
+  readonly top: Float64Array;
+  readonly size: Float64Array;
 }
 
-function check(k: TestKernels, c: Case, data: Data, relaxed: boolean): void {
+interface Blocks {
+  readonly width: number;
+  readonly xStep: number;
+  readonly wStep: number;
+  readonly ofW: Extent;
+  readonly ofX: Extent;
+}
+
+function blocksOf(k: TestKernels, c: Case, w: Float32Array, x: Float32Array): Blocks {
+  const decode = c.n <= DECODE_MAX;
+  const width = decode ? 32 : 256;
+  const range = !decode ? 16383 : c.type === 'q8' ? 32752 : k.relaxed ? 127 : 2047;
+  const wStep = decode ? 0 : (c.type === 'q8' ? 1.0 * 1.01 : 1.47 * 2) / 2046;
+  return { width, xStep: 0.5 / range, wStep, ofW: extent(w, c.cols, width), ofX: extent(x, c.cols, width) };
+}
+
+function extent(values: Float32Array, cols: number, width: number): Extent {
+  const count = Math.ceil(cols / width);
+  const blocks = (values.length / cols) * count;
+  const [top, size] = [new Float64Array(blocks), new Float64Array(blocks)];
+  for (let i = 0; i < values.length; i++) {
+    const b = Math.floor(i / cols) * count + Math.floor((i % cols) / width);
+    const value = Math.abs(values[i]);
+    top[b] = Math.max(top[b], value);
+    size[b] += value;
+  }
+  return { top, size };
+}
+
+/** Errors of random roundings add up like a random walk: rms error over rms result. Measured 2.2e-5, 4.7e-4, 2.4e-4, 6.7e-4 and 5.2e-3 at 576 columns. */
+function typicalError(k: TestKernels, c: Case): number {
+  if (!isQuantized(c.type)) return 1e-6;
+  if (c.n > DECODE_MAX) return c.type === 'q8' ? 7e-4 : 1e-3;
+  return c.type === 'q8' ? 4e-5 : k.relaxed ? 8e-3 : 4e-4;
+}
+
+function check(k: TestKernels, c: Case, data: Data): void {
   const got = run(k, c, data);
-  const { y, bound } = reference(c, data, relaxed);
+  const { y, bound } = reference(k, c, data);
   let error = 0;
   let size = 0;
   for (let o = 0; o < y.length; o++) {
@@ -121,29 +149,28 @@ function check(k: TestKernels, c: Case, data: Data, relaxed: boolean): void {
     error += off * off;
     size += y[o] * y[o];
   }
-  if (c.cols >= 576 && c.rows * c.n >= 64) expect(Math.sqrt(error / size), JSON.stringify(c)).toBeLessThan(typicalError(c, relaxed));
+  if (c.cols >= 576 && c.rows * c.n >= 64) expect(Math.sqrt(error / size), JSON.stringify(c)).toBeLessThan(typicalError(k, c));
 }
 
-function parity(load: () => TestKernels, relaxed: boolean): void {
+describe('linear', () => {
+  const k = loadKernels();
   const tokens = [1, 2, 3, 4, 5, 8, 17, 64];
   const rows = [1, 3, 4, 7, 64, 193];
   const columns = { whole: [32, 64, 96, 288, 576], odd: [1, 3, 5, 33, 577] };
 
   it.each(types)('%s: every shape is the f64 product, within rounding', (type) => {
-    const k = load();
     const random = new Random(types.indexOf(type) + 1);
     for (const cols of isQuantized(type) ? columns.whole : [...columns.whole, ...columns.odd]) {
       for (const row of rows) {
         for (const n of tokens) {
           const c = { type, rows: row, cols, n, bias: random.next() < 0.5, accumulate: random.next() < 0.5 };
-          check(k, c, draw(random, c), relaxed);
+          check(k, c, draw(random, c));
         }
       }
     }
   });
 
   it.each(types)('%s: bias and accumulate in every combination, all matrices of a small model', (type) => {
-    const k = load();
     const random = new Random(11);
     for (const [row, cols] of [
       [192, 576],
@@ -157,7 +184,7 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
         for (const bias of [false, true]) {
           for (const accumulate of [false, true]) {
             const data = { ...whole, x: whole.x.subarray(0, n * cols), bias: bias ? whole.bias : null, before: whole.before.subarray(0, n * row) };
-            check(k, { type, rows: row, cols, n, bias, accumulate }, data, relaxed);
+            check(k, { type, rows: row, cols, n, bias, accumulate }, data);
           }
         }
       }
@@ -165,7 +192,6 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
   });
 
   it.each(types)('%s: zero rows and zero activations give exactly the bias', (type) => {
-    const k = load();
     const random = new Random(5);
     for (const n of [1, 9]) {
       const c = { type, rows: 6, cols: 64, n, bias: true, accumulate: false };
@@ -181,7 +207,6 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
   });
 
   it.each(types)('%s: a token gets the same result whatever its neighbours in the batch', (type) => {
-    const k = load();
     const random = new Random(6);
     const c = { type, rows: 33, cols: 320, n: 9, bias: true, accumulate: false };
     const data = draw(random, c);
@@ -192,7 +217,6 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
   });
 
   it.each(types)('%s: infinite and NaN activations never become numbers', (type) => {
-    const k = load();
     const random = new Random(7);
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
       for (const n of [1, 7]) {
@@ -206,7 +230,6 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
   });
 
   it.each(['q8', 'q4'] as const)('%s: decode and prefill of one matrix agree', (type) => {
-    const k = load();
     const random = new Random(8);
     const c = { type, rows: 96, cols: 576, n: 5, bias: false, accumulate: false };
     const data = draw(random, c);
@@ -220,12 +243,11 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
         size += alone[r] ** 2;
       }
     }
-    const prefill = typicalError(c, relaxed);
-    expect(Math.sqrt(error / size)).toBeLessThan(relaxed ? prefill + typicalError({ ...c, n: 1 }, relaxed) : prefill);
+    const prefill = typicalError(k, c);
+    expect(Math.sqrt(error / size)).toBeLessThan(k.relaxed ? prefill + typicalError(k, { ...c, n: 1 }) : prefill);
   });
 
   it.each(['q8', 'q4'] as const)('%s: outliers in x and blocks of very different scale stay within the bound', (type) => {
-    const k = load();
     const random = new Random(9);
     for (const n of [1, 12]) {
       const c = { type, rows: 10, cols: 544, n, bias: false, accumulate: false };
@@ -233,12 +255,11 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
       for (let i = 0; i < w.length; i++) w[i] *= 4 ** -(Math.floor(i / 32) % 6);
       const bytes = pack(type, w, 10, 544);
       const x = random.normals(n * 544).map((value, i) => (i % 97 === 0 ? value * 1000 : value));
-      check(k, c, { ...draw(random, c), bytes, w: unpack(type, bytes, 10, 544), x }, relaxed);
+      check(k, c, { ...draw(random, c), bytes, w: unpack(type, bytes, 10, 544), x });
     }
   });
 
   it('q8 and q4: the extreme codes everywhere do not overflow', () => {
-    const k = load();
     for (const n of [1, 5]) {
       for (const sign of [1, -1]) {
         const x = new Float32Array(n * 2048).fill(sign * 3);
@@ -259,16 +280,7 @@ function parity(load: () => TestKernels, relaxed: boolean): void {
   });
 
   it('q4: a long prompt is cut into chunks of tokens without a seam', () => {
-    const k = load();
     const c = { type: 'q4' as const, rows: 9, cols: 4096, n: 150, bias: true, accumulate: true }; // 64 tokens a chunk at this width
-    check(k, c, draw(new Random(10), c), relaxed);
+    check(k, c, draw(new Random(10), c));
   });
-}
-
-describe('linear, plain SIMD', () => parity(() => loadKernels(), false));
-
-// Node 20 does not accept the relaxed module. Under Deno the same file runs it:
-//   npx deno run -A node_modules/vitest/vitest.mjs run --pool forks test/parity/linear.test.ts
-const relaxedPath = process.env.KERNELS_RELAXED ?? 'build/kernels-relaxed.wasm';
-const hasRelaxed = existsSync(relaxedPath) && WebAssembly.validate(readFileSync(relaxedPath));
-describe.skipIf(!hasRelaxed)('linear, relaxed SIMD (skipped: not accepted by this host)', () => parity(() => loadKernels(relaxedPath), true));
+});
