@@ -1,6 +1,6 @@
 /** The library's door: `loadModel()` and what `generate` takes. Everything else about generating is the engine's, and tested there. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadModel, type Message, type Model, type ModelRequest, parsePress } from '../worker/node.ts';
+import { type InputError, loadModel, type Message, type Model, type ModelRequest, parsePress } from '../worker/node.ts';
 import { needleSamples } from './support/golden.ts';
 
 const sample = needleSamples().find(({ task, context_length }) => task === 'niah_single' && context_length === 512)!;
@@ -37,6 +37,31 @@ describe('loadModel', () => {
   });
   test('of a path without a model it says which path', async () => {
     await expect(loadModel('nowhere')).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining('nowhere') });
+  });
+});
+
+describe('a memory limit that is too low', () => {
+  test.each([
+    ['models/needle', undefined],
+    ['models/needle', 8 * 2 ** 20],
+    ['test/golden/models/qwen3', undefined],
+    ['test/golden/gguf/tiny-llama.gguf', 2 ** 20],
+  ])('for %s, pool %s: names one that works', async (path, kvPoolBytes) => {
+    const refused = (await loadModel(path, { memoryLimitBytes: 1024, kvPoolBytes }).catch((error) => error)) as InputError;
+    expect(refused).toMatchObject({ code: 'memory_exceeded', param: 'memory_limit' });
+    for (const [, mebibytes] of refused.message.matchAll(/(\d+)MiB/g)) {
+      const enough = await loadModel(path, { memoryLimitBytes: Number(mebibytes) * 2 ** 20, kvPoolBytes });
+      const prompt = { kind: 'tokens' as const, tokens: Array.from({ length: 40 }, (_, i) => 5 + (i % 50)) };
+      const events = [];
+      for await (const event of enough.generate({ prompt, sampling: { ...greedy, maxTokens: 4, ignoreEos: true } })) events.push(event);
+      expect(events.at(-1)).toMatchObject({ type: 'finish', usage: { completionTokens: 4 } });
+      enough.close();
+    }
+  });
+
+  test('a KV pool that is too small, or too large for WebAssembly, is refused', async () => {
+    await expect(loadModel(undefined, { kvPoolBytes: 1000 })).rejects.toThrow(/at least 192 KiB, got 1000 B: --kv-pool 192KiB would work/);
+    await expect(loadModel(undefined, { kvPoolBytes: 5 * 2 ** 30 })).rejects.toThrow(/WebAssembly has 4 GiB at most: a smaller --kv-pool/);
   });
 });
 

@@ -28,6 +28,19 @@ export interface PrefillOptions {
   run<T>(piece: () => T | Promise<T>): Promise<T>;
 }
 
+/** Device bytes that a Forward holds from its construction on. */
+export function fixedBytes(
+  { hiddenSize: D, intermediateSize: I, queryHeads: Hq, kvHeads: H, headDim: d, vocabSize }: ForwardShape,
+  chunkTokens: number,
+): number {
+  return F32 * (chunkTokens * (1 + 2 * D + 2 * Hq * d + 2 * H * d + 2 * I + d) + vocabSize);
+}
+
+/** Device bytes that `prefill` takes for a prompt, beside the fixed buffers: hidden states, one layer's K,V, rope table, window queries. */
+export function prefillBytes({ hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape, tokens: number, queries: number): number {
+  return F32 * (tokens * (D + 2 * H * d + d) + queries * Hq * d);
+}
+
 export class Forward {
   readonly chunkTokens: number;
   readonly #backend: Backend;
@@ -68,10 +81,8 @@ export class Forward {
     this.#logits = this.#alloc(vocabSize * F32, 'logits');
   }
 
-  /** Device bytes that `prefill` takes for a prompt, beside the fixed buffers: hidden states, one layer's K,V, rope table, window queries. */
   prefillBytes(tokens: number, queries: number): number {
-    const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
-    return F32 * (tokens * (D + 2 * H * d + d) + queries * Hq * d);
+    return prefillBytes(this.#shape, tokens, queries);
   }
 
   /** Reads the prompt. Returns the logits [vocab] after its last token, or null when not wanted. */

@@ -9,7 +9,7 @@ import type { Backend, DeviceBuffer, EntryType, PagedLayer, View } from '../back
 import { at } from '../backend/backend.ts';
 import type { Kernels } from '../backend/kernels.ts';
 import type { AppendableCache } from './forward.ts';
-import { Ledger, type LedgerExports } from './ledger.ts';
+import { Ledger, type LedgerExports, type LedgerGeometry } from './ledger.ts';
 
 const F32_ENTRIES_PER_PAGE = 16;
 
@@ -36,6 +36,23 @@ export interface KvCacheOptions {
   readonly sequences: number;
 }
 
+function geometryOf(shape: KvShape, { poolBytes, contextLength, sequences }: KvCacheOptions): LedgerGeometry {
+  const pages = Math.floor(poolBytes / pageBytesOf(shape.headDim));
+  return {
+    pages,
+    slotStride: Math.max(F32_ENTRIES_PER_PAGE, entriesPerPageOf('int8', shape.headDim)),
+    sequences,
+    lists: shape.layers * shape.kvHeads,
+    tableStride: Math.min(pages, Math.ceil(contextLength / F32_ENTRIES_PER_PAGE)),
+  };
+}
+
+/** Bytes of a KvCache: its pages, and the ledger over them. */
+export function kvCacheBytes(exports: LedgerExports, shape: KvShape, options: KvCacheOptions): number {
+  const geometry = geometryOf(shape, options);
+  return geometry.pages * pageBytesOf(shape.headDim) + Ledger.bytes(exports, geometry);
+}
+
 export class KvCache {
   readonly shape: KvShape;
   readonly pageBytes: number;
@@ -50,16 +67,10 @@ export class KvCache {
   constructor(backend: Backend, kernels: Kernels, shape: KvShape, options: KvCacheOptions) {
     this.shape = shape;
     this.pageBytes = pageBytesOf(shape.headDim);
-    this.pages = Math.floor(options.poolBytes / this.pageBytes);
     this.#backend = backend;
     this.#kernels = kernels;
-    const geometry = {
-      pages: this.pages,
-      slotStride: Math.max(F32_ENTRIES_PER_PAGE, entriesPerPageOf('int8', shape.headDim)),
-      sequences: options.sequences,
-      lists: shape.layers * shape.kvHeads,
-      tableStride: Math.min(this.pages, Math.ceil(options.contextLength / F32_ENTRIES_PER_PAGE)),
-    };
+    const geometry = geometryOf(shape, options);
+    this.pages = geometry.pages;
     const exports = kernels.exports as unknown as LedgerExports;
     this.ledgerBytes = Ledger.bytes(exports, geometry);
     this.#pool = backend.alloc(this.pages * this.pageBytes, 'KV pool');

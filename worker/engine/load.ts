@@ -8,12 +8,14 @@ import type { Host } from '../host.ts';
 import { formatBytes } from './bytes.ts';
 import { EdgeEngine } from './engine.ts';
 import { Forward } from './forward.ts';
-import { KvCache, pageBytesOf } from './kv-cache.ts';
+import { KvCache } from './kv-cache.ts';
+import type { LedgerExports } from './ledger.ts';
+import { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
 import type { ModelConfig } from './model/config.ts';
 import { invFreq } from './model/rope.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
 import { Tokenizer } from './tokenizer/tokenizer.ts';
-import type { Arena, LoadedModel } from './weights/packed.ts';
+import type { Arena, LoadedModel, OpenArena } from './weights/packed.ts';
 import { type ArenaLayout, arenaTensor } from './weights/plan.ts';
 
 export interface LoadSettings {
@@ -30,12 +32,14 @@ export interface LoadSettings {
   readonly chunkTokens?: number;
 }
 
+/** WebAssembly's 4 GiB less one page; and what the module's static data needs. */
+const MOST_MEMORY = 65_535 * 65_536;
+const LEAST_MEMORY = 2 * 65_536;
 const MOST_SEQUENCES = 16;
 const MOST_CONTEXT = 32_768;
-const USUAL_POOL = 64 * 2 ** 20;
-const LEAST_PAGES_PER_LIST = 4;
+const CHUNK_TOKENS = 128;
 
-type Load = (arena: (bytes: number) => Required<Arena>) => Promise<LoadedModel>;
+type Load = (arena: OpenArena<Required<Arena>>) => Promise<LoadedModel>;
 
 /** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. Throws InputError where the memory limit is too low. */
 export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}): Promise<EdgeEngine> {
@@ -43,15 +47,19 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
     return await assemble(host, load, settings);
   } catch (error) {
     if (!(error instanceof OutOfDeviceMemory)) throw error;
-    throw new InputError('memory_exceeded', 'memory_limit', `${error.message}: raise the memory limit, or use a smaller model or context length`);
+    throw new InputError('memory_exceeded', 'memory_limit', `${error.message}: a higher memory limit (--memory-limit) or a smaller model would work`);
   }
 }
 
 async function assemble(host: Host, load: Load, settings: LoadSettings): Promise<EdgeEngine> {
-  const kernels = await Kernels.create(host);
+  const limit = host.memoryLimitBytes ?? MOST_MEMORY;
+  const kernels = await Kernels.create({ ...host, memoryLimitBytes: Math.max(limit, LEAST_MEMORY) });
   const backend = new WasmBackend(kernels);
   let weights: DeviceBuffer | null = null;
-  const model = await load((bytes) => {
+  let needs: MemoryNeeds | null = null;
+  const model = await load((bytes, { name, config }) => {
+    needs = needsOf(config, bytes, settings, kernels);
+    checkMemory(needs, limit, { name, weightBytes: bytes }, settings);
     const block = backend.alloc(bytes, 'weights');
     weights = block;
     return {
@@ -62,18 +70,14 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
   const { config, layout } = model;
   const bound = bindWeights(weights!, config, layout);
   const shape = { layers: config.layers, queryHeads: config.queryHeads, kvHeads: config.kvHeads, headDim: config.headDim };
-  const contextLength = Math.min(config.contextLength, settings.contextLength ?? MOST_CONTEXT);
-  const forward = new Forward(backend, forwardShape(config), bound, invFreq(config), settings.chunkTokens ?? 128);
-  const pool = settings.kvPoolBytes ?? usualPool(backend.memory, forward, contextLength);
-  const least = LEAST_PAGES_PER_LIST * shape.layers * shape.kvHeads * pageBytesOf(shape.headDim);
-  if (pool < least) {
-    throw new InputError(
-      'memory_exceeded',
-      'kv_pool',
-      `${formatBytes(Math.max(pool, 0))} are left for the KV pool of ${model.name} beside ${formatBytes(layout.bytes)} of weights; at least ${formatBytes(least)} are needed: raise the memory limit or the pool, or use a smaller model`,
-    );
-  }
-  const cache = new KvCache(backend, kernels, shape, { poolBytes: pool, contextLength, sequences: MOST_SEQUENCES });
+  const contextLength = contextOf(config, settings);
+  const forward = new Forward(backend, forwardShape(config), bound, invFreq(config), settings.chunkTokens ?? CHUNK_TOKENS);
+  const { limitBytes, usedBytes } = backend.memory;
+  const cache = new KvCache(backend, kernels, shape, {
+    poolBytes: needs!.poolBytes(limitBytes - usedBytes),
+    contextLength,
+    sequences: MOST_SEQUENCES,
+  });
   const math = createBudgetMath({
     exports: kernels.exports as unknown as BudgetMathExports,
     memory: kernels.memory,
@@ -109,10 +113,55 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
   });
 }
 
-/** What is left when a prompt of half the context length is being read, at most 64 MiB. */
-function usualPool({ limitBytes, usedBytes }: { limitBytes: number; usedBytes: number }, forward: Forward, contextLength: number): number {
-  const left = limitBytes - usedBytes - forward.prefillBytes(Math.ceil(contextLength / 2), 64);
-  return Math.min(USUAL_POOL, Math.floor(left * 0.8));
+function contextOf(config: ModelConfig, { contextLength }: LoadSettings): number {
+  return Math.min(config.contextLength, contextLength ?? MOST_CONTEXT);
+}
+
+function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSettings, { exports, heap }: Kernels): MemoryNeeds {
+  return memoryNeeds({
+    shape: { ...forwardShape(config), layers: config.layers },
+    weightBytes,
+    contextLength: contextOf(config, settings),
+    chunkTokens: settings.chunkTokens ?? CHUNK_TOKENS,
+    sequences: MOST_SEQUENCES,
+    poolBytes: settings.kvPoolBytes ?? null,
+    baseBytes: heap.limitBytes - heap.freeBytes,
+    ledger: exports as unknown as LedgerExports,
+  });
+}
+
+/** Refuses, before any weight is read, a memory that the model does not fit into, and says which it would. */
+function checkMemory(
+  needs: MemoryNeeds,
+  limit: number,
+  { name, weightBytes }: { name: string; weightBytes: number },
+  { kvPoolBytes: pool }: LoadSettings,
+): void {
+  const MiB = (bytes: number): string => `${bytes / 2 ** 20}MiB`;
+  if (pool !== undefined && pool < needs.leastPoolBytes) {
+    throw new InputError(
+      'memory_exceeded',
+      'kv_pool',
+      `the KV pool of ${name} must have at least ${formatBytes(needs.leastPoolBytes)}, got ${formatBytes(pool)}: --kv-pool ${Math.ceil(needs.leastPoolBytes / 1024)}KiB would work, or leave it out`,
+    );
+  }
+  if (needs.fits(limit)) return;
+  const withPool = pool === undefined ? '' : ` and a KV pool of ${formatBytes(pool)}`;
+  const refused = `${name} with ${formatBytes(weightBytes)} of weights${withPool} does not fit into a memory limit of ${formatBytes(limit)}`;
+  if (needs.leastBytes > MOST_MEMORY) {
+    const instead = pool === undefined ? 'a smaller model, or one in 4-bit blocks' : 'a smaller --kv-pool';
+    throw new InputError('memory_exceeded', 'memory_limit', `${refused}; WebAssembly has 4 GiB at most: ${instead} would work`);
+  }
+  const roomy =
+    needs.roomyBytes > needs.leastBytes && needs.roomyBytes <= MOST_MEMORY
+      ? `, ${MiB(needs.roomyBytes)} leaves ${formatBytes(needs.wholePoolBytes)} for the KV pool`
+      : '';
+  const smaller = pool === undefined ? '' : '; so would a smaller --kv-pool';
+  throw new InputError(
+    'memory_exceeded',
+    'memory_limit',
+    `${refused}: --memory-limit ${MiB(needs.leastBytes)} (MEMORY_LIMIT in wrangler.toml) would work${roomy}${smaller}`,
+  );
 }
 
 function forwardShape(config: ModelConfig): ForwardShape {

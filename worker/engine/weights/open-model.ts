@@ -9,7 +9,7 @@ import { tokenizerFromFolder } from '../tokenizer/huggingface.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
 import { fingerprintArena } from './fingerprint.ts';
 import { openGguf } from './gguf.ts';
-import type { Arena, LoadedModel } from './packed.ts';
+import type { Arena, LoadedModel, OpenArena } from './packed.ts';
 import { type PlanOptions, planWeights } from './plan.ts';
 import { openSafetensors } from './safetensors.ts';
 import { type ModelFiles, type RangeReader, readJson, readTensor, type WeightSource } from './source.ts';
@@ -65,11 +65,11 @@ export async function loadOpened(
   name: string,
   model: OpenedModel,
   options: PlanOptions,
-  arena: (bytes: number) => Required<Arena>,
+  arena: OpenArena<Required<Arena>>,
   onProgress?: (progress: LoadProgress) => void,
 ): Promise<LoadedModel> {
   const plan = planWeights(model.config, model.source, options);
-  const memory = arena(plan.bytes);
+  const memory = arena(plan.bytes, { name, config: model.config });
   await writeWeights(plan, memory, onProgress);
   const layout = { tensors: plan.tensors.map(({ source: _, interleavedHead: __, ...tensor }) => tensor), bytes: plan.bytes };
   return { name, config: model.config, layout, tokenizer: model.tokenizer, fingerprint: await fingerprintArena(model.config, layout, memory) };

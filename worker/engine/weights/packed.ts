@@ -18,6 +18,9 @@ export interface Arena {
   view?(offset: number, bytes: number): Uint8Array<ArrayBuffer>;
 }
 
+/** Called once, before any weight is read, with the bytes that all of them need and the model that they make; it may throw when they do not fit. */
+export type OpenArena<A extends Arena> = (bytes: number, model: { readonly name: string; readonly config: ModelConfig }) => A;
+
 /** A model whose weights lie in an arena: tensor t begins at the arena's start + t.offset. */
 export interface LoadedModel {
   readonly name: string;
@@ -33,15 +36,14 @@ export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
   return parseManifest(parseJson(manifestFile, new TextDecoder().decode(bytes)));
 }
 
-/** `arena` is called once, with the bytes that all weights need; it may throw when they do not fit. */
 export async function loadPacked(
   fetchAsset: FetchAsset,
-  arena: (bytes: number) => Arena,
+  arena: OpenArena<Arena>,
   onProgress?: (progress: LoadProgress) => void,
 ): Promise<LoadedModel> {
   const manifest = await readManifest(fetchAsset);
   const tokenizer = manifest.tokenizer && (await loadTokenizer(fetchAsset, manifest.tokenizer));
-  const memory = arena(manifest.arenaBytes);
+  const memory = arena(manifest.arenaBytes, manifest);
   for (const shard of manifest.shards) {
     await loadShard(fetchAsset, memory, shard);
     onProgress?.({ doneBytes: shard.offset + shard.bytes, totalBytes: manifest.arenaBytes, item: shard.file });
