@@ -176,8 +176,9 @@ function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, 
   }
   const least = press.onTight === 'uniform' ? 1 : Math.max(1, protectedTokens);
   if (most < least) {
-    const held = extraTokens > 0 ? ` and ${extraTokens} that follow` : '';
-    const message = `memory_budget of ${press.memoryBudgetBytes} bytes is too small: ${least} kept token${least > 1 ? 's' : ''}${held} in each of ${lists} lists need ${pagesFor(least) * pageBytes} bytes`;
+    const held = extraTokens > 0 ? ` and ${extraTokens} that follow (the rest of the prompt, and max_tokens, which count too)` : '';
+    const needed = pagesFor(least) * pageBytes;
+    const message = `memory_budget of ${press.memoryBudgetBytes} bytes is too small: ${least} kept token${least > 1 ? 's' : ''}${held} in each of ${lists} lists need ${needed} bytes; that much${extraTokens > 0 ? ', or a smaller max_tokens,' : ''} would work`;
     throw new InputError('memory_budget_too_small', `${path}.memory_budget`, message);
   }
   const average = caps.reduce((sum, cap) => sum + cap, 0) / layers;

@@ -480,7 +480,9 @@ describe('checkPress', () => {
     test('too little memory names the least that would work', () => {
       const error = refusal(() => check({ preset: 'snapkv', memory_budget: 30_000 }, { pages }));
       expect(error).toMatchObject({ code: 'memory_budget_too_small', param: 'press.memory_budget' });
-      expect(error.message).toBe('memory_budget of 30000 bytes is too small: 64 kept tokens and 40 that follow in each of 8 lists need 56000 bytes');
+      expect(error.message).toBe(
+        'memory_budget of 30000 bytes is too small: 64 kept tokens and 40 that follow (the rest of the prompt, and max_tokens, which count too) in each of 8 lists need 56000 bytes; that much, or a smaller max_tokens, would work',
+      );
       expect(() => check({ preset: 'snapkv', memory_budget: 56_000 }, { pages })).not.toThrow();
       expect(() => check({ preset: 'snapkv', memory_budget: 30_000, on_tight: 'uniform' }, { pages })).not.toThrow();
     });
