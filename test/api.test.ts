@@ -541,7 +541,7 @@ describe('requests that are refused', () => {
       'prompt',
       'prompt must be a string, a list of one string, or a list of token ids, not empty (one prompt a request), got ["a","b"]',
     ],
-    [{ prompt: [1, -5] }, 'invalid_value', 'prompt.1', 'prompt.1 must be at least 0, got -5'],
+    [{ prompt: [1, -5] }, 'invalid_value', 'prompt.1', 'prompt.1 must be a whole number, 0 or more, got -5'],
     [{ prompt: [1, 300] }, 'invalid_value', 'prompt.1', 'prompt.1 must be a token id between 0 and 299, got 300'],
     [{ prompt: 'x', echo: true }, 'unsupported_value', 'echo', 'echo is not supported: leave it out or send false, got true'],
     [{ prompt: 'x', best_of: 2 }, 'unsupported_value', 'best_of', 'best_of is not supported: leave it out or send 1, got 2'],

@@ -1,4 +1,6 @@
 /** What the worker refuses, and that it refuses before any compute, in words that help. In workerd, with a KV pool of half a MiB. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { AuthenticationError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { samples, twoParts } from '../support/samples.ts';
@@ -167,6 +169,38 @@ describe('4xx in OpenAI’s envelope', () => {
     expect(answer.type).toBe('invalid_request_error');
     expect(answer.param?.startsWith(param), `${answer.param}: ${answer.message}`).toBe(true);
     expect(answer.message).toContain(says);
+  });
+
+  test.each([
+    ['[5,1.5]', 'prompt.1', 'whole number, 0 or more, got 1.5'],
+    ['[5,-1]', 'prompt.1', 'whole number, 0 or more, got -1'],
+    ['[5,1536]', 'prompt.1', 'between 0 and 1535, got 1536'],
+    ['[5,1e30]', 'prompt.1', 'got 1e+30'],
+    ['[5,1e999]', 'prompt.1', 'got Infinity'],
+    ['[5,null]', 'prompt.1', 'got null'], // what JSON.stringify makes of NaN
+    ['[5,"6"]', 'prompt.1', 'got "6"'],
+    ['[[5,6],[7]]', 'prompt', 'one prompt a request'],
+    ['[]', 'prompt', 'not empty'],
+    ['""', 'prompt', 'empty'],
+    ['[5,NaN]', null, 'JSON'],
+  ])('a prompt of %s', async (prompt, param, says) => {
+    for (const path of ['/v1/completions', '/v1/press/plan']) {
+      const answer = await refused(`{"prompt": ${prompt}}`, path);
+      expect(answer).toMatchObject({ status: 400, type: 'invalid_request_error', param, message: expect.stringContaining(says) });
+    }
+  });
+
+  test('a body that ends in the middle with its connection disturbs nobody', async () => {
+    const { hostname, port } = worker.url;
+    for (let i = 0; i < 10; i++) {
+      const socket = connect(Number(port), hostname);
+      await once(socket, 'connect');
+      socket.write(`POST ${CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n{"messages": [`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      socket.resetAndDestroy();
+    }
+    await worker.idle();
+    expect((await worker.chat(small)).choices[0].message.content).toBe(' 82');
   });
 
   test('an unknown route and a wrong method', async () => {

@@ -103,7 +103,8 @@ const message = (limits: Limits) =>
 
 const messages = (limits: Limits) => z.array(message(limits)).min(1).max(limits.messages);
 
-const prompt = z.union([z.string().min(1), z.array(z.string().min(1)).length(1), z.array(z.int().min(0)).min(1)], {
+// Ids before strings: of two branches with one thing wrong in each, the first is told (validate.ts), and a list of one string has less to tell.
+const prompt = z.union([z.string().min(1), z.array(integer(0, Number.MAX_SAFE_INTEGER)).min(1), z.array(z.string().min(1)).length(1)], {
   error: 'must be a string, a list of one string, or a list of token ids, not empty (one prompt a request)',
 });
 
