@@ -27,19 +27,20 @@ describe('with room for many', () => {
   });
   afterAll(() => worker?.dispose());
 
-  test('12 requests in parallel, each with its own number, get their own answers', async () => {
+  test('12 requests in parallel, each with its own number, get the answers, budgets and bytes that each gets alone', async () => {
     const random = new Random(4);
     const numbers = Array.from({ length: 12 }, () => random.int(1000, 9999));
     const presses = [
       undefined,
       { preset: 'knorm', compression_ratio: 0.1 },
       { preset: 'snapkv', window_size: 16, compression_ratio: 0.1, scope: 'prompt', entry_type: 'int8' },
+      { preset: 'zigzag_snapkv', window_size: 4, compression_ratio: 0.3, scope: 'prompt' },
     ];
     const alone = [];
-    for (const [i, number] of numbers.entries()) alone.push(await worker.chat({ messages: ask(number), press: presses[i % 3] }));
-    for (const [i, { choices }] of alone.entries()) if (i % 3 === 0) expect(choices[0].message.content).toBe(` ${numbers[i]}`);
+    for (const [i, number] of numbers.entries()) alone.push(await worker.chat({ messages: ask(number), press: presses[i % 4] }));
+    for (const [i, { choices }] of alone.entries()) if (i % 4 === 0) expect(choices[0].message.content).toBe(` ${numbers[i]}`);
 
-    const together = await Promise.all(numbers.map((number, i) => worker.chat({ messages: ask(number), press: presses[i % 3] })));
+    const together = await Promise.all(numbers.map((number, i) => worker.chat({ messages: ask(number), press: presses[i % 4] })));
     expect(together.map(({ choices }) => choices)).toEqual(alone.map(({ choices }) => choices));
     expect(together.map(({ usage }) => usage)).toEqual(alone.map(({ usage }) => usage));
     await worker.idle();
