@@ -1,10 +1,11 @@
 /** edgepress bench: prefill and decode tokens/s, press time, peak bytes. Random tokens, greedy, medians over runs after a warm-up. */
 import type { Command } from 'commander';
 import type { PressRequest } from '../presses/contract.ts';
+import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { GenerateRequest, Timings } from '../worker/engine/types.ts';
 import { openModel } from './open-model.ts';
-import { countArgument, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
+import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
 
 interface BenchOptions extends ModelOptions, PressOptions {
   readonly promptTokens: number;
@@ -13,21 +14,23 @@ interface BenchOptions extends ModelOptions, PressOptions {
 }
 
 export function benchCommand(program: Command, defaultModel: string): void {
-  const command = program.command('bench').description('measure prefill and decode speed, press time and peak bytes');
-  withPressOptions(withModelOptions(command, defaultModel))
-    .option('--prompt-tokens <n>', 'prompt length', countArgument, 512)
-    .option('--decode-tokens <n>', 'tokens to generate', countArgument, 128)
-    .option('--runs <n>', 'counted runs, after one warm-up', countArgument, 3)
-    .action(run);
+  const command = program
+    .command('bench')
+    .description('measure prefill and decode speed, press time and peak bytes: medians over runs of random tokens')
+    .option('--prompt-tokens <n>', 'prompt length', countFrom(1), 512)
+    .option('--decode-tokens <n>', 'tokens to generate', countFrom(1), 128)
+    .option('--runs <n>', 'counted runs, after one warm-up', countFrom(1), 3);
+  withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
 
 async function run(options: BenchOptions): Promise<void> {
   const press = pressOf(options);
   const engine = await openModel(options);
   try {
+    checkLength(options, engine.info.contextLength);
     const runs: Measured[] = [];
     await once(engine, press, options); // warm-up: the compiler's tiers, the page tables
-    for (let i = 0; i < Math.max(1, options.runs); i++) runs.push(await once(engine, press, options));
+    for (let i = 0; i < options.runs; i++) runs.push(await once(engine, press, options));
     const median = (pick: (run: Measured) => number): number => {
       const sorted = runs.map(pick).sort((a, b) => a - b);
       return sorted[Math.floor((sorted.length - 1) / 2)];
@@ -58,6 +61,17 @@ async function run(options: BenchOptions): Promise<void> {
   } finally {
     engine.close();
   }
+}
+
+/** The engine would generate fewer tokens than asked, and the speed would be that of others. */
+function checkLength({ promptTokens, decodeTokens }: BenchOptions, contextLength: number): void {
+  const all = promptTokens + decodeTokens + 1; // the first one comes out of the prefill
+  if (all <= contextLength) return;
+  throw new InputError(
+    'prompt_too_long',
+    'prompt_tokens',
+    `--prompt-tokens ${promptTokens} and --decode-tokens ${decodeTokens} make ${all} tokens with the first one generated, more than the context length of ${contextLength}; ${contextLength - 1} in all would work`,
+  );
 }
 
 interface Measured {

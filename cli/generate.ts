@@ -1,44 +1,56 @@
 /** edgepress generate: one answer on the terminal, streamed. */
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
+import { InputError } from '../presses/input-error.ts';
+import { type FinishEvent, timingsWire, usageWire } from '../worker/api/answer.ts';
 import type { GenerateRequest, PromptInput } from '../worker/engine/types.ts';
 import { openModel } from './open-model.ts';
-import { countArgument, type ModelOptions, numberArgument, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
+import { countFrom, type ModelOptions, numberBetween, type PressOptions, pressOf, readText, withModelOptions, withPressOptions } from './options.ts';
 
 interface GenerateOptions extends ModelOptions, PressOptions {
   readonly context?: string;
   readonly system?: string;
-  readonly raw: boolean;
+  readonly raw?: boolean;
   readonly maxTokens?: number;
   readonly temperature: number;
   readonly topP: number;
   readonly topK: number;
   readonly minP: number;
   readonly seed?: number;
-  readonly stop: string[];
+  readonly stop?: string[];
 }
 
 export function generateCommand(program: Command, defaultModel: string): void {
   const command = program
     .command('generate')
-    .description('answer a prompt')
-    .argument('[prompt]', 'the user message (with --raw: plain text to continue); standard input when left out');
-  withPressOptions(withModelOptions(command, defaultModel))
-    .option('-c, --context <file>', 'a document that comes before the prompt in the same user message; scope "context" presses it')
+    .description('answer a prompt, as it is generated')
+    .argument('[prompt]', 'the user message, or with --raw plain text to continue; standard input when left out')
+    .option('-c, --context <file>', 'a document that comes before the prompt in the same user message; a press covers it and not the question')
     .option('--system <text>', 'a system message')
-    .option('--raw', 'no chat template: continue the text', false)
-    .option('-n, --max-tokens <n>', 'most new tokens', countArgument)
-    .option('-t, --temperature <t>', '0 = greedy', numberArgument, 0)
-    .option('--top-p <p>', 'nucleus sampling', numberArgument, 1)
-    .option('--top-k <k>', '0 = off', countArgument, 0)
-    .option('--min-p <p>', '0 = off', numberArgument, 0)
-    .option('--seed <n>', 'makes sampling repeatable', countArgument)
-    .option('--stop <text...>', 'stop strings', [])
-    .action(run);
+    .option('--raw', 'no chat template: continue the text')
+    .option('-n, --max-tokens <n>', 'most new tokens; default 512, or what the context and the pool leave', countFrom(1))
+    .option('-t, --temperature <t>', '0 = the likeliest token, up to 2', numberBetween(0, 2), 0)
+    .option('--top-p <p>', 'draw from the likeliest tokens with this share of the probability; 1 = off', numberBetween(0, 1), 1)
+    .option('--top-k <k>', 'draw from the k likeliest tokens; 0 = off', countFrom(0), 0)
+    .option('--min-p <p>', "drop tokens below this share of the likeliest one's probability; 0 = off", numberBetween(0, 1), 0)
+    .option('--seed <n>', 'makes sampling repeatable', countFrom(0))
+    .option('--stop <text...>', 'strings to stop at', stopArgument);
+  withModelOptions(withPressOptions(command), defaultModel).action(run);
+}
+
+function stopArgument(text: string, before: string[] = []): string[] {
+  if (text === '') throw new InvalidArgumentError('A stop string must not be empty.');
+  return [...before, text];
 }
 
 async function run(prompt: string | undefined, options: GenerateOptions): Promise<void> {
-  const text = prompt ?? readFileSync(0, 'utf8');
+  const text = prompt ?? standardInput();
+  if (text.trim() === '')
+    throw new InputError(
+      'prompt_empty',
+      'prompt',
+      `the prompt is empty; ${prompt === undefined ? 'write one to standard input' : 'give a text'}, or name it: edgepress generate "..."`,
+    );
   const request: GenerateRequest = {
     prompt: promptOf(text, options),
     press: pressOf(options),
@@ -51,7 +63,7 @@ async function run(prompt: string | undefined, options: GenerateOptions): Promis
       seed: options.seed ?? null,
       frequencyPenalty: 0,
       presencePenalty: 0,
-      stop: options.stop,
+      stop: options.stop ?? [],
       topLogprobs: null,
       ignoreEos: false,
     },
@@ -64,8 +76,7 @@ async function run(prompt: string | undefined, options: GenerateOptions): Promis
         answer += event.text;
         if (!options.json) process.stdout.write(event.text);
       } else if (event.type === 'finish') {
-        if (options.json)
-          console.log(JSON.stringify({ text: answer, finish_reason: event.reason, usage: event.usage, timings: event.timings }, null, 2));
+        if (options.json) console.log(JSON.stringify({ text: answer, ...accountOf(event) }, null, 2));
         else process.stdout.write('\n');
       }
     }
@@ -74,8 +85,19 @@ async function run(prompt: string | undefined, options: GenerateOptions): Promis
   }
 }
 
+/** The finish in the wire's names. */
+function accountOf(event: FinishEvent) {
+  return { finish_reason: event.reason, usage: usageWire(event), timings: timingsWire(event) };
+}
+
+function standardInput(): string {
+  if (process.stdin.isTTY) console.error('edgepress: type the prompt; Ctrl-D ends it');
+  return readFileSync(0, 'utf8');
+}
+
 function promptOf(text: string, options: GenerateOptions): PromptInput {
-  const context = options.context === undefined ? [] : [readFileSync(options.context, 'utf8')];
+  const context = options.context === undefined ? [] : [readText(options.context, '--context')];
+  if (context[0]?.trim() === '') throw new InputError('context_empty', null, `--context ${options.context}: the file is empty`);
   if (options.raw) return { kind: 'text', text: [...context, text].join('') };
   const system = options.system === undefined ? [] : [{ role: 'system', parts: [options.system] }];
   return { kind: 'chat', messages: [...system, { role: 'user', parts: [...context, text] }] };

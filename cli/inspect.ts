@@ -1,10 +1,9 @@
 /** edgepress inspect: kept positions, scores, budgets and LMBA of one prompt under one press, as JSON. */
-import { readFileSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import type { PromptInput } from '../worker/engine/types.ts';
 import { openModel } from './open-model.ts';
-import { type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
+import { type ModelOptions, type PressOptions, pressOf, readText, withModelOptions, withPressOptions, writeText } from './options.ts';
 
 interface InspectOptions extends ModelOptions, PressOptions {
   readonly tokens?: string;
@@ -13,12 +12,13 @@ interface InspectOptions extends ModelOptions, PressOptions {
 }
 
 export function inspectCommand(program: Command, defaultModel: string): void {
-  const command = program.command('inspect').description('show what a press keeps of a prompt: positions best score first, budgets, LMBA');
-  withPressOptions(withModelOptions(command, defaultModel))
+  const command = program
+    .command('inspect')
+    .description('show what a press keeps of a prompt: positions best score first, scores, budgets, LMBA')
     .option('--tokens <file>', 'a JSON file with the token ids, all of which are pressed')
     .option('--text <file>', 'or a text file')
-    .option('-o, --out <file>', 'where the JSON goes; default standard output')
-    .action(run);
+    .option('-o, --out <file>', 'where the JSON goes, with a line per layer on standard output; default standard output');
+  withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
 
 async function run(options: InspectOptions): Promise<void> {
@@ -28,7 +28,7 @@ async function run(options: InspectOptions): Promise<void> {
   try {
     const inspection = await engine.inspect(prompt, press);
     const json = JSON.stringify(inspection);
-    if (options.out !== undefined) writeFileSync(options.out, `${json}\n`);
+    if (options.out !== undefined) writeText(options.out, '--out', `${json}\n`);
     if (options.json || options.out === undefined) console.log(json);
     else {
       for (const [layer, { budget, lmba, heads }] of inspection.layers.entries()) {
@@ -46,10 +46,11 @@ async function run(options: InspectOptions): Promise<void> {
 function promptOf({ tokens, text }: InspectOptions): PromptInput {
   if ((tokens === undefined) === (text === undefined))
     throw new InputError('prompt_missing', null, 'give either --tokens ids.json or --text file.txt');
-  if (text !== undefined) return { kind: 'text', text: readFileSync(text, 'utf8') };
+  if (text !== undefined) return { kind: 'text', text: filled(readText(text, '--text'), text) };
+  const json = readText(tokens!, '--tokens');
   let ids: unknown;
   try {
-    ids = JSON.parse(readFileSync(tokens!, 'utf8'));
+    ids = JSON.parse(json);
   } catch (error) {
     throw new InputError('tokens_invalid', 'tokens', `${tokens} cannot be read as JSON: ${(error as Error).message}`);
   }
@@ -58,4 +59,9 @@ function promptOf({ tokens, text }: InspectOptions): PromptInput {
     throw new InputError('tokens_invalid', 'tokens', `${tokens} must hold an array of token ids, [1, 2, 3] or {"tokens": [1, 2, 3]}`);
   }
   return { kind: 'tokens', tokens: list as number[] };
+}
+
+function filled(text: string, file: string): string {
+  if (text.trim() === '') throw new InputError('prompt_empty', null, `--text ${file}: the file is empty`);
+  return text;
 }

@@ -1,13 +1,20 @@
 /** Loads the model that a command names, with a progress bar where somebody watches. */
 import { SingleBar } from 'cli-progress';
+import type { EntryType } from '../worker/backend/backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { openEngine } from '../worker/node.ts';
 import type { ModelOptions } from './options.ts';
 
-export async function openModel(options: ModelOptions): Promise<EdgeEngine> {
+/** `entryType` is how entries are stored when a request does not say. */
+export async function openModel(options: ModelOptions, entryType?: EntryType): Promise<EdgeEngine> {
   const bar = progressBar(`loading ${options.model}`);
   try {
-    return await openEngine(options.model, { kvPoolBytes: options.kvPool, memoryLimitBytes: options.memoryLimit, onProgress: bar.update });
+    return await openEngine(options.model, {
+      kvPoolBytes: options.kvPool,
+      memoryLimitBytes: options.memoryLimit,
+      entryType,
+      onProgress: bar.update,
+    });
   } finally {
     bar.stop();
   }

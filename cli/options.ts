@@ -1,5 +1,5 @@
 /** Options that several commands share, and how their values are read. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
@@ -15,23 +15,23 @@ export interface ModelOptions {
 }
 
 /** --model, --backend, --json, --kv-pool, --memory-limit */
-export function withModelOptions(command: Command, defaultModel: string): Command {
+export function withModelOptions(command: Command, defaultModel: string, usualLimit = '4GiB'): Command {
   return command
     .option('-m, --model <path>', 'a Hugging Face folder, a .gguf file or a packed model', defaultModel)
     .addOption(new Option('--backend <name>', 'where the model runs').choices(['wasm']).default('wasm'))
-    .option('--kv-pool <bytes>', 'memory for KV entries, such as 64MiB', bytesArgument)
-    .option('--memory-limit <bytes>', 'most linear memory, such as 128MiB', bytesArgument)
-    .option('--json', 'print JSON', false);
+    .option('--kv-pool <bytes>', 'memory for KV entries; default what the limit leaves, at most 64MiB', bytesArgument)
+    .option('--memory-limit <bytes>', `most memory for weights, activations and KV entries; default ${usualLimit}`, bytesArgument)
+    .option('--json', 'print JSON');
 }
 
 /** --press <name, JSON or @file>, --ratio, --scope, --entry-type */
 export function withPressOptions(command: Command): Command {
   return command
     .option('-p, --press <press>', 'a preset name, a JSON press config, or @file.json', 'no_press')
-    .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1', numberArgument)
-    .option('--memory-budget <bytes>', 'instead of a ratio: the cache must fit, such as 16MiB')
-    .addOption(new Option('--scope <scope>', 'what the press covers').choices(['prompt', 'context']))
-    .addOption(new Option('--entry-type <type>', 'how entries are stored').choices(['f32', 'int8']));
+    .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1; default 0.5', numberBetween(0, 1))
+    .option('--memory-budget <bytes>', 'instead of a ratio: prompt and answer must fit, such as 16MiB')
+    .addOption(new Option('--scope <scope>', 'what the press covers: all, or what comes before the question').choices(['prompt', 'context']))
+    .addOption(new Option('--entry-type <type>', 'how KV entries are stored; default f32').choices(['f32', 'int8']));
 }
 
 export interface PressOptions {
@@ -56,7 +56,7 @@ export function pressOf(options: PressOptions): PressRequest {
 }
 
 function readPress(text: string): unknown {
-  const source = text.startsWith('@') ? readFileSync(text.slice(1), 'utf8') : text;
+  const source = text.startsWith('@') ? readText(text.slice(1), '--press') : text;
   if (!/^\s*[[{"]/.test(source)) return source.trim();
   try {
     return JSON.parse(source);
@@ -65,22 +65,49 @@ function readPress(text: string): unknown {
   }
 }
 
-export function numberArgument(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError(`expected a number, got "${text}".`);
-  return value;
+export function numberBetween(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !(value >= least && value <= most)) throw new InvalidArgumentError(`Expected a number between ${least} and ${most}.`);
+    return value;
+  };
 }
 
-export function countArgument(text: string): number {
-  const value = numberArgument(text);
-  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError(`expected a whole number, 0 or more, got "${text}".`);
-  return value;
+export function countFrom(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isSafeInteger(value) || value < least)
+      throw new InvalidArgumentError(`Expected a whole number, ${least} or more.`);
+    return value;
+  };
+}
+
+/** The text of a file that an option names. */
+export function readText(path: string, option: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : code === 'EISDIR' ? 'it is a folder' : message;
+    throw new InputError('file_unreadable', null, `${option} ${path}: ${why}`);
+  }
+}
+
+/** Writes a file that an option names. */
+export function writeText(path: string, option: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'its folder does not exist' : code === 'EISDIR' ? 'it is a folder' : message;
+    throw new InputError('file_unwritable', null, `${option} ${path}: ${why}`);
+  }
 }
 
 export function bytesArgument(text: string): number {
   try {
     return parseBytes(text);
   } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
+    throw new InvalidArgumentError(`${(error as Error).message.replace(/^e/, 'E').replace(/, got.*/, '')}.`);
   }
 }

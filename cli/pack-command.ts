@@ -1,6 +1,7 @@
 /** edgepress pack: a model as static assets of the worker. */
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { formatBytes } from '../worker/engine/bytes.ts';
+import { defaultShardBytes, maxShardBytes } from '../worker/engine/weights/manifest.ts';
 import { progressBar } from './open-model.ts';
 import { bytesArgument } from './options.ts';
 import { packModel } from './pack.ts';
@@ -11,16 +12,20 @@ export function packCommand(program: Command): void {
     .description('cut a model into shards below 25 MiB with a manifest and checksums, for the worker to stream')
     .argument('<model>', 'a Hugging Face folder or a .gguf file')
     .argument('<out>', 'the folder to write')
-    .addOption(new Option('--quantize <type>', 'quantise f32, f16 and bf16 matrices').choices(['q8', 'q4']))
-    .option('--shard <bytes>', 'shard size, at most 25MiB', bytesArgument)
-    .option('--name <id>', 'the model id that /v1/models shows')
+    .addOption(new Option('--quantize <type>', 'quantise f32, f16 and bf16 matrices to 8- or 4-bit blocks').choices(['q8', 'q4']))
+    .addOption(
+      new Option('--shard <bytes>', 'shard size, at most 25MiB, the largest asset that Workers take')
+        .argParser(shardArgument)
+        .default(defaultShardBytes, formatBytes(defaultShardBytes)),
+    )
+    .option('--name <id>', 'the model id that GET /v1/models shows; default the name of the folder or file')
     .option('--json', 'print JSON', false)
     .action(async (model: string, out: string, options: { quantize?: 'q8' | 'q4'; shard?: number; name?: string; json: boolean }) => {
       const bar = progressBar(`packing ${model}`);
       const manifest = await packModel(
         model,
         out,
-        { quantize: options.quantize, shardBytes: options.shard, name: options.name },
+        { quantize: options.quantize, shardBytes: options.shard, name: options.name, onNote: (note) => console.error(`edgepress: ${note}`) },
         ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
       ).finally(bar.stop);
       if (options.json)
@@ -29,4 +34,10 @@ export function packCommand(program: Command): void {
         );
       else console.log(`${manifest.name}: ${formatBytes(manifest.arenaBytes)} in ${manifest.shards.length} shards at ${out}`);
     });
+}
+
+function shardArgument(text: string): number {
+  const bytes = bytesArgument(text);
+  if (bytes < 64 || bytes > maxShardBytes) throw new InvalidArgumentError('Between 64 bytes and 25MiB, the largest asset that Workers take.');
+  return bytes;
 }

@@ -1,12 +1,12 @@
 /** Packs a model for assets: weights in the kernels' layouts, cut into shards below the asset limit, and a manifest over them. */
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
 import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
 import { defaultShardBytes, type Manifest, manifestFile, maxShardBytes, parseManifest, tokenizerFile } from '../worker/engine/weights/manifest.ts';
 import { modelNameOf, openModelPath } from '../worker/engine/weights/node-files.ts';
-import { planWeights } from '../worker/engine/weights/plan.ts';
+import { matrices, planWeights, quantizedMatrices } from '../worker/engine/weights/plan.ts';
 import { type LoadProgress, type WeightSink, writeWeights } from '../worker/engine/weights/write.ts';
 
 export interface PackOptions {
@@ -15,6 +15,8 @@ export interface PackOptions {
   readonly shardBytes?: number;
   /** Default: the folder's or file's name. */
   readonly name?: string;
+  /** Told what is not quite as was asked. */
+  readonly onNote?: (note: string) => void;
 }
 
 /**
@@ -34,7 +36,10 @@ export async function packModel(
   const model = await openModelPath(source);
   try {
     const plan = planWeights(model.config, model.source, { quantize: options.quantize ?? null });
-    await mkdir(outDir, { recursive: true });
+    const [quantized, all] = [quantizedMatrices(plan), matrices(plan).length];
+    if (options.quantize && quantized < all)
+      options.onNote?.(`${quantized} of ${all} matrices quantised to ${options.quantize}; the others stay as the file has them`);
+    await makeFolder(outDir, source);
     const shards = new ShardWriter(outDir, shardBytes);
     const written: string[] = [];
     try {
@@ -75,6 +80,15 @@ export async function packModel(
   } finally {
     await model.source.close();
   }
+}
+
+async function makeFolder(outDir: string, source: string): Promise<void> {
+  // The source's tokenizer.json would be written over.
+  if (resolve(outDir) === resolve(source)) throw new InputError('pack_out', 'out', `${outDir} is the model itself; give another folder to write to`);
+  await mkdir(outDir, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST' && error.code !== 'ENOTDIR') throw error;
+    throw new InputError('pack_out', 'out', `${outDir} is, or lies in, a file; give a folder to write to`);
+  });
 }
 
 const temporary = (file: string) => `.packing-${file}`;

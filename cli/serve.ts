@@ -23,7 +23,9 @@ interface Served {
 }
 
 export function serveCommand(program: Command, defaultModel: string): void {
-  withModelOptions(program.command('serve').description('serve the OpenAI-compatible API over HTTP'), defaultModel)
+  const command = program
+    .command('serve')
+    .description('serve the OpenAI-compatible API over HTTP')
     .addOption(
       new Option('--runtime <name>', 'node: in this process; workerd: the Cloudflare Worker, through wrangler')
         .choices(['node', 'workerd'])
@@ -32,8 +34,8 @@ export function serveCommand(program: Command, defaultModel: string): void {
     .addOption(new Option('--host <address>', 'address to listen on').env('HOST').default('127.0.0.1').argParser(hostArgument))
     .addOption(new Option('--port <n>', 'port to listen on, 0 for any that is free').env('PORT').default(8787).argParser(portArgument))
     .addOption(new Option('--entry-type <type>', 'how KV entries are stored unless a request says').choices(['f32', 'int8']).default('f32'))
-    .addHelpText('after', '\nThe environment variable API_KEYS, a list with commas between, makes every /v1 request need one of its keys.')
-    .action(run);
+    .addHelpText('after', '\nWith API_KEYS in the environment (keys with commas between), every request to /v1 needs one of them.');
+  withModelOptions(command, defaultModel, '4GiB, in workerd 112MiB').action(run);
 }
 
 async function run(options: ServeOptions): Promise<void> {
@@ -47,7 +49,7 @@ async function run(options: ServeOptions): Promise<void> {
 
 async function inProcess(options: ServeOptions): Promise<Served> {
   const { API_KEYS: apiKeys } = process.env;
-  const engine = await openModel(options);
+  const engine = await openModel(options, options.entryType);
   const { host } = options;
   const server = await serveNode({ engine, host, port: options.port, apiKeys }).catch((error) => {
     throw listenError(error, host, options.port);

@@ -36,9 +36,9 @@ describe('generate', () => {
     const { out } = edgepress('generate', '-c', document, sample.question, '-p', 'zigzag_snapkv', '-r', '0.5', '--json');
     const { usage, finish_reason } = JSON.parse(out);
     expect(finish_reason).toMatch(/stop|length/);
-    expect(usage.kvCache.press).toBe('zigzag_snapkv');
-    expect(usage.kvCache.scope).toBe('context');
-    expect(usage.kvCache.bytes_kept).toBeLessThan(usage.kvCache.bytes_full);
+    expect(usage.kv_cache.press).toBe('zigzag_snapkv');
+    expect(usage.kv_cache.scope).toBe('context');
+    expect(usage.kv_cache.bytes_kept).toBeLessThan(usage.kv_cache.bytes_full);
   });
 
   test('stops at a stop string and at --max-tokens', () => {
@@ -80,7 +80,7 @@ describe('inspect', () => {
     ['not ids', file('words.json', '["a"]'), 'must hold an array of token ids'],
     ['unknown token', file('far.json', '[0, 2, 99999]'), 'not in the vocabulary'],
     ['empty', file('empty.json', '[]'), 'no tokens'],
-    ['no such file', join(folder, 'nowhere.json'), 'ENOENT'],
+    ['no such file', join(folder, 'nowhere.json'), 'nowhere.json: there is no such file'],
   ])('%s is a one-line error and exit status 1', (_, path, message) => {
     const { status, out, err } = edgepress('inspect', '--tokens', path, '-p', 'knorm');
     expect(status).toBe(1);
@@ -96,6 +96,10 @@ describe('plan, presses, bench, pack', () => {
     expect(plan.bytes_peak / plan.bytes_full).toBeLessThan(0.4);
     expect(plan.fits).toBe(true);
     expect(edgepress('plan', '--tokens', '1024', '-p', 'snapkv', '-r', '0.8').out).toContain('204');
+  });
+
+  test('plan takes the longest prompt that a request with max_tokens 1 could have', () => {
+    expect(JSON.parse(edgepress('plan', '--tokens', '4095', '--max-tokens', '1', '--json').out)).toMatchObject({ prompt_tokens: 4095, fits: true });
   });
 
   test('presses lists what a config can name', () => {
@@ -129,19 +133,45 @@ describe('plan, presses, bench, pack', () => {
   });
 });
 
+test('pack --quantize says what it leaves as it is', () => {
+  const { status, err } = edgepress('pack', 'test/golden/gguf/tiny-llama.gguf', join(folder, 'q8'), '--quantize', 'q8');
+  expect([status, err]).toEqual([0, 'edgepress: 1 of 16 matrices quantised to q8; the others stay as the file has them\n']);
+});
+
 describe('mistakes', () => {
   test.each([
     [['generate', 'x', '-m', join(folder, 'nothing')], 'there is no model at'],
+    [['generate', 'x', '-m', folder], `the folder ${folder} holds no config.json`],
+    [['generate', 'x', '-m', 'test/golden/gguf'], 'name the file in it: test/golden/gguf/tiny-'],
+    [['generate', ''], 'the prompt is empty'],
+    [['generate', '--raw', ' '], 'the prompt is empty'],
+    [['generate'], 'the prompt is empty'],
+    [['generate', 'x', '-c', file('nothing.txt', '\n')], 'nothing.txt: the file is empty'],
+    [['generate', 'x', '-c', join(folder, 'nowhere.txt')], 'nowhere.txt: there is no such file'],
+    [['generate', 'x', '-c', folder], 'it is a folder'],
+    [['generate', 'x', '-n', '0'], 'whole number, 1 or more'],
+    [['generate', 'x', '-t', '-1'], 'between 0 and 2'],
+    [['generate', 'x', '--stop', ''], 'must not be empty'],
     [['generate', 'x', '-p', 'zigzag_snapvk'], 'did you mean "zigzag_snapkv"'],
     [['generate', 'x', '-p', '{"preset":'], 'neither a name nor JSON'],
-    [['generate', 'x', '-p', 'knorm', '-r', '1.5'], 'compression_ratio'],
-    [['generate', 'x', '-p', 'knorm', '-r', 'half'], 'expected a number'],
+    [['generate', 'x', '-p', 'knorm', '-r', '1.5'], 'between 0 and 1'],
+    [['generate', 'x', '-p', 'knorm', '-r', '1'], 'compression_ratio'],
+    [['generate', 'x', '-p', 'knorm', '-r', 'half'], 'number between'],
     [['generate', 'x', '--kv-pool', '12 parsecs'], 'byte size'],
-    [['generate', 'x', '--memory-limit', '1MiB'], 'memory'],
+    [['generate', 'x', '--memory-limit', '1MiB'], '--memory-limit 10MiB'],
+    [['serve', '--memory-limit', '1KiB', '--port', '0'], '--memory-limit 10MiB'],
     [['inspect'], '--tokens'],
-    [['plan', '--tokens', '100000'], 'context length'],
-    [['bench', '--prompt-tokens', '0'], 'prompt'],
-    [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], '25 MiB'],
+    [['plan', '--tokens', '4096'], 'send 4095 tokens or fewer'],
+    [['plan', '--tokens', '99999999999999'], 'the prompt has 99999999999999 tokens'],
+    [['plan', '--tokens', '1e30'], 'Expected a whole number'],
+    [['plan', '--tokens', '0'], '1 or more'],
+    [['plan', '--tokens', '1000', '-p', 'knorm', '--memory-budget', '1MiB', '--max-tokens', '2000'], 'max_tokens'],
+    [['bench', '--prompt-tokens', '0'], '1 or more'],
+    [['bench', '--prompt-tokens', '4000'], 'context length of 4096'],
+    [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], "'--shard <bytes>' argument '64MiB' is invalid. Between 64 bytes and 25MiB"],
+    [['pack', folder, join(folder, 'p')], `the folder ${folder} holds no config.json`],
+    [['pack', 'models/needle', 'models/needle'], 'models/needle is the model itself'],
+    [['pack', 'models/needle', 'package.json'], 'package.json is, or lies in, a file'],
     [['frobnicate'], 'unknown command'],
     [['generate', 'x', '--backend', 'webgpu'], 'Allowed choices'],
   ])('%j fails with a clear line', (args, message) => {

@@ -7,6 +7,7 @@ import { type Manifest, parseManifest } from '../worker/engine/weights/manifest.
 import { openModelPath } from '../worker/engine/weights/node-files.ts';
 import { loadOpened } from '../worker/engine/weights/open-model.ts';
 import { type FetchAsset, loadPacked } from '../worker/engine/weights/packed.ts';
+import { planWeights } from '../worker/engine/weights/plan.ts';
 import { memoryArena } from './fixtures/memory-files.ts';
 import { Random } from './support/random.ts';
 
@@ -96,6 +97,13 @@ describe('a packed model', () => {
     ).rejects.toThrow('stopped');
     expect(readdirSync(out)).toEqual(files);
     expect((await loadPacked(serve(out), memoryArena().make)).config.family).toBe('llama');
+  });
+
+  test('quantising what is quantised already is refused', async () => {
+    const { config, source } = await openModelPath(path('golden/gguf/tiny-llama.gguf'));
+    const quantised = [...source.tensors].map(([name, tensor]) => [name, tensor.type === 'F16' ? { ...tensor, type: 'Q8_0' } : tensor] as const);
+    expect(() => planWeights(config, { ...source, tensors: new Map(quantised) }, { quantize: 'q4' })).toThrow(/quantize "q4" would change nothing/);
+    await source.close();
   });
 
   test('shards above the asset limit, and paths without a model, are refused', async () => {

@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { type LoadSettings, loadEngine } from './engine/load.ts';
 import { manifestFile } from './engine/weights/manifest.ts';
@@ -45,6 +46,8 @@ export async function openEngine(path: string, options: LoadOptions = {}): Promi
     () => false,
   );
   if (packed) {
+    if (options.quantize)
+      throw new InputError('quantize_useless', 'quantize', `${path} is packed: its matrices were quantised, or not, when that was done`);
     const file = async (name: string) => Readable.toWeb(createReadStream(join(path, name))) as ReadableStream<Uint8Array>;
     return loadEngine(host, (arena) => loadPacked(file, arena, progress), options);
   }

@@ -1,8 +1,9 @@
 /** Files by node:fs, for Node and Deno. Not for workerd: only the CLI and the Node entry import this. */
-import { open, stat } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { InputError } from '../../../presses/input-error.ts';
 import { invalidModel } from '../model/config.ts';
+import { manifestFile } from './manifest.ts';
 import { type OpenedModel, openGgufModel, openHuggingFaceModel } from './open-model.ts';
 import type { ModelFiles, RangeReader } from './source.ts';
 
@@ -43,13 +44,29 @@ export function openFolder(folder: string): ModelFiles {
 /** A Hugging Face folder or a .gguf file. Close `source` when done. */
 export async function openModelPath(path: string): Promise<OpenedModel> {
   const found = await stat(path).catch(() => null);
-  if (!found) throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a folder with config.json or a .gguf file`);
-  if (found.isDirectory()) return openHuggingFaceModel(openFolder(path));
+  if (!found) throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a Hugging Face folder or a .gguf file`);
+  if (found.isDirectory()) {
+    await checkFolder(path);
+    return openHuggingFaceModel(openFolder(path));
+  }
   const file = await openFile(path);
   return openGgufModel(file).catch(async (error: unknown) => {
     await file.close?.();
     throw error;
   });
+}
+
+/** A folder that is no model is told from one, and what may have been meant. */
+async function checkFolder(path: string): Promise<void> {
+  const names = await readdir(path);
+  if (names.includes('config.json')) return;
+  const gguf = names.find((name) => /\.gguf$/i.test(name));
+  const instead = names.includes(manifestFile)
+    ? 'it is packed already, which every command but pack takes'
+    : gguf
+      ? `name the file in it: ${join(path, gguf)}`
+      : 'give a Hugging Face folder, with config.json, or a .gguf file';
+  throw new InputError('model_not_found', 'model', `the folder ${path} holds no config.json and so no model to read; ${instead}`);
 }
 
 export function modelNameOf(path: string): string {

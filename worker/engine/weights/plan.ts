@@ -1,4 +1,5 @@
 /** Which tensors a model needs, in which type, and where each lies in the arena: one contiguous block that holds all weights. */
+import { InputError } from '../../../presses/input-error.ts';
 import type { WeightType } from '../../backend/backend.ts';
 import { invalidModel, type ModelConfig, unsupported } from '../model/config.ts';
 import { families, ignoredTensors, type LayerPart, layerParts } from '../model/families.ts';
@@ -117,7 +118,24 @@ export function planWeights(config: ModelConfig, source: WeightSource, options: 
     if (used.has(name) || ignoredTensors.test(name) || (config.tiedEmbeddings && name === source.names.head)) continue;
     throw unsupported(`tensor ${name} has no place in a ${config.family} model as we know it; the model has a feature that is not supported`);
   }
-  return { tensors, bytes: alignUp(end) };
+  const plan = { tensors, bytes: alignUp(end) };
+  const { quantize } = options;
+  if (quantize && quantizedMatrices(plan) === 0) {
+    const types = [...new Set(matrices(plan).map(({ source: { type } }) => type))].join(', ');
+    throw new InputError(
+      'quantize_useless',
+      'quantize',
+      `quantize "${quantize}" would change nothing: the matrices are ${types}; only F32, F16 and BF16 ones, in rows of whole blocks of 32, are quantised. Leave it out`,
+    );
+  }
+  return plan;
+}
+
+export const matrices = ({ tensors }: WeightPlan): readonly PlannedTensor[] => tensors.filter(({ source }) => source.shape.length === 2);
+
+/** How many matrices get another type than the file's. */
+export function quantizedMatrices(plan: WeightPlan): number {
+  return matrices(plan).filter(({ type, source }) => type !== fileTypes.get(source.type)?.layout).length;
 }
 
 function nameInFile(needed: NeededTensor, { names }: WeightSource): string {
