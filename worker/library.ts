@@ -16,9 +16,9 @@ import type { EdgeEngine, Inspection } from './engine/engine.ts';
 import type { ChatMessage, GenerateEvent, Health, ModelInfo, PressPlan, PromptInput, PromptLength, Sampling } from './engine/types.ts';
 
 export interface Message {
-  readonly role: 'system' | 'developer' | 'user' | 'assistant';
-  /** Of a user message in parts, scope "context" presses all but the last one. */
-  readonly content: string | readonly { readonly type: 'text'; readonly text: string }[];
+  readonly role: 'system' | 'developer' | 'user' | 'assistant' | (string & {}); // what a variable's inferred type has is checked when it runs
+  /** A text, or parts {type: 'text', text}; of a user message's parts, scope "context" presses all but the last one. */
+  readonly content: string | readonly { readonly type: string; readonly text: string }[];
 }
 
 /** A string is one user message, put into the model's chat template; {kind: 'text', text} is continued as it stands. */

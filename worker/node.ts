@@ -13,6 +13,7 @@ import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
 import { Model } from './library.ts';
 import { embeddedModel } from './package-root.ts';
+import './webassembly-types.ts';
 
 export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
