@@ -1,6 +1,6 @@
 /** edgepress generate: one answer on the terminal, streamed. */
 import { readFileSync } from 'node:fs';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { type FinishEvent, timingsWire, usageWire } from '../worker/api/answer.ts';
 import type { GenerateRequest, PromptInput } from '../worker/engine/types.ts';
@@ -24,7 +24,7 @@ export function generateCommand(program: Command, defaultModel: string): void {
   const command = program
     .command('generate')
     .description('answer a prompt, as it is generated')
-    .argument('[prompt]', 'the user message, or with --raw plain text to continue; standard input when left out')
+    .argument('[prompt...]', 'the user message, or with --raw plain text to continue; standard input when left out')
     .option('-c, --context <file>', 'a document that comes before the prompt in the same user message; a press covers it and not the question')
     .option('--system <text>', 'a system message')
     .option('--raw', 'no chat template: continue the text')
@@ -34,7 +34,8 @@ export function generateCommand(program: Command, defaultModel: string): void {
     .option('--top-k <k>', 'draw from the k likeliest tokens; 0 = off', countFrom(0), 0)
     .option('--min-p <p>', "drop tokens below this share of the likeliest one's probability; 0 = off", numberBetween(0, 1), 0)
     .option('--seed <n>', 'makes sampling repeatable', countFrom(0))
-    .option('--stop <text...>', 'strings to stop at', stopArgument);
+    .option('--stop <text>', 'a string to stop at; may be given again', stopArgument)
+    .addOption(new Option('--scope <scope>', 'what the press covers: all, or what comes before the question').choices(['prompt', 'context']));
   withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
 
@@ -43,14 +44,10 @@ function stopArgument(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
 
-async function run(prompt: string | undefined, options: GenerateOptions): Promise<void> {
-  const text = prompt ?? standardInput();
+async function run(words: string[], options: GenerateOptions): Promise<void> {
+  const text = words.length > 0 ? words.join(' ') : standardInput();
   if (text.trim() === '')
-    throw new InputError(
-      'prompt_empty',
-      'prompt',
-      `the prompt is empty; ${prompt === undefined ? 'write one to standard input' : 'give a text'}, or name it: edgepress generate "..."`,
-    );
+    throw new InputError('prompt_empty', 'prompt', 'the prompt is empty: edgepress generate "some text", or pipe a text into it');
   const request: GenerateRequest = {
     prompt: promptOf(text, options),
     press: pressOf(options),

@@ -29,6 +29,12 @@ benchCommand(program, defaultModel);
 packCommand(program);
 pressesCommand(program);
 
+// Whoever reads has had enough: `| head`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -9,7 +9,7 @@ import { parseBytes } from '../worker/engine/bytes.ts';
 export interface ModelOptions {
   readonly model: string;
   readonly backend: 'wasm';
-  readonly json: boolean;
+  readonly json?: boolean;
   readonly kvPool?: number;
   readonly memoryLimit?: number;
 }
@@ -24,13 +24,12 @@ export function withModelOptions(command: Command, defaultModel: string, usualLi
     .option('--json', 'print JSON');
 }
 
-/** --press <name, JSON or @file>, --ratio, --scope, --entry-type */
+/** --press <name, JSON or @file>, --ratio, --memory-budget, --entry-type */
 export function withPressOptions(command: Command): Command {
   return command
     .option('-p, --press <press>', 'a preset name, a JSON press config, or @file.json', 'no_press')
     .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1; default 0.5', numberBetween(0, 1))
     .option('--memory-budget <bytes>', 'instead of a ratio: prompt and answer must fit, such as 16MiB')
-    .addOption(new Option('--scope <scope>', 'what the press covers: all, or what comes before the question').choices(['prompt', 'context']))
     .addOption(new Option('--entry-type <type>', 'how KV entries are stored; default f32').choices(['f32', 'int8']));
 }
 

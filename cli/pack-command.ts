@@ -19,8 +19,8 @@ export function packCommand(program: Command): void {
         .default(defaultShardBytes, formatBytes(defaultShardBytes)),
     )
     .option('--name <id>', 'the model id that GET /v1/models shows; default the name of the folder or file')
-    .option('--json', 'print JSON', false)
-    .action(async (model: string, out: string, options: { quantize?: 'q8' | 'q4'; shard?: number; name?: string; json: boolean }) => {
+    .option('--json', 'print JSON')
+    .action(async (model: string, out: string, options: { quantize?: 'q8' | 'q4'; shard?: number; name?: string; json?: boolean }) => {
       const bar = progressBar(`packing ${model}`);
       const manifest = await packModel(
         model,

@@ -6,8 +6,8 @@ export function pressesCommand(program: Command): void {
   program
     .command('presses')
     .description('list the presses, their parts and parameters')
-    .option('--json', 'print JSON: what GET /v1/presses answers', false)
-    .action(({ json }: { json: boolean }) => {
+    .option('--json', 'print JSON: what GET /v1/presses answers')
+    .action(({ json }: { json?: boolean }) => {
       const list = listPresses();
       if (json) {
         console.log(JSON.stringify(list, null, 2));

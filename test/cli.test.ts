@@ -41,6 +41,21 @@ describe('generate', () => {
     expect(usage.kv_cache.bytes_kept).toBeLessThan(usage.kv_cache.bytes_full);
   });
 
+  test('takes a prompt in words, or from standard input', () => {
+    expect(edgepress('generate', '--stop', 'zzz', 'Anna', 'lives', 'in', 'Oslo.', 'Where does Anna live?').out.trim()).toBe('Oslo');
+    const piped = spawnSync(process.execPath, ['dist/cli/index.js', 'generate'], {
+      encoding: 'utf8',
+      input: 'Anna lives in Oslo. Where does Anna live?',
+    });
+    expect(piped.stdout.trim()).toBe('Oslo');
+  });
+
+  test('a reader that goes away ends it without a word', () => {
+    const line = `"${process.execPath}" dist/cli/index.js generate --raw Anna -n 300 2>"${folder}/err" | head -c 1`;
+    spawnSync('bash', ['-c', line], { encoding: 'utf8' });
+    expect(readFileSync(join(folder, 'err'), 'utf8')).toBe('');
+  });
+
   test('stops at a stop string and at --max-tokens', () => {
     expect(edgepress('generate', '--raw', 'The horse slept near', '-n', '3', '--json').out).toMatch(/"finish_reason": "length"/);
     const whole = edgepress('generate', '--raw', 'The horse slept near', '-n', '30').out;

@@ -44,7 +44,8 @@ export function openFolder(folder: string): ModelFiles {
 /** A Hugging Face folder or a .gguf file. Close `source` when done. */
 export async function openModelPath(path: string): Promise<OpenedModel> {
   const found = await stat(path).catch(() => null);
-  if (!found) throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a Hugging Face folder or a .gguf file`);
+  if (!found)
+    throw new InputError('model_not_found', 'model', `there is no model at ${path}; give a Hugging Face folder, a .gguf file or a packed model`);
   if (found.isDirectory()) {
     await checkFolder(path);
     return openHuggingFaceModel(openFolder(path));
