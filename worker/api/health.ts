@@ -10,8 +10,8 @@ export async function health(c: Context<Env>, load: () => Promise<Engine>): Prom
   try {
     const engine = await Promise.race([load(), later]);
     if (engine !== null) {
-      const { model, ...account } = engine.health();
-      return c.json({ ...account, model: modelFacts(model) });
+      const { status, model, ...account } = engine.health();
+      return c.json({ status, model: modelFacts(model), ...account });
     }
   } catch (error) {
     const loading = error instanceof InputError && error.code === 'model_loading';
