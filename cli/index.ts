@@ -2,6 +2,7 @@
 /** The `edgepress` command. Each subcommand is a file; this one only gathers them and turns errors into one line and an exit status. */
 import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { setTimeout } from 'node:timers'; // Deno's own has no unref
 import { Command } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { embeddedModel, packageRoot } from '../worker/package-root.ts';
