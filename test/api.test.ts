@@ -597,6 +597,16 @@ describe('requests that are refused', () => {
     });
   });
 
+  test('a client that leaves while it sends its body is no failure of ours', async () => {
+    const { app, logged } = setup();
+    const body = new ReadableStream({
+      pull: (controller) => controller.error(new Error('connection lost')),
+    });
+    const response = await app.request('/v1/chat/completions', { method: 'POST', body, duplex: 'half' } as RequestInit);
+    expect(response.status).toBe(499);
+    expect(logged).toEqual([]);
+  });
+
   test('the content type does not matter if the body is JSON, and explains it if not', async () => {
     const form = { headers: { 'content-type': 'application/x-www-form-urlencoded' } };
     const { post } = setup();

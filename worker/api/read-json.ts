@@ -1,5 +1,5 @@
 /** The request body as JSON, whatever its content type says, and never more than `maxBytes` of it in memory. */
-import { ApiError } from './errors.ts';
+import { ApiError, clientGone } from './errors.ts';
 
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
   const bytes = await readBytes(request, maxBytes);
@@ -28,7 +28,9 @@ async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array
   const parts: Uint8Array[] = [];
   let size = 0;
   for (const reader = request.body?.getReader(); reader; ) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(() => {
+      throw clientGone(); // only the connection can fail here
+    });
     if (done) break;
     size += value.length;
     if (size > maxBytes) {
