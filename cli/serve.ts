@@ -1,4 +1,5 @@
 /** edgepress serve: the HTTP API, in Node (or Deno), or in workerd through wrangler as `npm start` does. */
+import { setInterval } from 'node:timers'; // Deno's own has no unref
 import { type Command, Option } from 'commander';
 import { parseApiKeys } from '../worker/api/auth.ts';
 import { exampleCurl } from '../worker/api/example.ts';
@@ -67,17 +68,25 @@ const MOST_CLOSING_MS = 3000; // a client that reads a stream keeps a server ope
 /** Closes what was started, or is being started, and ends; a second signal ends at once. */
 function endOnSignal(starting: Promise<Served>): void {
   let told = false;
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      if (told) process.exit(1);
-      told = true;
-      setTimeout(() => process.exit(0), MOST_CLOSING_MS);
-      starting
-        .then((served) => served.close())
-        .catch(() => {}) // it ends either way
-        .finally(() => process.exit(0));
-    });
-  }
+  const end = () => {
+    if (told) process.exit(1);
+    told = true;
+    setTimeout(() => process.exit(0), MOST_CLOSING_MS);
+    starting
+      .then((served) => served.close())
+      .catch(() => {}) // it ends either way
+      .finally(() => process.exit(0));
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, end);
+  // npx hands a signal to the shell between, which keeps it: an orphan is one who was meant to end.
+  if (process.env.npm_command !== 'exec') return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    end();
+  }, 500);
+  watch.unref();
 }
 
 function greet({ origin, model, needsKey }: Served, host: string): void {
