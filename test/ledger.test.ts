@@ -278,6 +278,18 @@ test('what a sequence reserved it cannot lose to another; what it gives back is 
   expect([ledger.freePages, ledger.reservedPages]).toEqual([2, 0]);
 });
 
+test('all free pages can be reserved, and not one more', () => {
+  const { ledger } = setUp({ pages: 10, slotStride: 1, sequences: 2, lists: 1, tableStride: 10 });
+  const a = ledger.open(1) as number;
+  const b = ledger.open(1) as number;
+  expect([ledger.reserve(a, 11), ledger.reserve(a, 10), ledger.reserve(b, 1)]).toEqual([false, true, false]);
+  expect(ledger.reserve(a, 4)).toBe(true);
+  ledger.append(a, 0, 2);
+  expect([ledger.reserve(b, 7), ledger.reserve(b, 6), ledger.reserve(a, 5), ledger.reserve(a, 4)]).toEqual([false, true, false, true]);
+  expect(ledger.append(b, 0, 6)).toBe(0);
+  expect([ledger.freePages, ledger.reservedPages]).toEqual([2, 2]);
+});
+
 test('mistakes of the caller throw and change nothing', () => {
   const t = setUp({ pages: 4, slotStride: 2, sequences: 2, lists: 2, tableStride: 2 });
   const { ledger } = t;

@@ -179,6 +179,23 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     ]);
   });
 
+  test('adakv: a head that loses everywhere keeps alpha b rounded down, its protected tokens counted', async () => {
+    const runtime = await make();
+    const shape = shapeOf(2, 2, 4);
+    const scores = [Float32Array.from({ length: 22 }, (_, j) => (j < 11 ? 1 : 2))]; // 11 tokens, 5 on average
+    for (const [alpha, last, worst] of [
+      [0.5, 0, 2], // floor(2.5)
+      [0.5, 1, 2],
+      [0.5, 3, 3], // the protected ones alone
+      [0.79, 2, 3], // floor(3.95)
+      [0, 0, 0],
+    ]) {
+      const request = withScorer({ head_budget: { name: 'adakv', alpha_safeguard: alpha } }, givenScores(scores, { first: 0, last }));
+      const { kept } = await runPress(runtime, request, 11, shape, blankLayers(1, 11, shape), { massWindow: 0 });
+      expect(kept[0].map((list) => list.length)).toEqual([worst, 10 - worst]);
+    }
+  });
+
   test('adakv keeps every head its protected tokens and its safe ones, and H * b in all', async () => {
     const runtime = await make();
     const random = new Random(11);
