@@ -328,6 +328,21 @@ describe('generation after compression is that of a model which masks instead of
   });
 });
 
+test('a press covers the context where there is one: white space before the question, or the template alone, is none', async () => {
+  const engine = await openGolden('needle', { contextLength: 512 });
+  const scopeOf = (...messages: [role: 'system' | 'user' | 'assistant', ...parts: string[]][]) => {
+    const prompt: PromptInput = { kind: 'chat', messages: messages.map(([role, ...parts]) => ({ role, parts })) };
+    return engine.plan({ prompt, press: parsePress('knorm'), maxTokens: 1 }).scope;
+  };
+  const [context, question] = ['Anna lives in Oslo.\n', 'Where does Anna live?'];
+  expect(scopeOf(['user', question])).toBe('prompt');
+  expect(scopeOf(['user', ' \n', '', question])).toBe('prompt');
+  expect(scopeOf(['user', context, question])).toBe('context');
+  expect(scopeOf(['user', context + question], ['assistant', ' Oslo'], ['user', question])).toBe('context');
+  expect(scopeOf(['system', ' '], ['user', question])).toBe('prompt');
+  engine.close();
+});
+
 describe('refusals', () => {
   let engine: EdgeEngine; // 1 MiB of pages: 256 of 4 KiB, 21 for each of 12 lists
   let bare: EdgeEngine; // without a tokenizer
@@ -653,6 +668,27 @@ describe('what a request takes is known before', () => {
       }
     }
     watch.stop();
+    engine.close();
+  });
+
+  test('once the prompt is read, only what the answer may still take stays reserved', async () => {
+    const engine = await openGolden('needle', { contextLength: 1024 });
+    const tokens = long.slice(0, 320);
+    for (const [press, left] of [
+      ['no_press', 320],
+      [{ preset: 'knorm', compression_ratio: 0.8, mode: 'deferred' }, 64], // all 320 are held before
+      [{ preset: 'knorm', compression_ratio: 0.8, scope: { protect_last: 16 } }, 60 + 16],
+    ] as const) {
+      for await (const event of engine.generate(requestOf(tokens, press, { maxTokens: 20 }))) {
+        const { used, reserved } = memory(engine);
+        const lists = 12;
+        expect((used + reserved) / 4096).toBe(lists * Math.ceil((left + 20) / 16));
+        if (event.type === 'prompt') expect(used / 4096).toBe(lists * Math.ceil(left / 16));
+      }
+    }
+    // The last token of an answer is not read: nothing follows it.
+    for await (const { type } of engine.generate(requestOf(tokens, 'no_press', { maxTokens: 1 })))
+      if (type === 'finish') expect(memory(engine).used / 4096).toBe(12 * 20);
     engine.close();
   });
 
