@@ -47,9 +47,9 @@ export class Gate {
     const timer = setInterval(() => self.wake(), POLL_MS);
     try {
       for (;;) {
-        await new Promise<void>((resolve) => {
-          self.wake = resolve;
-        });
+        const { promise, resolve } = resolvable();
+        self.wake = resolve;
+        await promise;
         signal?.throwIfAborted();
         self.beat = Date.now();
         self.seen = ++this.#polls;
@@ -119,4 +119,18 @@ export class FairLock {
       },
     };
   }
+}
+
+/**
+ * A promise that another request may resolve. Where there is Promise.withResolvers it must come from there: once V8 has optimised the caller of
+ * `new Promise`, workerd no longer knows whose it is, and the waiter goes on in the context of the request that woke it, where it may do nothing.
+ * Node 20 has no withResolvers, and no contexts.
+ */
+function resolvable(): { promise: Promise<void>; resolve: () => void } {
+  if ('withResolvers' in Promise) return (Promise as PromiseConstructor & { withResolvers: typeof resolvable }).withResolvers();
+  let resolve = (): void => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
 }
