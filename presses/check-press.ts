@@ -52,7 +52,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   const notes: string[] = [];
   const stages: Stage[] = [];
   let caps: readonly number[] = Array(layers).fill(tokens);
-  let tail = Infinity; // how many of the last tokens are surely all there
+  let tail: Tail = { last: Infinity, after: '' };
   for (const [i, press] of request.presses.entries()) {
     if (press.compressionRatio === 0) continue;
     const path = request.presses.length > 1 ? `press[${i}]` : 'press';
@@ -63,17 +63,10 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
         `head_budget "${press.headBudget.part.name}" compares scores between heads, and those of ${press.scorer.part.name} have no common unit`,
       );
     }
-    const queries = queriesOf(press, Math.max(...caps));
-    if (queries > tail) {
-      throw new InputError(
-        'press_composition',
-        path,
-        `"${press.name}" reads the last ${queries} queries, but only the last ${tail} tokens are surely left by the press before it; use a smaller window, or a smaller compression_ratio before it`,
-      );
-    }
+    checkTail(press, queriesOf(press, Math.max(...caps)), tail, path);
     stages.push(stage);
     caps = stage.exact ?? caps;
-    tail = Math.min(tail, stage.keep.last, ...caps);
+    tail = shorterTail(tail, Math.min(stage.keep.last, ...caps), press);
   }
   const last = stages.at(-1);
   const bounds = last === undefined ? caps.map((n) => ({ min: n, max: n })) : last.layerBudget.part.bounds(last.context, last.layerBudget.params);
@@ -98,10 +91,27 @@ export function mostPages(entries: number, lists: number, entriesPerPage: number
   return Math.floor((entries + lists * (entriesPerPage - 1)) / entriesPerPage);
 }
 
-/** How many of the last queries a press needs on n tokens. */
-export function queriesOf({ scorer, layerBudget }: Press, n: number): number {
+/** How many of the last queries a press reads on n tokens: its scorer's, or its layer budget's where those are more. */
+export function queriesOf({ scorer, layerBudget }: Pick<Press, 'scorer' | 'layerBudget'>, n: number): number {
   const scorerQueries = scorer.part.queries(scorer.params);
   return Math.min(n - 1, Math.max(scorerQueries, layerBudget.part.queries?.(layerBudget.params, scorerQueries) ?? 0));
+}
+
+/** How many of the last tokens surely have all their keys, and the composed press that shortened them. */
+export interface Tail {
+  readonly last: number;
+  readonly after: string;
+}
+
+export function shorterTail(tail: Tail, last: number, { name }: Pick<Press, 'name'>): Tail {
+  return last < tail.last ? { last, after: name } : tail;
+}
+
+/** A press that reads the last queries needs the keys of those tokens: causal attention among them would be wrong without. */
+export function checkTail({ name }: Pick<Press, 'name'>, queries: number, { last, after }: Tail, path: string): void {
+  if (queries <= last) return;
+  const message = `"${name}" reads the last ${queries} queries, but "${after}" before it protects only the last ${last} tokens, so their keys may be gone; put "${name}" first, or before it a press that protects at least ${queries} tokens`;
+  throw new InputError('press_composition', path, message);
 }
 
 /** Null when a memory budget turns out to hold everything. */

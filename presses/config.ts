@@ -3,6 +3,7 @@
  * Everything that is wrong without knowing the prompt is refused here; check-press.ts refuses the rest.
  */
 import type { z } from 'zod';
+import { checkTail, queriesOf, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
 import type { PartInfo, Press, PressRequest } from './contract.ts';
 import { didYouMean } from './did-you-mean.ts';
@@ -181,17 +182,11 @@ function agreed(elements: readonly Element[]): Pick<Fields, (typeof SHARED)[numb
 /** What can be right one after the other: rows that a later press scores must still be the tokens that it believes them to be. */
 function checkComposition(elements: readonly Element[]): void {
   const acting = elements.filter(({ press }) => press !== null) as (Element & { press: Press })[];
-  let tail = { last: Infinity, name: '' };
+  let tail: Tail = { last: Infinity, after: '' };
   for (const [i, { path, press }] of acting.entries()) {
     const { scorer, layerBudget, headBudget } = press;
-    const scorerQueries = scorer.part.queries(scorer.params);
-    const queries = Math.max(scorerQueries, layerBudget.part.queries?.(layerBudget.params, scorerQueries) ?? 0);
-    if (queries > tail.last) {
-      const message = `"${press.name}" reads the last ${queries} queries, but "${tail.name}" before it protects only the last ${tail.last} tokens, so their keys may be gone; put "${press.name}" first, or before it a press that protects at least ${queries} tokens`;
-      throw new InputError('press_composition', path, message);
-    }
-    const last = scorer.part.protect(scorer.params, Infinity).last;
-    if (last < tail.last) tail = { last, name: press.name };
+    checkTail(press, queriesOf(press, Infinity), tail, path);
+    tail = shorterTail(tail, scorer.part.protect(scorer.params, Infinity).last, press);
     if (i === acting.length - 1) continue;
     if (layerBudget.part.signal !== 'none') {
       throw new InputError(
