@@ -1,5 +1,6 @@
 /** What the worker refuses, and that it refuses before any compute, in words that help. In workerd, with a KV pool of half a MiB. */
 import { once } from 'node:events';
+import { Agent, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { AuthenticationError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -202,6 +203,23 @@ describe('4xx in OpenAI’s envelope', () => {
     }
     await worker.idle(); // what follows sees that none of them is logged as a failure
     expect((await worker.chat(small)).choices[0].message.content).toBe(' 82');
+  });
+
+  test('a connection lives on after a refusal that did not need the body', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ask = (method: string, path: string, body = '') =>
+      new Promise<{ status: number; reused: boolean }>((resolve, reject) => {
+        const request = httpRequest(new URL(path, worker.url), { method, agent, headers: { 'content-length': body.length } }, (response) => {
+          response.resume().on('end', () => resolve({ status: response.statusCode!, reused: request.reusedSocket }));
+        });
+        request.on('error', reject).end(body);
+      });
+    const body = JSON.stringify({ input: 'x'.repeat(60_000) });
+    for (let i = 0; i < 20; i++) {
+      expect(await ask('POST', '/v1/embeddings', body)).toEqual({ status: 404, reused: i > 0 });
+      expect(await ask('GET', '/v1/models')).toEqual({ status: 200, reused: true });
+    }
+    agent.destroy();
   });
 
   test('an unknown route and a wrong method', async () => {
