@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
-import { type FinishEvent, timingsWire, usageWire } from '../worker/api/answer.ts';
 import type { GenerateRequest, PromptInput } from '../worker/engine/types.ts';
+import { type FinishEvent, timingsWire, usageWire } from '../worker/wire/usage.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, numberBetween, type PressOptions, pressOf, readText, withModelOptions, withPressOptions } from './options.ts';
 

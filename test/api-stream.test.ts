@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../presses/input-error.ts';
 import { createApp } from '../worker/api/app.ts';
-import * as wire from '../worker/api/wire.ts';
+import * as wire from '../worker/wire/answer-schema.ts';
 import { fakeEngine, finish, kvCache, prompt, type Step, text } from './api-fake-engine.ts';
 
 function setup(script?: readonly Step[]) {

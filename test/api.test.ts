@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { InputError } from '../presses/input-error.ts';
 import { type AppOptions, createApp } from '../worker/api/app.ts';
 import { jsonErrorOffset } from '../worker/api/read-json.ts';
-import * as wire from '../worker/api/wire.ts';
 import type { Engine } from '../worker/engine/types.ts';
+import * as wire from '../worker/wire/answer-schema.ts';
 import { fakeEngine, finish, health, info, kvCache, plan, prompt, type Step, text } from './api-fake-engine.ts';
 
 function setup(script?: readonly Step[], options: Partial<AppOptions> = {}) {

@@ -6,14 +6,13 @@ import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
-import { ApiError } from './api/errors.ts';
-import { defaultLimits } from './api/limits.ts';
-import { chatPrompt } from './api/prompt.ts';
-import { type CompletionBody, requestSchemas } from './api/request-schema.ts';
-import { samplingOf } from './api/sampling.ts';
-import { show, strictObject, validate } from './api/validate.ts';
 import type { EdgeEngine, Inspection } from './engine/engine.ts';
 import type { ChatMessage, GenerateEvent, Health, ModelInfo, PressPlan, PromptInput, PromptLength, Sampling } from './engine/types.ts';
+import { defaultLimits } from './wire/limits.ts';
+import { chatPrompt } from './wire/prompt.ts';
+import { requestSchemas } from './wire/request-schema.ts';
+import { samplingOf } from './wire/sampling.ts';
+import { show, strictObject, validate } from './wire/validate.ts';
 
 export interface Message {
   readonly role: 'system' | 'developer' | 'user' | 'assistant' | (string & {}); // what a variable's inferred type has is checked when it runs
@@ -96,19 +95,15 @@ const samplingFields = strictObject({
   topLogprobs: wire.logprobs,
   ignoreEos: wire.ignore_eos,
 });
+type SamplingGiven = z.output<typeof samplingFields>;
 const requestFields = strictObject({ prompt: anything, press: anything, sampling: samplingFields.nullish() });
 const planFields = strictObject({ prompt: anything, press: anything, maxTokens: wire.max_tokens });
 const messageFields = strictObject({ prompt: chat.shape.messages });
 
-/** The API's checks, as the library's error. */
 function asInput<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   if (typeof value !== 'object' || value === null)
     throw new InputError('invalid_type', null, `an object with a prompt is expected, got ${show(value)}`);
-  try {
-    return validate(schema, value);
-  } catch (error) {
-    throw error instanceof ApiError ? new InputError(error.code, error.param, error.message) : error;
-  }
+  return validate(schema, value);
 }
 
 function promptOf(prompt: unknown): PromptInput {
@@ -144,7 +139,14 @@ function pressOf(press: unknown): PressRequest {
   return parsed ? (press as PressRequest) : parsePress(press);
 }
 
-function fullSampling({ stop, ...given }: z.output<typeof samplingFields>): Sampling {
-  const named = Object.entries(given).filter(([, value]) => value != null);
-  return { ...samplingOf({ stop } as CompletionBody, null, null), ...Object.fromEntries(named) };
+function fullSampling({ maxTokens, topLogprobs, topK, topP, minP, frequencyPenalty, presencePenalty, ignoreEos, ...same }: SamplingGiven): Sampling {
+  const wire = {
+    top_k: topK,
+    top_p: topP,
+    min_p: minP,
+    frequency_penalty: frequencyPenalty,
+    presence_penalty: presencePenalty,
+    ignore_eos: ignoreEos,
+  };
+  return samplingOf({ ...same, ...wire }, maxTokens ?? null, topLogprobs ?? null);
 }

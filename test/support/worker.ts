@@ -8,8 +8,8 @@ import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import OpenAI from 'openai';
 import { packModel } from '../../cli/pack.ts';
-import type { chatCompletion, pressPlan } from '../../worker/api/wire.ts';
 import type { Health } from '../../worker/engine/types.ts';
+import type { chatCompletion, pressPlan } from '../../worker/wire/answer-schema.ts';
 
 export type Completion = (typeof chatCompletion)['_output'];
 export type Plan = (typeof pressPlan)['_output'];

@@ -4,12 +4,11 @@
  */
 import type { Context } from 'hono';
 import type { Engine, GenerateEvent, GenerateRequest } from '../engine/types.ts';
+import type { FinishEvent } from '../wire/usage.ts';
 import type { Env } from './env.ts';
 import { clientGone, envelope, toApiError } from './errors.ts';
-import type { UsageWire } from './wire.ts';
 
 export type TextEvent = Extract<GenerateEvent, { type: 'text' }>;
-export type FinishEvent = Extract<GenerateEvent, { type: 'finish' }>;
 
 /** How a route writes its answer. Each of the stream's methods gives the events of one step, maybe none. */
 export interface Answer {
@@ -190,20 +189,6 @@ function written(
   };
   write().catch((reason) => run.leave(reason));
   return readable;
-}
-
-export function usageWire({ usage: { promptTokens, completionTokens, kvCache } }: FinishEvent): UsageWire {
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
-    prompt_tokens_details: { cached_tokens: 0 },
-    kv_cache: kvCache,
-  };
-}
-
-export function timingsWire({ timings: { prefillMs, pressMs, decodeMs } }: FinishEvent) {
-  return { prefill_ms: prefillMs, press_ms: pressMs, decode_ms: decodeMs };
 }
 
 /** The fields that every object of one answer shares. With the same fingerprint, seed and request, the answer is the same. */

@@ -1,4 +1,4 @@
-/** The HTTP API, for any runtime with fetch: workerd, Deno, Node. Nothing else in edgepress knows HTTP. */
+/** The HTTP API, for any runtime with fetch: workerd, Deno, Node. Nothing but this folder and what serves it knows HTTP. */
 import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
@@ -6,6 +6,9 @@ import { parsePress, pressJsonSchema } from '../../presses/config.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { listPresses } from '../../presses/list-presses.ts';
 import type { Engine } from '../engine/types.ts';
+import { defaultLimits, type Limits } from '../wire/limits.ts';
+import { requestSchemas } from '../wire/request-schema.ts';
+import { validate } from '../wire/validate.ts';
 import { requireKey } from './auth.ts';
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
@@ -13,13 +16,10 @@ import type { Bodies, Env } from './env.ts';
 import { ApiError, envelope, toApiError } from './errors.ts';
 import { health } from './health.ts';
 import { home } from './home.ts';
-import { defaultLimits, type Limits } from './limits.ts';
 import { checkModel, getModel, listModels } from './models.ts';
 import { openApiDocument } from './openapi.ts';
 import { pressPlan } from './press-plan.ts';
 import { readJson } from './read-json.ts';
-import { requestSchemas } from './request-schema.ts';
-import { validate } from './validate.ts';
 
 export interface AppOptions {
   /**

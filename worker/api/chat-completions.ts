@@ -1,11 +1,12 @@
 /** POST /v1/chat/completions */
 import type { Context } from 'hono';
 import type { TokenLogprob } from '../engine/types.ts';
-import { type Answer, answer, head, timingsWire, usagePlaces, usageWire } from './answer.ts';
+import type { ChatLogprobsWire } from '../wire/answer-schema.ts';
+import { chatPrompt } from '../wire/prompt.ts';
+import { samplingOf } from '../wire/sampling.ts';
+import { timingsWire, usageWire } from '../wire/usage.ts';
+import { type Answer, answer, head, usagePlaces } from './answer.ts';
 import type { Env } from './env.ts';
-import { chatPrompt } from './prompt.ts';
-import { samplingOf } from './sampling.ts';
-import type { ChatLogprobsWire } from './wire.ts';
 
 export async function chatCompletions(c: Context<Env>): Promise<Response> {
   const { body, engine, press } = await c.var.read('chat');

@@ -1,11 +1,12 @@
 /** POST /v1/completions */
 import type { Context } from 'hono';
 import type { TokenLogprob } from '../engine/types.ts';
-import { type Answer, answer, head, timingsWire, usagePlaces, usageWire } from './answer.ts';
+import type { TextLogprobsWire } from '../wire/answer-schema.ts';
+import { completionPrompt } from '../wire/prompt.ts';
+import { samplingOf } from '../wire/sampling.ts';
+import { timingsWire, usageWire } from '../wire/usage.ts';
+import { type Answer, answer, head, usagePlaces } from './answer.ts';
 import type { Env } from './env.ts';
-import { completionPrompt } from './prompt.ts';
-import { samplingOf } from './sampling.ts';
-import type { TextLogprobsWire } from './wire.ts';
 
 const DEFAULT_MAX_TOKENS = 16; // OpenAI's, for this route only
 

@@ -1,7 +1,7 @@
 /** What the app hands to its routes through Hono's context. */
 import type { PressRequest } from '../../presses/contract.ts';
 import type { Engine } from '../engine/types.ts';
-import type { ChatBody, CompletionBody, PlanBody } from './request-schema.ts';
+import type { ChatBody, CompletionBody, PlanBody } from '../wire/request-schema.ts';
 
 export interface Bodies {
   chat: ChatBody;

@@ -1,9 +1,9 @@
 /** GET /v1/models, GET /v1/models/:id */
 import type { Context } from 'hono';
+import { InputError } from '../../presses/input-error.ts';
 import type { Engine, ModelInfo } from '../engine/types.ts';
+import { show } from '../wire/validate.ts';
 import type { Env } from './env.ts';
-import { ApiError } from './errors.ts';
-import { show } from './validate.ts';
 
 export async function listModels(c: Context<Env>): Promise<Response> {
   const { info } = await c.var.engine();
@@ -19,7 +19,7 @@ export async function getModel(c: Context<Env>): Promise<Response> {
 /** No name means the one model that is served. */
 export function checkModel(name: string | null | undefined, { info }: Engine): void {
   if (name == null || name === info.id) return;
-  throw new ApiError(404, 'model_not_found', 'model', `model ${show(name)} is not served here; this server has "${info.id}"`);
+  throw new InputError('model_not_found', 'model', `model ${show(name)} is not served here; this server has "${info.id}"`);
 }
 
 function modelWire(info: ModelInfo) {

@@ -1,7 +1,7 @@
 /** GET /openapi.json: OpenAPI 3.1, whose schemas are JSON Schema 2020-12, from the zod schemas that check requests and from the press schema. */
 import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
-import type { RequestSchemas } from './request-schema.ts';
-import * as wire from './wire.ts';
+import * as wire from '../wire/answer-schema.ts';
+import type { RequestSchemas } from '../wire/request-schema.ts';
 
 type Json = Record<string, unknown>;
 

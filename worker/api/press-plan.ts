@@ -1,9 +1,9 @@
 /** POST /v1/press/plan: exact bytes and per-layer bounds for a prompt and a press, without running it. */
 import type { Context } from 'hono';
 import type { Engine, PromptInput, PromptLength } from '../engine/types.ts';
+import { chatPrompt, completionPrompt } from '../wire/prompt.ts';
+import type { PlanBody } from '../wire/request-schema.ts';
 import type { Env } from './env.ts';
-import { chatPrompt, completionPrompt } from './prompt.ts';
-import type { PlanBody } from './request-schema.ts';
 
 export async function pressPlan(c: Context<Env>): Promise<Response> {
   const { body, engine, press } = await c.var.read('plan');

@@ -1,8 +1,14 @@
 /** Defaults of the sampling fields: OpenAI's, so temperature 1. */
 import type { Sampling } from '../engine/types.ts';
-import type { ChatBody, CompletionBody } from './request-schema.ts';
+import type { CompletionBody } from './request-schema.ts';
 
-export function samplingOf(body: ChatBody | CompletionBody, maxTokens: number | null, topLogprobs: number | null): Sampling {
+/** The fields that every kind of request has. */
+type SamplingFields = Pick<
+  CompletionBody,
+  'temperature' | 'top_k' | 'top_p' | 'min_p' | 'seed' | 'frequency_penalty' | 'presence_penalty' | 'stop' | 'ignore_eos'
+>;
+
+export function samplingOf(body: SamplingFields, maxTokens: number | null, topLogprobs: number | null): Sampling {
   return {
     maxTokens,
     topLogprobs,

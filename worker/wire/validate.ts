@@ -4,7 +4,7 @@
  */
 import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
 import { didYouMean } from '../../presses/did-you-mean.ts';
-import { ApiError } from './errors.ts';
+import { InputError } from '../../presses/input-error.ts';
 
 type Issue = z.core.$ZodIssue;
 
@@ -19,18 +19,18 @@ export function strictObject<S extends z.core.$ZodShape>(shape: S) {
 export function validate<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const result = schema.safeParse(value, { error: defaultPhrase });
   if (result.success) return result.data;
-  throw apiErrorOf(result.error.issues, value);
+  throw inputErrorOf(result.error.issues, value);
 }
 
 /** The most helpful of several issues: a misspelt field explains a missing one; otherwise the first in the schema's order. */
-function apiErrorOf(issues: readonly Issue[], root: unknown): ApiError {
+function inputErrorOf(issues: readonly Issue[], root: unknown): InputError {
   const { issue, path } = deepest(issues.find((i) => i.code === 'unrecognized_keys' && i.message.includes('did you mean')) ?? issues[0]);
-  if (issue.code === 'unrecognized_keys') return new ApiError(400, 'unknown_field', wirePath([...path, issue.keys[0]]), issue.message);
+  if (issue.code === 'unrecognized_keys') return new InputError('unknown_field', wirePath([...path, issue.keys[0]]), issue.message);
   const seen = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], root);
   const params = issue.code === 'custom' ? issue.params : undefined;
   const code = params?.code ?? (seen === undefined ? 'missing_field' : issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value');
   const param = path.length === 0 ? null : wirePath(path);
-  return new ApiError(400, code, param, params?.whole ? issue.message : `${param ?? 'the request body'} ${issue.message}, got ${show(seen)}`);
+  return new InputError(code, param, params?.whole ? issue.message : `${param ?? 'the request body'} ${issue.message}, got ${show(seen)}`);
 }
 
 /**

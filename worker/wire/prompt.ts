@@ -1,6 +1,6 @@
 /** From the wire's messages or prompt to what the engine reads. */
+import { InputError } from '../../presses/input-error.ts';
 import type { Engine, PromptInput } from '../engine/types.ts';
-import { ApiError } from './errors.ts';
 import type { ChatBody, CompletionBody } from './request-schema.ts';
 
 export function chatPrompt(messages: ChatBody['messages']): PromptInput {
@@ -19,6 +19,6 @@ export function completionPrompt(prompt: CompletionBody['prompt'], { info: { voc
   const tokens = prompt as number[];
   const at = tokens.findIndex((id) => id >= vocabSize);
   if (at >= 0)
-    throw new ApiError(400, 'invalid_value', `prompt.${at}`, `prompt.${at} must be a token id between 0 and ${vocabSize - 1}, got ${tokens[at]}`);
+    throw new InputError('invalid_value', `prompt.${at}`, `prompt.${at} must be a token id between 0 and ${vocabSize - 1}, got ${tokens[at]}`);
   return { kind: 'tokens', tokens };
 }
