@@ -33,10 +33,10 @@ describe('GET /openapi.json', () => {
   });
 
   test("every operation has an id of its own, a summary, described responses, and its path's parameters", async () => {
-    const ids = new Set<string>();
+    const ids: string[] = [];
     for (const [path, item] of Object.entries((await load()).paths as Record<string, Record<string, any>>)) {
       for (const operation of Object.values(item)) {
-        ids.add(operation.operationId);
+        ids.push(operation.operationId);
         expect(operation.summary).toBeTruthy();
         for (const [status, response] of Object.entries(operation.responses as Record<string, any>)) {
           expect(status).toMatch(/^(\d{3}|default)$/);
@@ -47,7 +47,8 @@ describe('GET /openapi.json', () => {
         expect((operation.parameters ?? []).map((p: { name: string }) => p.name)).toEqual(inPath);
       }
     }
-    expect(ids.size).toBe(9);
+    expect(ids.length).toBeGreaterThan(0);
+    expect(new Set(ids).size).toBe(ids.length);
   });
 
   test('every reference leads somewhere, and none is left as zod wrote it', async () => {
@@ -65,6 +66,12 @@ describe('GET /openapi.json', () => {
     }
   });
 
+  test('every schema is referred to', async () => {
+    const document = await load();
+    const refs = ([...all(document, '$ref')] as string[]).map((ref) => ref.split('/')[3]);
+    expect(Object.keys(document.components.schemas).sort()).toEqual([...new Set(refs)].sort());
+  });
+
   test('requests refuse unknown fields, and hold the press schema with every preset and the zigzag budget', async () => {
     const { schemas } = (await load()).components;
     for (const name of ['ChatCompletionRequest', 'CompletionRequest', 'PlanRequest']) {
@@ -79,25 +86,8 @@ describe('GET /openapi.json', () => {
 
   test('answers are described: usage.kv_cache, chunks, errors', async () => {
     const { schemas } = (await load()).components;
-    expect(Object.keys(schemas).sort()).toEqual([
-      'ChatCompletion',
-      'ChatCompletionChunk',
-      'ChatCompletionRequest',
-      'ChatLogprobs',
-      'Completion',
-      'CompletionRequest',
-      'Error',
-      'Health',
-      'KvCacheUsage',
-      'Model',
-      'ModelList',
-      'PlanRequest',
-      'Press',
-      'PressPlan',
-      'TextLogprobs',
-      'Timings',
-      'Usage',
-    ]);
+    const answers = ['ChatCompletion', 'ChatCompletionChunk', 'Completion', 'Error', 'Health', 'KvCacheUsage', 'ModelList', 'PressPlan', 'Timings'];
+    expect(Object.keys(schemas)).toEqual(expect.arrayContaining(answers));
     expect(schemas.Usage.properties.kv_cache).toEqual({ $ref: '#/components/schemas/KvCacheUsage' });
     expect(schemas.Error.properties.error.required).toEqual(['message', 'type', 'param', 'code']);
   });

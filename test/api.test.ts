@@ -316,9 +316,14 @@ describe('the other routes', () => {
     const { app } = setup();
     const missing = await errorOf(app.request('/v1/embeddings', { method: 'POST' }));
     expect(missing).toMatchObject({ status: 404, type: 'invalid_request_error', param: null, code: 'route_not_found' });
-    expect(missing.message).toBe(
-      'there is no POST /v1/embeddings; there are GET /, GET /health, GET /openapi.json, GET /v1/models, GET /v1/models/:id, GET /v1/presses, POST /v1/press/plan, POST /v1/completions, POST /v1/chat/completions',
+    const { paths } = await (await app.request('/openapi.json')).json();
+    const documented = Object.entries<object>(paths).flatMap(([path, item]) =>
+      Object.keys(item).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/, ':$1')}`),
     );
+    const [said, list] = missing.message.split('; there are ');
+    expect(said).toBe('there is no POST /v1/embeddings');
+    expect(list.split(', ').sort()).toEqual(documented.sort());
+    expect(list).toContain('GET /v1/models/:id');
     const wrong = await app.request('/v1/chat/completions');
     expect(wrong.headers.get('allow')).toBe('POST');
     expect(await errorOf(wrong)).toMatchObject({
