@@ -197,6 +197,12 @@ describe('mistakes', () => {
   });
 });
 
+test('npm run edgepress, the command in a clone, runs the sources: what dist prints', () => {
+  const { status, stdout } = spawnSync('npm', ['run', '-s', 'edgepress', '--', 'presses', '--json'], { encoding: 'utf8', timeout: 60_000 });
+  expect(status).toBe(0);
+  expect(Object.keys(JSON.parse(stdout))).toEqual(Object.keys(JSON.parse(edgepress('presses', '--json').out)));
+});
+
 describe('serve', () => {
   const running: ChildProcess[] = [];
   afterAll(async () => {
