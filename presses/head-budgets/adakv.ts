@@ -20,9 +20,11 @@ export const adakv: HeadBudget<typeof params> = {
   needs: 'scores of all heads, sorted, on the host',
   params,
   ragged: true,
-  counts(sorted, b, P, { kvHeads: H, math }, { alpha_safeguard }) {
+  counts(sorted, b, P, { kvHeads: H, compat, math }, { alpha_safeguard }) {
     if (b <= P) return Array(H).fill(b);
-    const safe = Math.max(0, Math.floor(b * alpha_safeguard) - P); // protected tokens are the first of a head's safe ones
+    // kvpress's int(b * alpha) truncates 100 * 0.29 to 28; keptCount of the rest gives 29
+    const sure = compat ? Math.floor(b * alpha_safeguard) : math.keptCount(b, 1 - alpha_safeguard, false);
+    const safe = Math.max(0, sure - P); // protected tokens are the first of a head's safe ones
     return math.adaCounts(sorted, H * (b - P), safe).map((evictable) => P + evictable);
   },
 };
