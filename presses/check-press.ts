@@ -3,6 +3,7 @@
  * takes what is left. Lengths are tokens per layer and KV head.
  */
 import type { Protected } from '../worker/backend/backend.ts';
+import { emptyBudget, lostQueries, memoryTooSmall, shortPrompt, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import type { BudgetContext, LayerBudget, Press, PressRequest } from './contract.ts';
 import { InputError } from './input-error.ts';
@@ -58,7 +59,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     const path = request.presses.length > 1 ? `press[${i}]` : 'press';
     const stage = checkStage(press, caps, size, path, notes);
     if (stage === null) continue;
-    if (press.headBudget.part.ragged && press.scorer.part.massMap !== 'identity') {
+    if (press.headBudget.part.ragged && !press.scorer.part.comparable) {
       notes.push(
         `head_budget "${press.headBudget.part.name}" compares scores between heads, and those of ${press.scorer.part.name} have no common unit`,
       );
@@ -81,11 +82,6 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   };
 }
 
-/** Tokens per layer and KV head that are kept of `size.tokens`, on average: n when nothing is removed. */
-export function averageBudget(request: PressRequest, size: PressSize): number {
-  return checkPress(request, size).averageBudget;
-}
-
 /** Pages that `lists` lists of `entries` entries in all can take at most, however unequal they are. */
 export function mostPages(entries: number, lists: number, entriesPerPage: number): number {
   return Math.floor((entries + lists * (entriesPerPage - 1)) / entriesPerPage);
@@ -93,8 +89,10 @@ export function mostPages(entries: number, lists: number, entriesPerPage: number
 
 /** How many of the last queries a press reads on n tokens: its scorer's, or its layer budget's where those are more. */
 export function queriesOf({ scorer, layerBudget }: Pick<Press, 'scorer' | 'layerBudget'>, n: number): number {
+  const { part, params } = layerBudget;
   const scorerQueries = scorer.part.queries(scorer.params);
-  return Math.min(n - 1, Math.max(scorerQueries, layerBudget.part.queries?.(layerBudget.params, scorerQueries) ?? 0));
+  const budgetQueries = part.signal === 'none' ? 0 : part.queries(params, scorerQueries);
+  return Math.min(n - 1, Math.max(scorerQueries, budgetQueries));
 }
 
 /** How many of the last tokens surely have all their keys, and the composed press that shortened them. */
@@ -110,8 +108,7 @@ export function shorterTail(tail: Tail, last: number, { name }: Pick<Press, 'nam
 /** A press that reads the last queries needs the keys of those tokens: causal attention among them would be wrong without. */
 export function checkTail({ name }: Pick<Press, 'name'>, queries: number, { last, after }: Tail, path: string): void {
   if (queries <= last) return;
-  const message = `"${name}" reads the last ${queries} queries, but "${after}" before it protects only the last ${last} tokens, so their keys may be gone; put "${name}" first, or before it a press that protects at least ${queries} tokens`;
-  throw new InputError('press_composition', path, message);
+  throw lostQueries(name, queries, last, after, path);
 }
 
 /** Null when a memory budget turns out to hold everything. */
@@ -139,21 +136,21 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
   });
   const budgets = inPath(path, () => exactBudgets(layerBudget, context(asked)));
   const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));
-  if (least < 1) throw emptyBudget(press, shortest, ratio, budgets, size, path);
+  if (least < 1) throw emptyBudget(press, shortest, ratio, budgets, math, path);
 
   const wanted = asked.first + asked.last; // P, where the prompt is long enough
   const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
   if (!tight) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
   if (shortest <= wanted && (compat || onTight === 'reject')) throw shortPrompt(press, shortest, wanted, least, path);
   if (compat) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets }; // kvpress keeps some of the protected; here the lowest positions
-  if (onTight === 'reject') throw tightBudget(press, shortest, wanted, least, ratio, budgets, size, path);
+  if (onTight === 'reject') throw tightBudget(press, shortest, wanted, least, ratio, budgets, math, path);
 
   // on_tight "uniform": every layer keeps as many as the others; of the protected tokens the most recent, then the first ones
   const kept = Math.min(...even);
-  if (kept < 1) throw emptyBudget(press, shortest, ratio, even, size, path);
+  if (kept < 1) throw emptyBudget(press, shortest, ratio, even, math, path);
   const lastKept = Math.min(asked.last, kept);
   const keep = { first: Math.min(asked.first, kept - lastKept), last: lastKept };
-  const part = layerBudget.part.name === 'uniform' ? '' : `; layer_budget "uniform" instead of "${layerBudget.part.name}"`;
+  const part = layerBudget.part.ragged ? `; layer_budget "${uniform.name}" instead of "${layerBudget.part.name}"` : '';
   notes.push(
     `the budget of ${least} tokens is below the ${wanted} that ${scorer.part.name} protects: the most recent of them are kept (on_tight "uniform")${part}`,
   );
@@ -171,7 +168,7 @@ function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, 
   const { pageBytes, entriesPerPage, extraTokens } = pages;
   const lists = layers * kvHeads;
   const tokens = Math.max(...caps);
-  const rectangular = press.layerBudget.part.name === 'uniform' && !press.headBudget.part.ragged && caps.every((cap) => cap === tokens);
+  const rectangular = !press.layerBudget.part.ragged && !press.headBudget.part.ragged && caps.every((cap) => cap === tokens);
   const all = kvHeads * caps.reduce((sum, cap) => sum + Math.ceil((cap + extraTokens) / entriesPerPage), 0);
   const pagesFor = (average: number): number =>
     rectangular
@@ -186,61 +183,10 @@ function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, 
   }
   const least = press.onTight === 'uniform' ? 1 : Math.max(1, protectedTokens);
   if (most < least) {
-    const held = extraTokens > 0 ? ` and ${extraTokens} that follow (the rest of the prompt, and max_tokens, which count too)` : '';
-    const needed = pagesFor(least) * pageBytes;
-    const message = `memory_budget of ${press.memoryBudgetBytes} bytes is too small: ${least} kept token${least > 1 ? 's' : ''}${held} in each of ${lists} lists need ${needed} bytes; that much${extraTokens > 0 ? ', or a smaller max_tokens,' : ''} would work`;
-    throw new InputError('memory_budget_too_small', `${path}.memory_budget`, message);
+    throw memoryTooSmall(press.memoryBudgetBytes!, { least, extraTokens, lists, needed: pagesFor(least) * pageBytes }, path);
   }
   const average = caps.reduce((sum, cap) => sum + cap, 0) / layers;
   return most >= average ? 0 : 1 - most / average;
-}
-
-/** The largest ratio (four digits) that keeps at least `least` of n tokens. */
-function largestRatio(n: number, least: number, compat: boolean, math: BudgetMath): number {
-  let steps = Math.max(0, Math.floor((1 - least / n) * 10000));
-  while (steps > 0 && math.keptCount(n, steps / 10000, compat) < least) steps--;
-  return steps / 10000;
-}
-
-function emptyBudget(press: Press, n: number, ratio: number, budgets: readonly number[] | null, size: PressSize, path: string): InputError {
-  const largest = largestRatio(n, 1, press.compat, size.math);
-  const works = press.layerBudget.part.ownRatio ? `each ratio may be up to ${largest}` : `a compression_ratio up to ${largest} keeps at least one`;
-  const where = budgets && Math.max(...budgets) > 0 ? ` in layer ${budgets.findIndex((b) => b < 1)}` : '';
-  return new InputError('press_budget_empty', ratioParam(press, path), `${ratioText(press, ratio)} leaves none of ${n} tokens${where}; ${works}`);
-}
-
-function shortPrompt(press: Press, n: number, wanted: number, budget: number, path: string): InputError {
-  const by = press.scorer.part.protectedBy;
-  const smaller = by === null ? '' : `; ${by} up to ${Math.min(budget, n - 1)} would work${press.compat ? '' : ', or "on_tight": "uniform"'}`;
-  const message = `${press.scorer.part.name} protects ${wanted} tokens, but only ${n} are to be pressed${smaller}`;
-  return new InputError('press_prompt_short', by === null ? path : `${path}.scorer.${by}`, message);
-}
-
-function tightBudget(
-  press: Press,
-  n: number,
-  wanted: number,
-  budget: number,
-  ratio: number,
-  budgets: readonly number[] | null,
-  size: PressSize,
-  path: string,
-): InputError {
-  const by = press.scorer.part.protectedBy;
-  const where = budgets && Math.max(...budgets) > budget ? ` in layer ${budgets.indexOf(budget)}` : ' per layer';
-  const largest = largestRatio(n, wanted, false, size.math);
-  const ratios = press.layerBudget.part.ownRatio ? `ratios up to ${largest}` : `a compression_ratio up to ${largest}`;
-  const smaller = by === null ? '' : ` or ${by} up to ${budget}`;
-  const message = `${ratioText(press, ratio)} keeps ${budget} of ${n} tokens${where}, fewer than the ${wanted} that ${press.scorer.part.name} protects; ${ratios}${smaller} would work, or "on_tight": "uniform"`;
-  return new InputError('press_budget_tight', ratioParam(press, path), message);
-}
-
-function ratioText(press: Press, ratio: number): string {
-  return press.layerBudget.part.ownRatio ? 'compression_ratios' : `compression_ratio ${Number(ratio.toFixed(4))}`;
-}
-
-function ratioParam(press: Press, path: string): string {
-  return press.layerBudget.part.ownRatio ? `${path}.layer_budget.compression_ratios` : `${path}.compression_ratio`;
 }
 
 /** Parts name their field as press.layer_budget...; in a composition it is press[1].layer_budget... */

@@ -3,7 +3,7 @@
  *
  *   per layer   score -> rank order of every head -> the layer's signal -> limits -> earlier layers shrink -> this layer's best entries are stored
  *   streaming   a new layer's signal only lowers the earlier limits, and entries lie in rank order, so shrinking is truncation. The store
- *               never holds more than the total budget plus less than one token per layer and head (presses.md 7.7)
+ *               never holds more than the total budget plus less than one token per layer and head, which ceilings add
  *   deferred    every layer is stored whole and truncated once, at the end. The same cache, entry for entry
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
@@ -104,10 +104,8 @@ export class Compressor {
 
     const masses = this.#massWindow > 0 ? this.#masses(context) : null;
     const { scorer } = this.#last.press;
-    const mba = budget.measure?.(
-      { ...rows.context, scores, order, keep, massMap: scorer.part.massMap, scorerQueries: scorer.part.queries(scorer.params) },
-      params,
-    );
+    const signalContext = { ...rows.context, scores, order, keep, massMap: scorer.part.massMap, scorerQueries: scorer.part.queries(scorer.params) };
+    const mba = budget.signal === 'none' ? null : budget.measure(signalContext, params);
     const [counted, ranks, scoresRead, massesRead] = await Promise.all([
       mba,
       masses || ragged || rows.narrowed ? this.#read(order, H * stride).then((bytes) => new Uint32Array(bytes)) : null,

@@ -100,7 +100,7 @@ function parseComposition(json: Json, path: string): Element {
   const scorer = readPart('scorer', json.scorer, path);
   const layerBudget = readPart('layer_budget', json.layer_budget ?? 'uniform', path);
   const headBudget = readPart('head_budget', json.head_budget ?? 'uniform', path);
-  readPart('selection', json.selection ?? 'top_k', path);
+  readPart('selection', json.selection ?? 'top_k', path); // checked only: there is one
   const rest = omit(json, Object.keys(KINDS));
   for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget })) {
     const astray = Object.keys(rest).find((field) => field in part.params.shape);
@@ -123,13 +123,14 @@ function finish(
 ): Element {
   const refused = layerBudget.part.refuses?.(scorer.part, layerBudget.params);
   if (refused) throw new InputError('press_conflict', `${path}.layer_budget`, refused);
-  const own = layerBudget.part.ownRatio?.(layerBudget.params);
+  const { ownRatio } = layerBudget.part;
+  const own = ownRatio?.mean(layerBudget.params);
   const asked = (['compression_ratio', 'memory_budget'] as const).filter((field) => given[field] !== undefined);
-  if (own !== undefined && asked.length > 0) {
+  if (ownRatio !== undefined && asked.length > 0) {
     throw new InputError(
       'press_conflict',
       `${path}.${asked[0]}`,
-      `${asked[0]} ${show(given[asked[0]])} beside layer_budget "${layerBudget.part.name}", whose ratios decide already; leave one of them out`,
+      `${asked[0]} ${show(given[asked[0]])} beside layer_budget "${layerBudget.part.name}", whose ${ownRatio.param} decide already; leave one of them out`,
     );
   }
   if (asked.length === 2) {
@@ -152,7 +153,6 @@ function finish(
     scorer,
     layerBudget,
     headBudget,
-    selection: 'top_k' as const,
     compressionRatio: byMemory ? null : (own ?? given.compression_ratio ?? DEFAULT_RATIO),
     memoryBudgetBytes: byMemory ? memoryBytes(given.memory_budget!) : null,
     onTight: given.on_tight ?? ('reject' as const),

@@ -1,6 +1,5 @@
 /**
- * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget x
- * selection. Every part is interchangeable with every other; rounding, caps and protected tokens live once, beside this contract.
+ * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget. Every part is interchangeable with every other; rounding, caps and protected tokens live once, beside this contract.
  *
  * n tokens of the pressed scope, L layers, H KV heads, N counts n. Scores are [H, n] f32, higher = keep.
  */
@@ -46,18 +45,20 @@ export interface PartInfo<S extends z.ZodObject> {
   readonly summary: string;
   readonly paper: string | null; // "arXiv 2404.14469"
   readonly formula: string;
-  /** What it reads: "keys", "the last window_size queries", ... */
+  /** What it reads, in words for a reader: "keys", "the last window_size queries", ... */
   readonly needs: string;
   readonly params: S;
 }
 
-/** How much does each (head, token) matter? Scores and protected tokens are two things; the mask acts in selection only. */
+/** How much does each (head, token) matter? Scores and protected tokens are two things: what is protected counts in selection only. */
 export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
   /** How many of the last queries `score` needs (W); 0 = none. */
   queries(params: z.infer<S>): number;
   protect(params: z.infer<S>, n: number): Protected;
   /** The parameter that sets how many tokens are protected, for error messages; null = none does. */
   readonly protectedBy: string | null;
+  /** Scores of different heads have a common unit, so that a head budget may compare them; where they have none, the report says so. */
+  readonly comparable: boolean;
   /** From scores to masses for LMBA; null = the scores say nothing about layers (budgets would come out equal), which is refused with zigzag. */
   readonly massMap: MassMap | null;
   /** Returns scores [H, n] f32. Values at protected places are not read. */
@@ -78,20 +79,11 @@ export interface BudgetContext {
   readonly math: BudgetMath;
 }
 
-/**
- * How many tokens may each layer keep? Contract of every layer budget: exact integers, sum = sum(even) = L * averageBudget after caps and
- * rounding (kvpress's own rounding under compat; per_layer sets its own sum), each between P and n. A budget sees one number per
- * layer; only `measure` sees tensors.
- */
-export interface LayerBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
-  /** What is measured per layer: nothing, or the integer LMBA sum u_l over the heads. */
-  readonly signal: 'none' | 'lmba';
-  /** How many of the last queries `measure` needs (absent = none); `scorerQueries` is the scorer's W. */
-  queries?(params: z.infer<S>, scorerQueries: number): number;
-  /** One integer per head; the layer's signal u_l is their sum. Called only where `signal` is not 'none'. */
-  measure?(context: SignalContext, params: z.infer<S>): Promise<number[]>;
-  /** The ratio that these parameters amount to; absent = `compression_ratio` or `memory_budget` decides. */
-  ownRatio?(params: z.infer<S>): number;
+interface LayerBudgetPart<S extends z.ZodObject> extends PartInfo<S> {
+  /** False when every layer gets its even share: layers that were equal stay equal. */
+  readonly ragged: boolean;
+  /** For parameters that hold the layers' ratios themselves: which one, and what it amounts to. Absent = `compression_ratio` or `memory_budget` decides. */
+  readonly ownRatio?: { readonly param: string; mean(params: z.infer<S>): number };
   /** Why this budget cannot work with these parts, or null. Asked when a config is parsed. */
   refuses?(scorer: Scorer, params: z.infer<S>): string | null;
   /**
@@ -102,6 +94,27 @@ export interface LayerBudget<S extends z.ZodObject = z.ZodObject> extends PartIn
   /** The least and the most that any layer can get: for /v1/press/plan, without running. */
   bounds(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
 }
+
+/** Budgets that are known before the prompt is read. */
+export interface PlannedBudget<S extends z.ZodObject = z.ZodObject> extends LayerBudgetPart<S> {
+  readonly signal: 'none';
+}
+
+/** Budgets that depend on one integer per layer, u_l: the sum over heads of MBA (LMBA_l = u_l / heads, the mean, is what reports show). */
+export interface MeasuredBudget<S extends z.ZodObject = z.ZodObject> extends LayerBudgetPart<S> {
+  readonly signal: 'lmba';
+  /** How many of the last queries `measure` needs; `scorerQueries` is the scorer's W. */
+  queries(params: z.infer<S>, scorerQueries: number): number;
+  /** MBA of each head that is counted; the layer's signal u_l is their sum. */
+  measure(context: SignalContext, params: z.infer<S>): Promise<number[]>;
+}
+
+/**
+ * How many tokens may each layer keep? Contract of every layer budget: exact integers, sum = sum(even) = L * averageBudget after caps and
+ * rounding (kvpress's own rounding under compat; per_layer sets its own sum), each between P and n. A budget sees one number per
+ * layer; only `measure` sees tensors.
+ */
+export type LayerBudget<S extends z.ZodObject = z.ZodObject> = PlannedBudget<S> | MeasuredBudget<S>;
 
 /** How is a layer's budget shared over its KV heads? Total is exactly H * b; each head's share can only fall as b falls. */
 export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
@@ -128,7 +141,6 @@ export interface Press {
   readonly scorer: { readonly part: Scorer; readonly params: Record<string, unknown> };
   readonly layerBudget: { readonly part: LayerBudget; readonly params: Record<string, unknown> };
   readonly headBudget: { readonly part: HeadBudget; readonly params: Record<string, unknown> };
-  readonly selection: 'top_k';
   /** Fraction removed, 0 <= r < 1. Null when `memoryBudgetBytes` decides. */
   readonly compressionRatio: number | null;
   readonly memoryBudgetBytes: number | null;
@@ -142,7 +154,7 @@ export interface Press {
 export interface PressRequest {
   readonly presses: readonly Press[]; // empty = no press
   readonly name: string;
-  readonly scope: Scope | null; // null = the default rule of design.md section 3
+  readonly scope: Scope | null; // null = "context" where something comes before the last text part of the last user message, else "prompt"
   readonly entryType: EntryType | null; // null = the server's default
 }
 
@@ -151,7 +163,7 @@ export interface PressReport {
   readonly press: string;
   readonly compressionRatio: number; // really removed: 1 - kept / (L * n)
   readonly keptPerLayer: number[]; // mean over the layer's KV heads = its budget
-  readonly lmbaPerLayer: (number | null)[]; // mean over KV heads
+  readonly lmbaPerLayer: (number | null)[]; // mean over the heads that were counted: KV heads, or query heads under lmba_from "attention"
   readonly retainedMassPerLayer: (number | null)[]; // share of the observation window's attention mass on kept entries
   readonly layerBudget: string; // the one really used
   readonly notes: string[]; // every deviation from what was asked, in words

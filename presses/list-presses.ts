@@ -11,17 +11,16 @@ export type PartList = readonly {
   formula: string;
   needs: string;
   parameters: unknown;
-  streams?: boolean;
 }[];
 
-/** What GET /v1/presses answers. `streams`: earlier layers can be shrunk while later ones are read, so that the whole cache never exists at once. */
+/** What GET /v1/presses answers. */
 export function listPresses() {
   return {
     presets: Object.entries(presets).map(([name, { summary, ...parts }]) => {
       if (parts.scorer === null)
         return { name, summary, paper: null, formula: 'nothing is removed', scorer: null, layer_budget: null, head_budget: null };
-      const named = [scorers[parts.scorer], layerBudgets[parts.layer_budget], headBudgets[parts.head_budget]];
-      const own = named.filter((part) => part.name !== 'uniform'); // a uniform budget has no formula of its own to show
+      const budgets = [layerBudgets[parts.layer_budget], headBudgets[parts.head_budget]];
+      const own = [scorers[parts.scorer], ...budgets.filter((part) => part.ragged)]; // an even share has no formula worth showing
       return {
         name,
         summary,
@@ -35,8 +34,8 @@ export function listPresses() {
       };
     }),
     scorers: Object.values(scorers).map(describe) as PartList,
-    layer_budgets: Object.values(layerBudgets).map((part) => ({ ...describe(part), streams: true })) as PartList,
-    head_budgets: Object.values(headBudgets).map((part) => ({ ...describe(part), streams: true })) as PartList,
+    layer_budgets: Object.values(layerBudgets).map(describe) as PartList,
+    head_budgets: Object.values(headBudgets).map(describe) as PartList,
     selections: Object.values(selections).map(describe) as PartList,
   };
 }

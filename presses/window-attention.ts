@@ -1,4 +1,5 @@
-/** windowAttention (presses.md 2.1), averaged over the last `window` queries: what each key receives. All n columns. */
+/** What each key receives from the last W queries:   out[a, j] = mean over i of softmax_j(q[i,a].k[j] * scale),  causal inside the window.
+ *  All n columns, the window's own included. */
 import { at, type View } from '../worker/backend/backend.ts';
 import type { ScoreContext } from './contract.ts';
 

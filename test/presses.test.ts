@@ -1,6 +1,6 @@
 /** Scorers, budgets and compositions on numbers worked by hand, and what must hold for every press. */
 import { describe, expect, test } from 'vitest';
-import { averageBudget, checkPress, mostPages, type PressSize } from '../presses/check-press.ts';
+import { checkPress, mostPages, type PressSize } from '../presses/check-press.ts';
 import { Compressor } from '../presses/compressor.ts';
 import { isNoOp, parsePress } from '../presses/config.ts';
 import type { HeadBudget, Scorer } from '../presses/contract.ts';
@@ -194,6 +194,18 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
       const { kept } = await runPress(runtime, request, 11, shape, blankLayers(1, 11, shape), { massWindow: 0 });
       expect(kept[0].map((list) => list.length)).toEqual([worst, 10 - worst]);
     }
+  });
+
+  test('adakv: alpha 0.29 of 100 is 29 safe tokens; kvpress truncates the product in doubles to 28', async () => {
+    const runtime = await make();
+    const shape = shapeOf(2, 2, 4);
+    const scores = [Float32Array.from({ length: 400 }, (_, j) => (j < 200 ? 1 : 2))];
+    const counts = async (more: object) => {
+      const request = withScorer({ head_budget: { name: 'adakv', alpha_safeguard: 0.29 }, ...more }, givenScores(scores));
+      return (await runPress(runtime, request, 200, shape, blankLayers(1, 200, shape), { massWindow: 0 })).kept[0].map((list) => list.length);
+    };
+    expect(await counts({})).toEqual([29, 171]);
+    expect(await counts({ compat: 'kvpress' })).toEqual([28, 172]);
   });
 
   test('adakv keeps every head its protected tokens and its safe ones, and H * b in all', async () => {
@@ -392,6 +404,41 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
   });
 });
 
+describe.runIf(runtimes.length > 1)('the reference and the kernels', () => {
+  /** Scores closer than this, relative to the largest, are a tie: f32 sums in another order than the reference. */
+  const TIE = 1e-5;
+
+  test.each(names)('%s: the same budgets and LMBA, and the same positions but for ties', async (preset) => {
+    const [L, n] = [5, 200];
+    const shape = shapeOf(4, 2, 8);
+    const layers = randomLayers(new Random(19), L, n, shape, (l) => 0.5 + l / 2);
+    const seed = preset === 'random' ? { seed: 1 } : {};
+    const [plain, kernels] = await Promise.all(
+      runtimes.map(async ({ make }) => runPress(await make(), { preset, compression_ratio: 0.6, ...seed }, n, shape, layers)),
+    );
+    expect(kernels.report).toMatchObject({
+      keptPerLayer: plain.report.keptPerLayer,
+      lmbaPerLayer: plain.report.lmbaPerLayer,
+      layerBudget: plain.report.layerBudget,
+      notes: plain.report.notes,
+    });
+    for (const [l, heads] of plain.kept.entries()) {
+      const scores = plain.scores[l];
+      const near = TIE * Math.max(...scores.flatMap((row) => [...row].map(Math.abs)));
+      for (const [h, row] of scores.entries())
+        for (const [t, score] of row.entries()) expect(Math.abs(kernels.scores[l][h][t] - score)).toBeLessThanOrEqual(near);
+      // What only one of them keeps is a swap between equals: of a head, or of the layer where heads share a budget.
+      const swapped = heads.map((kept, h) => {
+        const theirs = kernels.kept[l][h];
+        return [...kept.filter((t) => !theirs.includes(t)), ...theirs.filter((t) => !kept.includes(t))].map((t) => scores[h][t]);
+      });
+      expect(swapped.flat().length).toBeLessThanOrEqual(2); // a wrong formula would not hide behind ties
+      expect(kernels.kept[l].flat().length).toBe(heads.flat().length);
+      if (swapped.flat().length > 0) expect(Math.max(...swapped.flat()) - Math.min(...swapped.flat())).toBeLessThanOrEqual(near);
+    }
+  });
+});
+
 describe('checkPress', () => {
   const size = (more: Partial<PressSize> = {}): PressSize => ({ tokens: 301, layers: 4, kvHeads: 2, math: referenceBudgetMath, ...more });
   const check = (press: unknown, more: Partial<PressSize> = {}) => checkPress(parsePress(press), size(more));
@@ -452,7 +499,7 @@ describe('checkPress', () => {
 
   test('adakv over scores without a common unit is noted', () => {
     expect(check({ scorer: 'knorm', head_budget: 'adakv' }).notes.join()).toMatch(/no common unit/);
-    expect(check('adakv_snapkv').notes).toEqual([]);
+    for (const preset of names.filter((name) => name.includes('adakv'))) expect(check(preset).notes).toEqual([]); // shares, cosines
   });
 
   describe('memory_budget', () => {
@@ -460,16 +507,15 @@ describe('checkPress', () => {
 
     test('equal lists fill their pages: the largest average that fits', () => {
       // 8 lists, 80 pages: 10 pages each = 160 entries, 40 of them for what follows
-      expect(averageBudget(parsePress({ preset: 'knorm', memory_budget: 80_000 }), size({ pages }))).toBe(120);
-      expect(averageBudget(parsePress({ preset: 'knorm', memory_budget: 87_999 }), size({ pages }))).toBe(120);
-      expect(averageBudget(parsePress({ preset: 'knorm', memory_budget: 88_000 }), size({ pages }))).toBe(136);
+      expect(check({ preset: 'knorm', memory_budget: 80_000 }, { pages }).averageBudget).toBe(120);
+      expect(check({ preset: 'knorm', memory_budget: 87_999 }, { pages }).averageBudget).toBe(120);
+      expect(check({ preset: 'knorm', memory_budget: 88_000 }, { pages }).averageBudget).toBe(136);
     });
 
     test('a budget that holds everything removes nothing', () => {
       const all = 8 * Math.ceil((301 + 40) / 16) * 1000;
-      const { stages, averageBudget: average } = check({ preset: 'zigzag_snapkv', memory_budget: all }, { pages });
-      expect([stages.length, average]).toEqual([0, 301]);
-      expect(averageBudget(parsePress({ preset: 'zigzag_snapkv', memory_budget: all - 1 }), size({ pages }))).toBeLessThan(301);
+      expect(check({ preset: 'zigzag_snapkv', memory_budget: all }, { pages })).toMatchObject({ stages: [], averageBudget: 301 });
+      expect(check({ preset: 'zigzag_snapkv', memory_budget: all - 1 }, { pages }).averageBudget).toBeLessThan(301);
     });
 
     test('unequal lists fit however badly their lengths round up', () => {
@@ -480,8 +526,8 @@ describe('checkPress', () => {
         const extraTokens = random.int(0, 30);
         const room = random.int(lists * Math.ceil((extraTokens + 1 + E) / E), lists * Math.ceil((n + extraTokens) / E));
         const preset = random.pick(['adakv_keydiff', 'zigzag_knorm', 'knorm']);
-        const request = parsePress({ preset, memory_budget: room * 1000 });
-        const average = averageBudget(request, size({ tokens: n, layers, kvHeads, pages: { pageBytes: 1000, entriesPerPage: E, extraTokens } }));
+        const sizes = { tokens: n, layers, kvHeads, pages: { pageBytes: 1000, entriesPerPage: E, extraTokens } };
+        const average = check({ preset, memory_budget: room * 1000 }, sizes).averageBudget;
         let left = lists * average;
         const lengths = Array.from({ length: lists }, (_, j) => {
           const length = preset === 'knorm' ? average : Math.max(0, Math.min(n, left, random.pick([1, 1 + E, average + 1, n])));

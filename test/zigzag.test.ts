@@ -1,6 +1,6 @@
 /** ZigZag against a float64 reference that is written here from the formulas alone, and the invariants that make it ZigZag. */
 import { describe, expect, test } from 'vitest';
-import { averageBudget, checkPress } from '../presses/check-press.ts';
+import { checkPress } from '../presses/check-press.ts';
 import { isNoOp, parsePress } from '../presses/config.ts';
 import type { MassMap, Protected } from '../worker/backend/backend.ts';
 import { blankLayers, givenScores, randomLayers, runPress, shapeOf, withScorer } from './support/press-run.ts';
@@ -309,8 +309,7 @@ describe('zigzag without running', () => {
     const request = parsePress({ preset: 'zigzag_snapkv', compression_ratio: 0 });
     const size = { tokens: 10, layers: 4, kvHeads: 2, math: (await math.make()).math };
     expect(isNoOp(request)).toBe(true);
-    expect(checkPress(request, size).stages).toEqual([]);
-    expect(averageBudget(request, size)).toBe(10);
+    expect(checkPress(request, size)).toMatchObject({ stages: [], averageBudget: 10 });
   });
 
   test('bounds hold for what is then kept', async () => {
@@ -325,6 +324,12 @@ describe('zigzag without running', () => {
         expect(kept).toBeLessThanOrEqual(bounds[l].max);
       }
     }
+  });
+
+  test('bound_ratio 0.29 of 100 tokens is 29, though the product in doubles is below', async () => {
+    const size = { tokens: 200, layers: 4, kvHeads: 2, math: (await math.make()).math };
+    const bounds = (bound_ratio: number) => checkPress(parsePress({ preset: 'zigzag_knorm', bound_ratio }), size).bounds[0].min;
+    expect([0.29, 0.57, 0.58, 0.295, 0, 1].map(bounds)).toEqual([29, 57, 58, 29, 1, 100]);
   });
 
   test.each(['random', 'streaming_llm'])('%s is refused: its scores spread alike in every layer', (scorer) => {

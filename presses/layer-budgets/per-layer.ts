@@ -1,7 +1,7 @@
 /** Per layer: the caller gives every layer its own compression ratio (measured offline, or to reproduce a table).
  *      b_l = N (1 - r_l) */
 import * as z from 'zod';
-import type { LayerBudget } from '../contract.ts';
+import type { PlannedBudget } from '../contract.ts';
 import { InputError } from '../input-error.ts';
 
 const error = 'must be a list with one number per layer, each 0 or more and below 1';
@@ -12,7 +12,7 @@ const params = z.strictObject({
     .describe('the fraction removed from each layer; takes the place of compression_ratio'),
 });
 
-export const perLayer: LayerBudget<typeof params> = {
+export const perLayer: PlannedBudget<typeof params> = {
   name: 'per_layer',
   summary: 'every layer keeps its own share, given by the caller',
   paper: null,
@@ -20,7 +20,11 @@ export const perLayer: LayerBudget<typeof params> = {
   needs: 'one ratio per layer',
   params,
   signal: 'none',
-  ownRatio: ({ compression_ratios: r }) => r.reduce((sum, ratio) => sum + ratio, 0) / r.length,
+  ragged: true,
+  ownRatio: {
+    param: 'compression_ratios',
+    mean: ({ compression_ratios: r }) => r.reduce((sum, ratio) => sum + ratio, 0) / r.length,
+  },
   limits(_signals, { layers, caps, compat, math }, { compression_ratios: r }) {
     if (r.length !== layers) {
       const message = `compression_ratios must hold one ratio per layer: the model has ${layers} layers, got ${r.length} ratios`;

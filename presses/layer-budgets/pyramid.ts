@@ -3,7 +3,7 @@
  *  Uniform where the ramp would not fit: unless N >= hi >= lo >= W, and with a single layer.
  *  conserves sum(b_l) = L b */
 import * as z from 'zod';
-import type { LayerBudget } from '../contract.ts';
+import type { PlannedBudget } from '../contract.ts';
 import { InputError } from '../input-error.ts';
 import { realNumber } from '../params.ts';
 
@@ -11,7 +11,7 @@ const params = z.strictObject({
   beta: realNumber(1, 1000, 20, 'steepness: the last layer keeps about b/beta tokens; 1 = uniform'),
 });
 
-export const pyramid: LayerBudget<typeof params> = {
+export const pyramid: PlannedBudget<typeof params> = {
   name: 'pyramid',
   summary: 'lower layers keep more, in a straight line',
   paper: 'arXiv 2406.02069',
@@ -19,6 +19,7 @@ export const pyramid: LayerBudget<typeof params> = {
   needs: 'nothing',
   params,
   signal: 'none',
+  ragged: true,
   limits(_signals, { layers, tokens, caps, even, protectedTokens, compressionRatio, compat, math }, { beta }) {
     if (caps.some((cap) => cap !== tokens)) {
       throw new InputError(

@@ -1,9 +1,9 @@
 /** Uniform: every layer keeps the same share. The baseline that every other layer budget must beat.
  *      b_l = N (1 - r) */
-import type { LayerBudget } from '../contract.ts';
+import type { PlannedBudget } from '../contract.ts';
 import { noParams } from '../params.ts';
 
-export const uniform: LayerBudget<typeof noParams> = {
+export const uniform: PlannedBudget<typeof noParams> = {
   name: 'uniform',
   summary: 'every layer keeps the same number of tokens',
   paper: null,
@@ -11,6 +11,7 @@ export const uniform: LayerBudget<typeof noParams> = {
   needs: 'nothing',
   params: noParams,
   signal: 'none',
+  ragged: false,
   limits: (_signals, { even }) => [...even],
   bounds: (context) => context.even.map((b) => ({ min: b, max: b })),
 };

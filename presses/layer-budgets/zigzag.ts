@@ -1,14 +1,16 @@
 /** ZigZag: layers whose attention is spread wide get more room.          arXiv 2412.09036
- *      b_l = B_bound + (B_avg - B_bound) * L * u_l / sum(u),     u_l = LMBA_l, the sum over heads of MBA
- *      MBA = the fewest evictable tokens that carry `threshold` of the evictable mass
+ *      B_l = B_bound + (B_avg - B_bound) L u_l / U
+ *      u_l = sum over heads of MBA,  U = sum over layers of u_l;   LMBA_l = u_l / heads is the mean, so u_l / U = LMBA_l / sum(LMBA)
+ *      MBA = the fewest evictable tokens that carry `threshold` of the head's evictable mass
+ *  in tokens T = L B_avg in all, b = B_bound;   R = T - bL = L (B_avg - B_bound) is dealt:  B_l = b + R u_l / U
  *  needs     scores whose sizes mean something (or `lmba_from` "attention"), full rank orders
- *  conserves sum(b_l) = L * B_avg, in integers: math.allocate water-fills the caps and rounds by largest remainder
- *  cascades  a new layer only lowers the earlier ones' limits: ceilings until the last layer, exact budgets there (presses.md 7.7)
+ *  conserves sum(B_l) = T, in integers: math.allocate water-fills the caps and rounds by largest remainder
+ *  cascades  a new layer only raises U, so the earlier ones' limits only fall: ceilings until the last layer, exact budgets there
  *  The method's first implementation measured LMBA on scores padded with a huge value for the protected window, which gave 58 or 59 in every
  *  layer of every text. Protected tokens are never measured here. */
 import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';
-import type { BudgetContext, LayerBudget } from '../contract.ts';
+import type { BudgetContext, MeasuredBudget } from '../contract.ts';
 import { fraction, oneOf } from '../params.ts';
 import { OBSERVATION_WINDOW, windowAttention } from '../window-attention.ts';
 
@@ -22,14 +24,15 @@ const params = z.strictObject({
   ),
 });
 
-export const zigzag: LayerBudget<typeof params> = {
+export const zigzag: MeasuredBudget<typeof params> = {
   name: 'zigzag',
   summary: 'layers whose attention is spread wide keep more',
   paper: 'arXiv 2412.09036',
-  formula: 'b[l] = B_bound + (B_avg - B_bound) L u[l]/sum(u), u[l] = LMBA of the layer',
-  needs: 'LMBA of each layer',
+  formula: 'b[l] = B_bound + (B_avg - B_bound) L LMBA[l]/sum(LMBA)',
+  needs: 'LMBA of each layer: how many evictable tokens hold threshold of the mass, mean over the heads',
   params,
   signal: 'lmba',
+  ragged: true,
   queries: ({ lmba_from }, scorerQueries) => (lmba_from === 'attention' ? scorerQueries || OBSERVATION_WINDOW : 0),
   refuses(scorer, { lmba_from }) {
     if (scorer.massMap !== null || lmba_from === 'attention') return null;
@@ -62,7 +65,8 @@ function total({ even }: BudgetContext): number {
   return even.reduce((sum, tokens) => sum + tokens, 0);
 }
 
-/** B_bound in whole tokens: every layer holds its protected tokens and at least one. */
-function boundTokens({ averageBudget, protectedTokens, caps }: BudgetContext, boundRatio: number): number {
-  return Math.min(averageBudget, Math.max(Math.floor(boundRatio * averageBudget), protectedTokens, 1), ...caps);
+/** B_bound in whole tokens: every layer holds its protected tokens and at least one. keptCount, so that 0.29 of 100 is 29 and not 28.99... */
+function boundTokens({ averageBudget, protectedTokens, caps, math }: BudgetContext, boundRatio: number): number {
+  const bound = math.keptCount(averageBudget, 1 - boundRatio, false);
+  return Math.min(averageBudget, Math.max(bound, protectedTokens, 1), ...caps);
 }

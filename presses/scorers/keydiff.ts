@@ -10,6 +10,7 @@ export const keydiff: Scorer<typeof noParams> = {
   formula: 's[t] = -cosine(K[t], mean over t of K[t]/norm2(K[t]))',
   needs: 'keys',
   params: noParams,
+  comparable: true, // cosines
   massMap: 'affine', // a cosine: (s + 1) / 2
   protectedBy: null,
   queries: () => 0,

@@ -10,6 +10,7 @@ export const knorm: Scorer<typeof noParams> = {
   formula: 's[t] = -norm2(K[t])',
   needs: 'keys',
   params: noParams,
+  comparable: false, // each head has its own scale of keys
   massMap: 'softmax', // no probabilistic meaning: exp((s - max s) / std s)
   protectedBy: null,
   queries: () => 0,

@@ -21,6 +21,7 @@ export const random: Scorer<typeof params> = {
   formula: 's[h,t] ~ U[0, 1)',
   needs: 'nothing',
   params,
+  comparable: true, // all drawn from U[0, 1)
   massMap: null, // the same distribution in every layer
   protectedBy: null,
   queries: () => 0,

@@ -19,6 +19,7 @@ export const snapkv: Scorer<typeof params> = {
   formula: 's[h,j] = mean over the group of avgPool(mean over the last W queries i of attention(i, j))',
   needs: 'keys, the last window_size queries',
   params,
+  comparable: true, // shares of attention
   massMap: 'identity',
   protectedBy: 'window_size',
   queries: ({ window_size }) => window_size,

@@ -17,6 +17,7 @@ export const streamingLlm: Scorer<typeof params> = {
   formula: 's[t] = t; the first n_sink tokens are protected',
   needs: 'positions',
   params,
+  comparable: true, // positions
   massMap: null, // the same scores in every layer
   protectedBy: 'n_sink',
   queries: () => 0,

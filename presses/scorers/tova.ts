@@ -12,6 +12,7 @@ export const tova: Scorer<typeof noParams> = {
   formula: 's[j] = mean over all query heads of attention(last token, j)',
   needs: 'keys, the last query',
   params: noParams,
+  comparable: true, // shares of attention
   massMap: 'identity',
   protectedBy: null,
   queries: () => 1,

@@ -102,6 +102,7 @@ export function givenScores(scores: readonly Float32Array[], keep: Protected = {
     formula: '',
     needs: '',
     params: noParams,
+    comparable: true,
     massMap,
     protectedBy: null,
     queries: () => 0,
