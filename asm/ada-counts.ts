@@ -1,4 +1,4 @@
-// adaCounts: how many evictable tokens each head keeps when the heads of a layer compete (AdaKV in its floor form, presses.md 4.1).
+// adaCounts: how many evictable tokens each head keeps when the heads of a layer compete (AdaKV in its floor form).
 // Each head's best `safe` are pinned; the rest of `total` go to the best scores of all heads, raw, by a merge of the sorted lists.
 // Equal scores: the lower head first. NaN ranks last, -0 equals +0, as in topK. Counts nest: a smaller total, with the same safe or a
 // smaller one (safe falling by no more than total / heads), never gives a head more.

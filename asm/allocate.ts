@@ -1,7 +1,7 @@
-// allocate: deals `total` tokens over m layers by integer weights, above a floor, below caps (presses.md 7.4). Exact integers.
+// allocate: deals `total` tokens over m layers by integer weights, above a floor, below caps. Exact integers.
 //   n_i = min(c_i, b + R u_i / U), R = what is left above the floors, U = sum of u, both over the layers that are not full (water-filling)
 //   rounding: largest remainder, ties to the lower layer, so that sum n = min(total, sum c). `ceiling`: every share rounded up instead, for
-//   the stages before the last layer is known: ceilings only fall from stage to stage and never below the final n (presses.md 7.7).
+//   the stages before the last layer is known: ceilings only fall from stage to stage and never below the final n.
 // All-zero weights deal evenly; so do the zero weights that are left when every other layer is full.
 //
 // in    weights [m] f64, integers 0 .. 2^53-1    caps [m] u32    total below 2^53; m up to 256

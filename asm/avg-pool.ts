@@ -1,4 +1,4 @@
-// avg-pool: average over neighbouring columns, stride 1, zero padding, divided by the kernel size at the edges too (presses.md 2).
+// avg-pool: average over neighbouring columns, stride 1, zero padding, divided by the kernel size at the edges too.
 //   out[r,j] = sum of x[r,t], |t - j| <= kernelSize / 2, 0 <= t < cols, / kernelSize;  kernelSize odd
 // in    x [rows, stride] f32, first `cols` columns of each row      out  the same shape, other columns untouched; not x itself
 // twin wgsl/avg-pool.wgsl; sums run over t ascending, so both agree to the last bit but for FMA

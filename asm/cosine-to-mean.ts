@@ -1,4 +1,4 @@
-// cosine-to-mean: how much each key points where the keys of its head point on average (presses.md 3.4, KeyDiff).
+// cosine-to-mean: how much each key points where the keys of its head point on average (KeyDiff).
 //   unit_t = k_t / max(|k_t|, 1e-12);  mean = mean over t of unit_t, not normalised again
 //   out[h,j] = sign * k_j.mean / (max(|k_j|, 1e-8) max(|mean|, 1e-8))
 // in    k [n, H, d] f32      out  [H, n] f32

@@ -1,7 +1,7 @@
-// mass-count: MBA of each head, the fewest evictable tokens that hold `threshold` of the evictable attention mass (presses.md 7.2).
+// mass-count: MBA of each head, the fewest evictable tokens that hold `threshold` of the evictable mass.
 //   masses m >= 0 in rank order;  c_k = m_1 + .. + m_k in f64;  MBA = min { k >= 1 : c_k >= threshold * c_last }
 //   c_last 0 or not finite (no information): MBA = ceil(threshold * evictable).  Nothing evictable: 0
-// maps from scores s to masses (7.5), all over the evictable tokens of the head:
+// maps from scores s to masses, all over the evictable tokens of the head:
 //   0 identity  m = s          negative scores count as 0: they are rounding dust of a map that should not make them
 //   1 shift     m = s - min s
 //   2 affine    m = (s + 1) / 2, not below 0

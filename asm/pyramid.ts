@@ -1,4 +1,4 @@
-// pyramid: PyramidKV's budgets, a straight line down the layers (presses.md 3.16).
+// pyramid: PyramidKV's budgets, a straight line down the layers.
 //   lo = b / beta,  hi = 2 b - lo;   hi >= N - W: hi = N - W, lo = 2 b - hi;   n_l = hi - l (hi - lo) / (L - 1)
 //   every layer gets b when not N >= hi >= lo >= W, and when L = 1 (kvpress divides by zero there)
 // corrected: b = keptCount(N, r); the line is rounded by largest remainder (ties to the lower layer), so that the sum is L b

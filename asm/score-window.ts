@@ -1,4 +1,4 @@
-// score-window: attention that each cached key receives from the last W queries (presses.md 2.1).
+// score-window: attention that each cached key receives from the last W queries.
 //   out[a,j] = mean over i of softmax_j(q[i,a].k[j,h(a)] * scale), h(a) = a / (Hq / H)
 // Query i is at position n-W+i; it sees the keys up to there, with a sliding window only the last slidingWindow of them. What no
 // query sees is 0. All n columns are written; nothing is renormalised.
