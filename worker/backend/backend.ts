@@ -73,7 +73,7 @@ export interface Protected {
   readonly last: number;
 }
 
-/** How scores become non-negative masses for LMBA (presses.md 7.5). `softmax` uses temperature `std` of the head's scores. */
+/** How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature. */
 export type MassMap = 'identity' | 'shift' | 'affine' | 'softmax';
 
 export interface Backend {
@@ -103,7 +103,7 @@ export interface Backend {
   rmsNorm(out: View, x: View, weight: View, rows: number, cols: number, eps: number): void;
   /** out = x Wᵀ (+ bias) (+ out when `accumulate`).   x [n, W.cols], out [n, W.rows], bias [W.rows] f32 */
   linear(out: View, x: View, weight: Weight, n: number, bias?: View | null, accumulate?: boolean): void;
-  /** Rotates in place, half-split convention (presses.md 1.2).   x [n, heads, d]; table [n, d]: row i = cos (d/2) then sin (d/2) of its position */
+  /** Rotates in place, half-split convention: channel c turns with channel c + d/2.   x [n, heads, d]; table [n, d]: row i = cos (d/2) then sin (d/2) of its position */
   rope(x: View, table: View, n: number, heads: number, headDim: number): void;
   /** out = silu(gate) * up.   [count] f32; out may be gate */
   swiglu(out: View, gate: View, up: View, count: number): void;
@@ -133,17 +133,17 @@ export interface Backend {
   ): void;
 
   /**
-   * windowAttention (presses.md 2.1): out[a, j] = mean over the W queries i of softmax_j(q[i,a].k[j,h(a)] * scale), causal inside the
+   * Window attention: out[a, j] = mean over the W queries i of softmax_j(q[i,a].k[j,h(a)] * scale), causal inside the
    * window, queries at positions n-W..n-1. All n columns are written; callers drop the last W.   out [Hq, n], q [W, Hq, d], k [n, H, d]
    */
   scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void;
-  /** avgPool1d (presses.md 2): stride 1, zero padding, divides by `kernelSize` at the edges too.   x, out [rows, stride], first `cols` columns of each row */
+  /** Average pooling: stride 1, zero padding, divides by `kernelSize` at the edges too.   x, out [rows, stride], first `cols` columns of each row */
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void;
   /** out[g] = mean of rows g*group .. g*group+group-1.   x [groups * group, n], out [groups, n] */
   groupMean(out: View, x: View, groups: number, group: number, n: number): void;
   /** out[h, j] = sign * |k[j,h]|₂.   k [n, H, d], out [H, n] */
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
-  /** out[h, j] = sign * cosine(k[j,h], mean over t of k[t,h]/|k[t,h]|) (presses.md 3.4).   k [n, H, d], out [H, n] */
+  /** out[h, j] = sign * cosine(k[j,h], mean over t of k[t,h]/|k[t,h]|).   k [n, H, d], out [H, n] */
   cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
   /**
    * The rank order of one head: protected tokens first (ascending position), then the `count - protected` best of the others, higher score first,
@@ -151,7 +151,7 @@ export interface Backend {
    */
   topK(order: View, scores: View, n: number, count: number, keep: Protected): void;
   /**
-   * MBA of each head (presses.md 7.2): the fewest evictable tokens whose mass reaches `threshold` of the evictable mass; ceil(threshold * evictable)
+   * MBA of each head: the fewest evictable tokens whose mass reaches `threshold` of the evictable mass; ceil(threshold * evictable)
    * when the mass is 0 or not finite.   scores [H, n]; order [H, n] full rank orders from topK.  Resolves to H integers
    */
   massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]>;

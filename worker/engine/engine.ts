@@ -33,7 +33,7 @@ export interface EngineParts extends JobParts {
   dispose(): void;
 }
 
-/** Kept positions and budgets of one prompt, as `edgepress inspect` writes them (design.md section 6). */
+/** Kept positions and budgets of one prompt, as `edgepress inspect` writes them. */
 export interface Inspection {
   tokens: number;
   layers: { budget: number; lmba: number | null; heads: { kept: number[]; scores: (number | null)[] }[] }[];

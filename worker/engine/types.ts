@@ -48,7 +48,7 @@ export interface TokenLogprob {
   readonly top: readonly { token: string; tokenId: number; bytes: number[]; logprob: number }[];
 }
 
-/** usage.kv_cache, as on the wire (design.md section 6), with our additions at the end. */
+/** usage.kv_cache, as on the wire. */
 export interface KvCacheUsage {
   press: string;
   scope: Scope;

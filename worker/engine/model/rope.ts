@@ -1,7 +1,7 @@
 import type { ModelConfig } from './config.ts';
 
 /**
- * RoPE frequencies f_i, i = 0 .. headDim/2 - 1: position p turns pair i by p * f_i (presses.md 1.2).
+ * RoPE frequencies f_i, i = 0 .. headDim/2 - 1: position p turns channels i and i + headDim/2 by p * f_i.
  *   f_i = 1 / theta^(2i/d);  linear: f_i / s;  factors: f_i / factor_i
  *   llama3: wavelength w = 2 pi / f;  w < L/high: f;  w > L/low: f / s;  between: (1-m) f / s + m f, m = (L/w - low) / (high - low)
  * Every step is rounded to float32, as transformers does it, so that tables agree at long positions.

@@ -9,7 +9,7 @@ import { vocabularyKind, withKnownSplitting } from './tokenizer-json.ts';
 
 export interface EncodedPrompt {
   readonly ids: number[];
-  /** Tokens before the last text part of the last user message (design.md, `scope`); null where that is not known. */
+  /** Tokens before the last text part of the last user message (scope "context" covers these); null where that is not known. */
   readonly boundary: number | null;
 }
 
