@@ -15,7 +15,7 @@ beforeEach(() => kernels.reset());
 
 const sum = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0);
 
-/** presses.md 7.4 in BigInt, from the text: exact whatever the size of the weights. */
+/** n_i = min(c_i, b + R u_i / U), full layers taken out until none is over, then largest remainders: in BigInt, exact whatever the size of the weights. */
 function reference(weights: readonly number[], total: number, floor: number, caps: readonly number[], ceiling: boolean): number[] {
   if (sum(caps) <= total) return [...caps];
   const [b, c] = [BigInt(floor), caps.map(BigInt)];
@@ -151,7 +151,7 @@ test('allocate: permuting the layers permutes the budgets, up to the ties of rou
 
 test('allocate: toy numbers', () => {
   const caps = (n: number) => [n, n, n, n];
-  // allocators.md: LMBA 40, 20, 10, 10, average 20, floor 4: 4 + 64 * (40, 20, 10, 10) / 80
+  // LMBA 40, 20, 10, 10, average 20, floor 4: 4 + 64 * (40, 20, 10, 10) / 80
   expect(math.allocate([40, 20, 10, 10], 80, 4, caps(100), false)).toEqual([36, 20, 12, 12]);
   // a cap of 30: layer 0 is full, its 6 go to the others as 20 : 10 : 10
   expect(math.allocate([40, 20, 10, 10], 80, 4, caps(30), false)).toEqual([30, 23, 14, 13]);
@@ -161,7 +161,7 @@ test('allocate: toy numbers', () => {
   expect(math.allocate([5, 0, 0, 0], 26, 0, caps(20), false)).toEqual([20, 2, 2, 2]);
   expect(math.allocate([3, 1, 1, 1], 80, 20, caps(100), false)).toEqual([20, 20, 20, 20]); // floor = average: equal budgets
   expect(math.allocate([], 0, 0, [], false)).toEqual([]);
-  // presses.md 7.7: largest remainder at every stage would give layer 0 nothing after two layers, and one token after three
+  // largest remainder at every stage would give layer 0 nothing after two layers, and one token after three
   expect(math.allocate([1, 6], 3, 0, [3, 3], false)).toEqual([0, 3]);
   expect(math.allocate([1, 6, 1], 3, 0, [3, 3, 3], false)).toEqual([1, 2, 0]);
   expect(math.allocate([1, 6], 3, 0, [3, 3], true)).toEqual([1, 3]);
@@ -282,7 +282,7 @@ test('pyramid: sums to L times the average, falls down the layers, between windo
 });
 
 test('pyramid: toy numbers', () => {
-  // allocators.md: L 4, 100 candidates, average 20, beta 20: 39, 26.33, 13.67, 1
+  // L 4, 100 candidates, average 20, beta 20: 39, 26.33, 13.67, 1
   expect(math.pyramid(4, 101, 1 - 20 / 101, 1, 20, false)).toEqual([39, 26, 14, 1]);
   expect(math.pyramid(1, 100, 0.5, 4, 20, false)).toEqual([50]); // one layer: no line
   expect(math.pyramid(4, 1000, 0.8, 64, 20, false)).toEqual([200, 200, 200, 200]); // lo = 10 < 64: no line
@@ -330,7 +330,7 @@ test('adaCounts nests: a smaller layer budget never gives a head more, the pinne
 
 test('adaCounts: toy numbers', () => {
   const heads = [Float32Array.of(0.6, 0.2, 0.1, 0.05, 0.03, 0.02), Float32Array.of(0.2, 0.19, 0.18, 0.16, 0.14, 0.13)];
-  expect(math.adaCounts(heads, 6, 1)).toEqual([2, 4]); // allocators.md section 3: budget 3, alpha 1/3
+  expect(math.adaCounts(heads, 6, 1)).toEqual([2, 4]); // budget 3, alpha 1/3
   expect(math.adaCounts([Float32Array.of(1, 1), Float32Array.of(1, 1)], 3, 0)).toEqual([2, 1]); // ties to the lower head
   expect(math.adaCounts([Float32Array.of(-0, Number.NaN), Float32Array.of(0, -1)], 3, 0)).toEqual([1, 2]); // NaN last, zeros equal
   expect(() => math.adaCounts(heads, 13, 0)).toThrow('total 13 of 12 tokens');

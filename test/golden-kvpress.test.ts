@@ -20,7 +20,7 @@ interface Golden {
 const { presses, contexts } = golden<Golden>('kvpress/needle.json');
 const scoreBytes = readFileSync(new URL('./golden/kvpress/scores.bin', import.meta.url));
 
-/** Two scores closer than this, relative to the largest, are a tie: f32 sums in another order than torch's (presses.md section 12). */
+/** Two scores closer than this, relative to the largest, are a tie: f32 sums in another order than torch's. */
 const TIE = 1e-5;
 
 /** Our config for kvpress's press. */

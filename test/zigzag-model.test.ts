@@ -1,4 +1,4 @@
-/** ZigZag on models/needle: measures, budgets and kept positions against presses.md's formulas in float64, from the reference model's own queries and keys. */
+/** ZigZag on models/needle: measures, budgets and kept positions against the formulas in float64, from the reference model's own queries and keys. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../presses/config.ts';
 import type { EdgeEngine, Inspection } from '../worker/engine/engine.ts';
@@ -7,7 +7,7 @@ import { needleSamples, openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';
 import { ReferenceModel, type ReferenceState } from './support/reference-model.ts';
 
-/** Scores closer than this, relative to the largest, are a tie; so are masses this close to the threshold: f32 sums in another order (presses.md section 12). */
+/** Scores closer than this, relative to the largest, are a tie; so are masses this close to the threshold: f32 sums in another order. */
 const TIE = 1e-5;
 const THRESHOLD = 0.9;
 const BOUND_RATIO = 0.2;
@@ -49,7 +49,7 @@ class Reference {
     this.n = tokens.length;
   }
 
-  /** presses.md 2.1, mean over the window's rows: [query head][n], the window's own columns included. */
+  /** softmax(q.k / sqrt(d)) of the last `window` queries, causal, mean over them: [query head][n], the window's own columns included. */
   #windowMean(layer: number, window: number): Float64Array[] {
     const { queryHeads: Hq, kvHeads: H, headDim: d } = this.model;
     const { q, k } = this.state.layers[layer];
@@ -81,7 +81,7 @@ class Reference {
     return this.state.layers[layer].k[t].subarray(head * d, (head + 1) * d);
   }
 
-  /** 3.8 */
+  /** Group mean of avgPool(window mean); the window is protected. */
   snapkv(window: number, kernel: number): Scored {
     const { queryHeads, kvHeads } = this.model;
     const group = queryHeads / kvHeads;
@@ -100,7 +100,7 @@ class Reference {
     return { scores, last: window, toMass: (best) => [...best] };
   }
 
-  /** 3.9 */
+  /** Mean over all query heads of the last token's attention; that token is protected. */
   tova(): Scored {
     const { queryHeads } = this.model;
     const means = Array.from({ length: this.model.layers }, (_, l) => this.#windowMean(l, 1));
@@ -108,7 +108,7 @@ class Reference {
     return { scores, last: 1, toMass: (best) => [...best] };
   }
 
-  /** 3.2; masses by softmax with the scores' standard deviation as temperature (7.5). */
+  /** -|K_t|; masses by softmax with the scores' standard deviation as temperature. */
   knorm(): Scored {
     const scores = this.#each((l, h) => Float64Array.from({ length: this.n }, (_, t) => -Math.hypot(...this.#key(l, h, t))));
     const toMass = (best: readonly number[]): number[] => {
@@ -119,7 +119,7 @@ class Reference {
     return { scores, last: 0, toMass };
   }
 
-  /** 3.4; a cosine, so (s + 1) / 2. */
+  /** -cosine(K_t, mean of K/|K|); masses (s + 1) / 2. */
   keydiff(): Scored {
     const scores = this.#each((l, h) => {
       const anchor = new Float64Array(this.model.headDim);
@@ -137,7 +137,7 @@ class Reference {
     return { scores, last: 0, toMass: (best) => best.map((s) => (s + 1) / 2) };
   }
 
-  /** 7.2: [layer] the sum over heads of MBA, and how low and how high masses that tie with the threshold could make it. */
+  /** u: [layer] the sum over heads of MBA, and how low and how high masses that tie with the threshold could make it. */
   lmba({ scores, last, toMass }: Scored): { u: number; low: number; high: number }[] {
     const count = (masses: readonly number[], share: number): number => {
       const total = sum([...masses]);
@@ -156,7 +156,7 @@ class Reference {
   }
 }
 
-/** 7.4, in integers. */
+/** B_l = B_bound + (B_avg - B_bound) L u_l / U, in integers. */
 function budgets(u: readonly number[], n: number, ratio: number, protectedTokens: number): number[] {
   const average = Math.floor(n * (1 - ratio) + 1e-9);
   const floor = Math.min(average, Math.max(Math.floor(BOUND_RATIO * average), protectedTokens, 1));

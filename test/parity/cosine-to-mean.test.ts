@@ -15,7 +15,7 @@ function cosineToMean(k: Float32Array, n: number, heads: number, d: number, sign
   return kernels.f32(outAt, heads * n).slice();
 }
 
-/** presses.md 3.4 in f64. */
+/** sign * cosine(k[j], mean over t of k[t] / |k[t]|) of each head, in f64. */
 function reference(k: Float32Array, n: number, heads: number, d: number, sign: number): number[] {
   return Array.from({ length: heads }, (_, h) => {
     const keys = Array.from({ length: n }, (_, j) => k.subarray((j * heads + h) * d, (j * heads + h + 1) * d));

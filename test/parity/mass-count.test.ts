@@ -24,7 +24,7 @@ function massCount(rows: readonly Float32Array[], first: number, last: number, t
   return Array.from(kernels.u32(out, rows.length));
 }
 
-/** presses.md 7.2 with the maps of 7.5, in f64; the order of equal scores does not matter here. */
+/** MBA: the fewest best masses that reach `threshold` of their sum, in f64; the order of equal scores does not matter here. */
 function reference(row: Float32Array, first: number, last: number, threshold: number, map: MassMap): number {
   const s = Array.from(row.slice(first, row.length - last)).sort((a, b) => b - a);
   const mean = s.reduce((a, b) => a + b, 0) / s.length;
@@ -116,6 +116,6 @@ test('LMBA: sums that are not finite count as no information, and nothing evicta
 });
 
 test('LMBA: toy numbers', () => {
-  // allocators.md: weights .5 .3 .15 .05 need 3 tokens for 90 %, four equal ones 4
+  // weights .5 .3 .15 .05 need 3 tokens for 90 %, four equal ones 4
   expect(massCount([Float32Array.of(0.5, 0.3, 0.15, 0.05), Float32Array.of(1, 1, 1, 1)], 0, 0, 0.9, 'identity')).toEqual([3, 4]);
 });

@@ -106,7 +106,7 @@ export class ReferenceModel {
     return product([last], this.#config.tie_word_embeddings ? embed : this.#tensor('lm_head.weight'))[0];
   }
 
-  /** Half-split convention (presses.md 1.2), the angle rounded to f32 as everywhere. */
+  /** Half-split convention, channel c with channel c + d/2; the angle rounded to f32 as everywhere. */
   #rotate(row: Float64Array, heads: number, position: number): void {
     const d = this.headDim;
     const half = d / 2;
