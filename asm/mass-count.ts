@@ -3,9 +3,8 @@
 //   c_last 0 or not finite (no information): MBA = ceil(threshold * evictable).  Nothing evictable: 0
 // maps from scores s to masses, all over the evictable tokens of the head:
 //   0 identity  m = s          negative scores count as 0: they are rounding dust of a map that should not make them
-//   1 shift     m = s - min s
-//   2 affine    m = (s + 1) / 2, not below 0
-//   3 softmax   m = exp((s - max s) / std s), std over all of them (divided by their number); std 0 = no information
+//   1 affine    m = (s + 1) / 2, not below 0
+//   2 softmax   m = exp((s - max s) / std s), std over all of them (divided by their number); std 0 = no information
 //
 // in    scores [H, n] f32    order [H, n] u32, full rank orders from topK: the first + last protected ones come first
 // out   out [H] u32
@@ -13,11 +12,9 @@
 // twin wgsl/mass-count.wgsl; counts may differ by one where the sum meets the threshold within f32 rounding
 
 // @ts-ignore: decorator
-@inline const SHIFT: i32 = 1;
+@inline const AFFINE: i32 = 1;
 // @ts-ignore: decorator
-@inline const AFFINE: i32 = 2;
-// @ts-ignore: decorator
-@inline const SOFTMAX: i32 = 3;
+@inline const SOFTMAX: i32 = 2;
 
 export function massCount(out: usize, scores: usize, order: usize, n: i32, kvHeads: i32, first: i32, last: i32, threshold: f64, map: i32): void {
   const kept = min(first + last, n);
@@ -32,8 +29,7 @@ export function massCount(out: usize, scores: usize, order: usize, n: i32, kvHea
 function countHead(scores: usize, order: usize, evictable: i32, threshold: f64, map: i32): u32 {
   let shift: f64 = 0; // m = (s - shift) * factor, or exp of that
   let factor: f64 = 1;
-  if (map === SHIFT) shift = scoreAt(scores, order, evictable - 1); // the last rank is the lowest score
-  else if (map === AFFINE) {
+  if (map === AFFINE) {
     shift = -1;
     factor = 0.5;
   } else if (map === SOFTMAX) {

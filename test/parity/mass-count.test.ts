@@ -5,7 +5,7 @@ import { Random } from '../support/random.ts';
 const kernels = loadKernels();
 beforeEach(() => kernels.reset());
 
-const maps = ['identity', 'shift', 'affine', 'softmax'] as const;
+const maps = ['identity', 'affine', 'softmax'] as const;
 type MassMap = (typeof maps)[number];
 
 function massCount(rows: readonly Float32Array[], first: number, last: number, threshold: number, map: MassMap): number[] {
@@ -29,10 +29,7 @@ function reference(row: Float32Array, first: number, last: number, threshold: nu
   const s = Array.from(row.slice(first, row.length - last)).sort((a, b) => b - a);
   const mean = s.reduce((a, b) => a + b, 0) / s.length;
   const std = Math.sqrt(s.reduce((a, x) => a + (x - mean) * (x - mean), 0) / s.length);
-  const lowest = s[s.length - 1];
-  const masses = s.map(
-    (x) => ({ identity: Math.max(x, 0), shift: x - lowest, affine: Math.max((x + 1) / 2, 0), softmax: Math.exp((x - s[0]) / std) })[map],
-  );
+  const masses = s.map((x) => ({ identity: Math.max(x, 0), affine: Math.max((x + 1) / 2, 0), softmax: Math.exp((x - s[0]) / std) })[map]);
   let sum = 0;
   const cumulated = masses.map((m) => (sum += m));
   if (!(sum > 0 && sum < Number.POSITIVE_INFINITY)) return Math.ceil(threshold * s.length);
@@ -63,7 +60,6 @@ test('LMBA: one-hot attention counts 1, uniform attention counts ceil(p n), in e
       const hot = new Float32Array(n);
       hot[random.int(0, n - 1)] = 0.37;
       expect(massCount([hot], 0, 0, p, 'identity')).toEqual([1]);
-      if (n > 1) expect(massCount([hot], 0, 0, p, 'shift')).toEqual([1]);
       for (const map of maps) expect(massCount([new Float32Array(n).fill(0.25)], 0, 0, p, map)).toEqual([Math.ceil(p * n)]); // 0.25 n: exact sums
       expect(massCount([new Float32Array(n)], 0, 0, p, 'identity')).toEqual([Math.ceil(p * n)]); // no mass: no information
     }
@@ -81,13 +77,13 @@ test('LMBA: protected tokens do not count, whatever stands at their places', () 
   }
 });
 
-test('LMBA: scaling the scores changes nothing under identity, shift and softmax', () => {
+test('LMBA: scaling the scores changes nothing under identity and softmax', () => {
   const random = new Random(74);
   for (let i = 0; i < 200; i++) {
     kernels.reset();
     const scores = Float32Array.from({ length: random.int(2, 500) }, () => random.next() ** 6);
     const scaled = scores.map((x) => x * 2 ** -20); // a power of two: exact
-    for (const map of ['identity', 'shift', 'softmax'] as const)
+    for (const map of ['identity', 'softmax'] as const)
       expect(massCount([scaled], 0, 0, 0.9, map)).toEqual(massCount([scores], 0, 0, 0.9, map));
   }
 });
@@ -97,12 +93,10 @@ test('LMBA: negative scorers count by their maps: concentrated scores less than 
   const n = 1000;
   const spread = Float32Array.from({ length: n }, () => -10 - 0.01 * random.next()); // key norms, nearly equal
   const peaked = spread.map((x, j) => (j < 5 ? x + 9 : x));
-  for (const map of ['shift', 'softmax'] as const) {
-    const [a, b] = massCount([spread, peaked], 0, 0, 0.9, map);
-    expect(b).toBeLessThan(a / 2);
-    expect(b).toBeGreaterThanOrEqual(1);
-    expect(a).toBeLessThanOrEqual(Math.ceil(0.9 * n));
-  }
+  const [even, uneven] = massCount([spread, peaked], 0, 0, 0.9, 'softmax');
+  expect(uneven).toBeLessThan(even / 2);
+  expect(uneven).toBeGreaterThanOrEqual(1);
+  expect(even).toBeLessThanOrEqual(Math.ceil(0.9 * n));
   const cosines = Float32Array.from({ length: n }, (_, j) => (j < 10 ? 1 : -1)); // masses 1 and 0
   expect(massCount([cosines], 0, 0, 0.9, 'affine')).toEqual([9]);
   expect(massCount([spread], 0, 0, 0.9, 'identity')).toEqual([900]); // no mass under identity: no information

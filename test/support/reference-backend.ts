@@ -369,8 +369,6 @@ function evictable(n: number, keep: Protected): [number, number] {
 }
 
 function toMasses(best: readonly number[], map: MassMap): number[] {
-  const lowest = best[best.length - 1];
-  if (map === 'shift') return best.map((s) => s - lowest);
   if (map === 'affine') return best.map((s) => (s + 1) / 2);
   if (map === 'softmax') {
     const mean = best.reduce((sum, s) => sum + s, 0) / best.length;

@@ -74,7 +74,7 @@ export interface Protected {
 }
 
 /** How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature. */
-export type MassMap = 'identity' | 'shift' | 'affine' | 'softmax';
+export type MassMap = 'identity' | 'affine' | 'softmax';
 
 export interface Backend {
   readonly name: 'wasm' | 'webgpu';

@@ -25,7 +25,7 @@ function addressOrNull(view: View | null | undefined): number {
 }
 
 const ENTRY_TYPES = { f32: 0, int8: 1 } as const;
-const MASS_MAPS: Record<MassMap, number> = { identity: 0, shift: 1, affine: 2, softmax: 3 };
+const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2 };
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
