@@ -138,7 +138,7 @@ class Reference {
   }
 
   /** u: [layer] the sum over heads of MBA, and how low and how high masses that tie with the threshold could make it. */
-  lmba({ scores, last, toMass }: Scored): { u: number; low: number; high: number }[] {
+  signals({ scores, last, toMass }: Scored): { u: number; low: number; high: number }[] {
     const count = (masses: readonly number[], share: number): number => {
       const total = sum([...masses]);
       let running = 0;
@@ -194,24 +194,24 @@ describe('LMBA, budgets and kept positions are those of the float64 reference', 
   test.each(cases)('%s on 1,024 tokens', async (name, press, scored) => {
     const n = thousand.length;
     const expected = scored();
-    const lmba = reference.lmba(expected);
+    const signals = reference.signals(expected);
     const printed: number[][] = [];
     let ties = 0;
     for (const ratio of [0.2, 0.5, 0.8]) {
       const seen = await inspect(thousand, { ...press, compression_ratio: ratio });
       const heads = reference.model.kvHeads;
       const u = lmbaOf(seen).map((mean) => mean * heads);
-      for (const [l, { u: exact, low, high }] of lmba.entries()) {
+      for (const [l, { u: exact, low, high }] of signals.entries()) {
         if (u[l] === exact) continue;
         ties++;
         expect(u[l], `layer ${l}: a tie would explain ${low} to ${high}`).toBeGreaterThanOrEqual(low);
         expect(u[l]).toBeLessThanOrEqual(high);
       }
       expect(budgetsOf(seen)).toEqual(budgets(u, n, ratio, expected.last));
-      if (u.every((count, l) => count === lmba[l].u))
+      if (u.every((count, l) => count === signals[l].u))
         expect(budgetsOf(seen)).toEqual(
           budgets(
-            lmba.map((layer) => layer.u),
+            signals.map((layer) => layer.u),
             n,
             ratio,
             expected.last,
