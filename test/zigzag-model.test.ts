@@ -241,10 +241,10 @@ describe('LMBA, budgets and kept positions are those of the float64 reference', 
       }
     }
     console.log(
-      `${name}, 1,024 tokens: LMBA ${lmba.map(({ u }) => u / 2).join(' ')}${ties > 0 ? ` (${ties} counts differ by a tie)` : ''}; budgets at 0.2, 0.5, 0.8: ${printed.map((b) => b.join(' ')).join(' | ')}`,
+      `${name}, 1,024 tokens: LMBA ${signals.map(({ u }) => u / 2).join(' ')}${ties > 0 ? ` (${ties} counts differ by a tie)` : ''}; budgets at 0.2, 0.5, 0.8: ${printed.map((b) => b.join(' ')).join(' | ')}`,
     );
     // A measure that says the same of every layer would be no measure.
-    const seen = lmba.map(({ u }) => u);
+    const seen = signals.map(({ u }) => u);
     expect(new Set(seen).size).toBeGreaterThan(3);
     // KeyDiff's masses are nearly even by nature, (1 + cosine) / 2; attention differs by a lot.
     expect(Math.max(...seen) / Math.min(...seen)).toBeGreaterThan(name.includes('keydiff') ? 1.01 : name.includes('knorm') ? 1.05 : 1.3);

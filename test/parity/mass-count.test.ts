@@ -83,8 +83,7 @@ test('LMBA: scaling the scores changes nothing under identity and softmax', () =
     kernels.reset();
     const scores = Float32Array.from({ length: random.int(2, 500) }, () => random.next() ** 6);
     const scaled = scores.map((x) => x * 2 ** -20); // a power of two: exact
-    for (const map of ['identity', 'softmax'] as const)
-      expect(massCount([scaled], 0, 0, 0.9, map)).toEqual(massCount([scores], 0, 0, 0.9, map));
+    for (const map of ['identity', 'softmax'] as const) expect(massCount([scaled], 0, 0, 0.9, map)).toEqual(massCount([scores], 0, 0, 0.9, map));
   }
 });
 
