@@ -3,6 +3,7 @@
 // All sums are f32, over d in four lanes.
 import { P_STRIDE } from './attend-rows';
 import { madd } from './exp';
+import { sumLanes } from './sum-lanes';
 
 /**
  * Reads a word of every cache line, in order: memory then streams where the loops below would wait row by row. Between two
@@ -15,16 +16,18 @@ import { madd } from './exp';
   return bits;
 }
 
-/** The four lane sums of a, b, c, d. */
-// @ts-ignore: decorator
-@inline function laneSums(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = f32x4.add(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
-  const cd = f32x4.add(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
-  return f32x4.add(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
-}
-
 /** p[0, t] = q[0].k[t], p[1, t] = q[1].k[t]; four keys at a time, keys past the last repeat it. */
 export function dotTwo(p: usize, q: usize, k: usize, keys: i32, width: usize): void {
+  dot(true, p, q, k, keys, width);
+}
+
+export function dotOne(p: usize, q: usize, k: usize, keys: i32, width: usize): void {
+  dot(false, p, q, k, keys, width);
+}
+
+/** `two` is known when this is compiled in: what belongs to the second row costs one row nothing. So in `add`. */
+// @ts-ignore: decorator
+@inline function dot(two: bool, p: usize, q: usize, k: usize, keys: i32, width: usize): void {
   const last = k + <usize>(keys - 1) * width;
   for (; k <= last; k += 4 * width, p += 16) {
     const k1 = min(k + width, last) - k, k2 = min(k + 2 * width, last) - k, k3 = min(k + 3 * width, last) - k;
@@ -32,88 +35,66 @@ export function dotTwo(p: usize, q: usize, k: usize, keys: i32, width: usize): v
     let b0 = f32x4.splat(0), b1 = f32x4.splat(0), b2 = f32x4.splat(0), b3 = f32x4.splat(0);
     const end = k + width;
     for (let x = k, y = q; x < end; x += 16, y += 16) {
-      const q0 = v128.load(y), q1 = v128.load(y + width);
+      const q0 = v128.load(y), q1 = two ? v128.load(y + width) : q0;
       let key = v128.load(x);
       a0 = madd(q0, key, a0);
-      b0 = madd(q1, key, b0);
+      if (two) b0 = madd(q1, key, b0);
       key = v128.load(x + k1);
       a1 = madd(q0, key, a1);
-      b1 = madd(q1, key, b1);
+      if (two) b1 = madd(q1, key, b1);
       key = v128.load(x + k2);
       a2 = madd(q0, key, a2);
-      b2 = madd(q1, key, b2);
+      if (two) b2 = madd(q1, key, b2);
       key = v128.load(x + k3);
       a3 = madd(q0, key, a3);
-      b3 = madd(q1, key, b3);
+      if (two) b3 = madd(q1, key, b3);
     }
-    v128.store(p, laneSums(a0, a1, a2, a3));
-    v128.store(p + P_STRIDE, laneSums(b0, b1, b2, b3));
-  }
-}
-
-export function dotOne(p: usize, q: usize, k: usize, keys: i32, width: usize): void {
-  const last = k + <usize>(keys - 1) * width;
-  for (; k <= last; k += 4 * width, p += 16) {
-    const k1 = min(k + width, last) - k, k2 = min(k + 2 * width, last) - k, k3 = min(k + 3 * width, last) - k;
-    let a0 = f32x4.splat(0), a1 = f32x4.splat(0), a2 = f32x4.splat(0), a3 = f32x4.splat(0);
-    const end = k + width;
-    for (let x = k, y = q; x < end; x += 16, y += 16) {
-      const q0 = v128.load(y);
-      a0 = madd(q0, v128.load(x), a0);
-      a1 = madd(q0, v128.load(x + k1), a1);
-      a2 = madd(q0, v128.load(x + k2), a2);
-      a3 = madd(q0, v128.load(x + k3), a3);
-    }
-    v128.store(p, laneSums(a0, a1, a2, a3));
+    v128.store(p, sumLanes(a0, a1, a2, a3));
+    if (two) v128.store(p + P_STRIDE, sumLanes(b0, b1, b2, b3));
   }
 }
 
 /** sums[0, c] += sum over t of p[0, t] v[t, c], and so sums[1, c] from p[1]; 16 columns at a time. (Two entries a turn: 7% slower.) */
 export function addTwo(sums: usize, p: usize, v: usize, keys: i32, width: usize): void {
-  const end = p + (<usize>keys << 2);
-  let at: usize = 0;
-  for (; at + 64 <= width; at += 64) {
-    let a0 = v128.load(sums + at), a1 = v128.load(sums + at, 16), a2 = v128.load(sums + at, 32), a3 = v128.load(sums + at, 48);
-    let b0 = v128.load(sums + width + at), b1 = v128.load(sums + width + at, 16), b2 = v128.load(sums + width + at, 32), b3 = v128.load(sums + width + at, 48);
-    for (let x = p, row = v + at; x < end; x += 4, row += width) {
-      const p0 = v128.load32_splat(x), p1 = v128.load32_splat(x, P_STRIDE);
-      let value = v128.load(row);
-      a0 = madd(p0, value, a0);
-      b0 = madd(p1, value, b0);
-      value = v128.load(row, 16);
-      a1 = madd(p0, value, a1);
-      b1 = madd(p1, value, b1);
-      value = v128.load(row, 32);
-      a2 = madd(p0, value, a2);
-      b2 = madd(p1, value, b2);
-      value = v128.load(row, 48);
-      a3 = madd(p0, value, a3);
-      b3 = madd(p1, value, b3);
-    }
-    v128.store(sums + at, a0); v128.store(sums + at, a1, 16); v128.store(sums + at, a2, 32); v128.store(sums + at, a3, 48);
-    v128.store(sums + width + at, b0); v128.store(sums + width + at, b1, 16); v128.store(sums + width + at, b2, 32); v128.store(sums + width + at, b3, 48);
-  }
-  if (at < width) {
-    addColumns(sums, p, v, end, at, width);
-    addColumns(sums + width, p + P_STRIDE, v, end + P_STRIDE, at, width);
-  }
+  add(true, sums, p, v, keys, width);
 }
 
 export function addOne(sums: usize, p: usize, v: usize, keys: i32, width: usize): void {
+  add(false, sums, p, v, keys, width);
+}
+
+// @ts-ignore: decorator
+@inline function add(two: bool, sums: usize, p: usize, v: usize, keys: i32, width: usize): void {
   const end = p + (<usize>keys << 2);
   let at: usize = 0;
   for (; at + 64 <= width; at += 64) {
-    let a0 = v128.load(sums + at), a1 = v128.load(sums + at, 16), a2 = v128.load(sums + at, 32), a3 = v128.load(sums + at, 48);
+    const a = sums + at, b = two ? a + width : a;
+    let a0 = v128.load(a), a1 = v128.load(a, 16), a2 = v128.load(a, 32), a3 = v128.load(a, 48);
+    let b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32), b3 = v128.load(b, 48);
     for (let x = p, row = v + at; x < end; x += 4, row += width) {
-      const weight = v128.load32_splat(x);
-      a0 = madd(weight, v128.load(row), a0);
-      a1 = madd(weight, v128.load(row, 16), a1);
-      a2 = madd(weight, v128.load(row, 32), a2);
-      a3 = madd(weight, v128.load(row, 48), a3);
+      const p0 = v128.load32_splat(x), p1 = two ? v128.load32_splat(x, P_STRIDE) : p0;
+      let value = v128.load(row);
+      a0 = madd(p0, value, a0);
+      if (two) b0 = madd(p1, value, b0);
+      value = v128.load(row, 16);
+      a1 = madd(p0, value, a1);
+      if (two) b1 = madd(p1, value, b1);
+      value = v128.load(row, 32);
+      a2 = madd(p0, value, a2);
+      if (two) b2 = madd(p1, value, b2);
+      value = v128.load(row, 48);
+      a3 = madd(p0, value, a3);
+      if (two) b3 = madd(p1, value, b3);
     }
-    v128.store(sums + at, a0); v128.store(sums + at, a1, 16); v128.store(sums + at, a2, 32); v128.store(sums + at, a3, 48);
+    v128.store(a, a0); v128.store(a, a1, 16); v128.store(a, a2, 32); v128.store(a, a3, 48);
+    if (two) {
+      v128.store(b, b0); v128.store(b, b1, 16); v128.store(b, b2, 32); v128.store(b, b3, 48);
+    }
   }
-  addColumns(sums, p, v, end, at, width);
+  if (at < width) {
+    addColumns(sums, p, v, end, at, width);
+    if (two) addColumns(sums + width, p + P_STRIDE, v, end + P_STRIDE, at, width);
+  }
 }
 
 /** The columns from byte `at` on, four at a time. */

@@ -79,7 +79,16 @@ export function narrowWeights(rows: Rows, pages: Pages, count: i32, e0: i32, ent
 
 /** As dotTwo; q i16 with rows 4 d bytes apart, `steps` and `scales` f32. */
 export function dotTwoInt8(p: usize, q: usize, steps: usize, k: usize, scales: usize, keys: i32, d: i32): void {
-  const step0 = v128.load32_splat(steps), step1 = v128.load32_splat(steps, 4);
+  dot(true, p, q, steps, k, scales, keys, d);
+}
+
+export function dotOneInt8(p: usize, q: usize, steps: usize, k: usize, scales: usize, keys: i32, d: i32): void {
+  dot(false, p, q, steps, k, scales, keys, d);
+}
+
+// @ts-ignore: decorator
+@inline function dot(two: bool, p: usize, q: usize, steps: usize, k: usize, scales: usize, keys: i32, d: i32): void {
+  const step0 = v128.load32_splat(steps), step1 = two ? v128.load32_splat(steps, 4) : step0;
   const apart = <usize>d << 2;
   for (let left = keys - 1; left >= 0; left -= 4, k += 4 * <usize>d, scales += 16, p += 16) {
     const n1 = <usize>min(1, left), n2 = <usize>min(2, left), n3 = <usize>min(3, left);
@@ -88,64 +97,38 @@ export function dotTwoInt8(p: usize, q: usize, steps: usize, k: usize, scales: u
     let b0 = i32x4.splat(0), b1 = i32x4.splat(0), b2 = i32x4.splat(0), b3 = i32x4.splat(0);
     let x = k, y = q;
     for (const end = k + <usize>(d & ~7); x < end; x += 8, y += 16) {
-      const q0 = v128.load(y), q1 = v128.load(y + apart);
+      const q0 = v128.load(y), q1 = two ? v128.load(y + apart) : q0;
       let key = v128.load8x8_s(x);
       a0 = i32x4.add(a0, i32x4.dot_i16x8_s(q0, key));
-      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(q1, key));
+      if (two) b0 = i32x4.add(b0, i32x4.dot_i16x8_s(q1, key));
       key = v128.load8x8_s(x + k1);
       a1 = i32x4.add(a1, i32x4.dot_i16x8_s(q0, key));
-      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(q1, key));
+      if (two) b1 = i32x4.add(b1, i32x4.dot_i16x8_s(q1, key));
       key = v128.load8x8_s(x + k2);
       a2 = i32x4.add(a2, i32x4.dot_i16x8_s(q0, key));
-      b2 = i32x4.add(b2, i32x4.dot_i16x8_s(q1, key));
+      if (two) b2 = i32x4.add(b2, i32x4.dot_i16x8_s(q1, key));
       key = v128.load8x8_s(x + k3);
       a3 = i32x4.add(a3, i32x4.dot_i16x8_s(q0, key));
-      b3 = i32x4.add(b3, i32x4.dot_i16x8_s(q1, key));
+      if (two) b3 = i32x4.add(b3, i32x4.dot_i16x8_s(q1, key));
     }
     if (d & 4) {
-      const q0 = v128.load64_zero(y), q1 = v128.load64_zero(y + apart);
+      const q0 = v128.load64_zero(y), q1 = two ? v128.load64_zero(y + apart) : q0;
       let key = fourBytes(x);
       a0 = i32x4.add(a0, i32x4.dot_i16x8_s(q0, key));
-      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(q1, key));
+      if (two) b0 = i32x4.add(b0, i32x4.dot_i16x8_s(q1, key));
       key = fourBytes(x + k1);
       a1 = i32x4.add(a1, i32x4.dot_i16x8_s(q0, key));
-      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(q1, key));
+      if (two) b1 = i32x4.add(b1, i32x4.dot_i16x8_s(q1, key));
       key = fourBytes(x + k2);
       a2 = i32x4.add(a2, i32x4.dot_i16x8_s(q0, key));
-      b2 = i32x4.add(b2, i32x4.dot_i16x8_s(q1, key));
+      if (two) b2 = i32x4.add(b2, i32x4.dot_i16x8_s(q1, key));
       key = fourBytes(x + k3);
       a3 = i32x4.add(a3, i32x4.dot_i16x8_s(q0, key));
-      b3 = i32x4.add(b3, i32x4.dot_i16x8_s(q1, key));
+      if (two) b3 = i32x4.add(b3, i32x4.dot_i16x8_s(q1, key));
     }
     const scale = scalesOf(scales, n1, n2, n3);
     v128.store(p, f32x4.mul(f32x4.convert_i32x4_s(laneSumsI32(a0, a1, a2, a3)), f32x4.mul(scale, step0)));
-    v128.store(p + P_STRIDE, f32x4.mul(f32x4.convert_i32x4_s(laneSumsI32(b0, b1, b2, b3)), f32x4.mul(scale, step1)));
-  }
-}
-
-export function dotOneInt8(p: usize, q: usize, steps: usize, k: usize, scales: usize, keys: i32, d: i32): void {
-  const step0 = v128.load32_splat(steps);
-  for (let left = keys - 1; left >= 0; left -= 4, k += 4 * <usize>d, scales += 16, p += 16) {
-    const n1 = <usize>min(1, left), n2 = <usize>min(2, left), n3 = <usize>min(3, left);
-    const k1 = n1 * <usize>d, k2 = n2 * <usize>d, k3 = n3 * <usize>d;
-    let a0 = i32x4.splat(0), a1 = i32x4.splat(0), a2 = i32x4.splat(0), a3 = i32x4.splat(0);
-    let x = k, y = q;
-    for (const end = k + <usize>(d & ~7); x < end; x += 8, y += 16) {
-      const q0 = v128.load(y);
-      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(q0, v128.load8x8_s(x)));
-      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(q0, v128.load8x8_s(x + k1)));
-      a2 = i32x4.add(a2, i32x4.dot_i16x8_s(q0, v128.load8x8_s(x + k2)));
-      a3 = i32x4.add(a3, i32x4.dot_i16x8_s(q0, v128.load8x8_s(x + k3)));
-    }
-    if (d & 4) {
-      const q0 = v128.load64_zero(y);
-      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(q0, fourBytes(x)));
-      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(q0, fourBytes(x + k1)));
-      a2 = i32x4.add(a2, i32x4.dot_i16x8_s(q0, fourBytes(x + k2)));
-      a3 = i32x4.add(a3, i32x4.dot_i16x8_s(q0, fourBytes(x + k3)));
-    }
-    const scale = scalesOf(scales, n1, n2, n3);
-    v128.store(p, f32x4.mul(f32x4.convert_i32x4_s(laneSumsI32(a0, a1, a2, a3)), f32x4.mul(scale, step0)));
+    if (two) v128.store(p + P_STRIDE, f32x4.mul(f32x4.convert_i32x4_s(laneSumsI32(b0, b1, b2, b3)), f32x4.mul(scale, step1)));
   }
 }
 
@@ -158,8 +141,17 @@ export function dotOneInt8(p: usize, q: usize, steps: usize, k: usize, scales: u
 
 /** As addTwo; w i16, `steps` f32. Entries go in pairs, the last of an odd count with a weight of 0 for its twin. */
 export function addTwoInt8(sums: usize, w: usize, steps: usize, v: usize, keys: i32, d: i32): void {
+  add(true, sums, w, steps, v, keys, d);
+}
+
+export function addOneInt8(sums: usize, w: usize, steps: usize, v: usize, keys: i32, d: i32): void {
+  add(false, sums, w, steps, v, keys, d);
+}
+
+// @ts-ignore: decorator
+@inline function add(two: bool, sums: usize, w: usize, steps: usize, v: usize, keys: i32, d: i32): void {
   const width = <usize>d;
-  const step0 = v128.load32_splat(steps), step1 = v128.load32_splat(steps, 4);
+  const step0 = v128.load32_splat(steps), step1 = two ? v128.load32_splat(steps, 4) : step0;
   const other = sums + (width << 2);
   let c: usize = 0;
   for (; c + 16 <= width; c += 16) {
@@ -169,53 +161,31 @@ export function addTwoInt8(sums: usize, w: usize, steps: usize, v: usize, keys: 
     for (let left = keys; left > 0; left -= 2, row += 2 * width, x += 4) {
       const twin = row + (left > 1 ? width : 0);
       const mask = i32x4.splat(left > 1 ? -1 : 0xffff);
-      const w0 = v128.and(v128.load32_splat(x), mask), w1 = v128.and(v128.load32_splat(x, P_STRIDE), mask);
-      let one = v128.load8x8_s(row), two = v128.load8x8_s(twin);
-      let pairs = i16x8.shuffle(one, two, 0, 8, 1, 9, 2, 10, 3, 11);
+      const w0 = v128.and(v128.load32_splat(x), mask), w1 = two ? v128.and(v128.load32_splat(x, P_STRIDE), mask) : w0;
+      let entry = v128.load8x8_s(row), next = v128.load8x8_s(twin);
+      let pairs = i16x8.shuffle(entry, next, 0, 8, 1, 9, 2, 10, 3, 11);
       a0 = i32x4.add(a0, i32x4.dot_i16x8_s(pairs, w0));
-      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(pairs, w1));
-      pairs = i16x8.shuffle(one, two, 4, 12, 5, 13, 6, 14, 7, 15);
+      if (two) b0 = i32x4.add(b0, i32x4.dot_i16x8_s(pairs, w1));
+      pairs = i16x8.shuffle(entry, next, 4, 12, 5, 13, 6, 14, 7, 15);
       a1 = i32x4.add(a1, i32x4.dot_i16x8_s(pairs, w0));
-      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(pairs, w1));
-      one = v128.load8x8_s(row, 8);
-      two = v128.load8x8_s(twin, 8);
-      pairs = i16x8.shuffle(one, two, 0, 8, 1, 9, 2, 10, 3, 11);
+      if (two) b1 = i32x4.add(b1, i32x4.dot_i16x8_s(pairs, w1));
+      entry = v128.load8x8_s(row, 8);
+      next = v128.load8x8_s(twin, 8);
+      pairs = i16x8.shuffle(entry, next, 0, 8, 1, 9, 2, 10, 3, 11);
       a2 = i32x4.add(a2, i32x4.dot_i16x8_s(pairs, w0));
-      b2 = i32x4.add(b2, i32x4.dot_i16x8_s(pairs, w1));
-      pairs = i16x8.shuffle(one, two, 4, 12, 5, 13, 6, 14, 7, 15);
+      if (two) b2 = i32x4.add(b2, i32x4.dot_i16x8_s(pairs, w1));
+      pairs = i16x8.shuffle(entry, next, 4, 12, 5, 13, 6, 14, 7, 15);
       a3 = i32x4.add(a3, i32x4.dot_i16x8_s(pairs, w0));
-      b3 = i32x4.add(b3, i32x4.dot_i16x8_s(pairs, w1));
+      if (two) b3 = i32x4.add(b3, i32x4.dot_i16x8_s(pairs, w1));
     }
     const at = c << 2;
     addSteps(sums + at, a0, step0); addSteps(sums + at + 16, a1, step0); addSteps(sums + at + 32, a2, step0); addSteps(sums + at + 48, a3, step0);
-    addSteps(other + at, b0, step1); addSteps(other + at + 16, b1, step1); addSteps(other + at + 32, b2, step1); addSteps(other + at + 48, b3, step1);
-  }
-  addColumnsInt8(sums, w, step0, v, keys, c, width);
-  addColumnsInt8(other, w + P_STRIDE, step1, v, keys, c, width);
-}
-
-export function addOneInt8(sums: usize, w: usize, steps: usize, v: usize, keys: i32, d: i32): void {
-  const width = <usize>d;
-  const step0 = v128.load32_splat(steps);
-  let c: usize = 0;
-  for (; c + 16 <= width; c += 16) {
-    let a0 = i32x4.splat(0), a1 = i32x4.splat(0), a2 = i32x4.splat(0), a3 = i32x4.splat(0);
-    let row = v + c, x = w;
-    for (let left = keys; left > 0; left -= 2, row += 2 * width, x += 4) {
-      const twin = row + (left > 1 ? width : 0);
-      const w0 = v128.and(v128.load32_splat(x), i32x4.splat(left > 1 ? -1 : 0xffff));
-      let one = v128.load8x8_s(row), two = v128.load8x8_s(twin);
-      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(i16x8.shuffle(one, two, 0, 8, 1, 9, 2, 10, 3, 11), w0));
-      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(i16x8.shuffle(one, two, 4, 12, 5, 13, 6, 14, 7, 15), w0));
-      one = v128.load8x8_s(row, 8);
-      two = v128.load8x8_s(twin, 8);
-      a2 = i32x4.add(a2, i32x4.dot_i16x8_s(i16x8.shuffle(one, two, 0, 8, 1, 9, 2, 10, 3, 11), w0));
-      a3 = i32x4.add(a3, i32x4.dot_i16x8_s(i16x8.shuffle(one, two, 4, 12, 5, 13, 6, 14, 7, 15), w0));
+    if (two) {
+      addSteps(other + at, b0, step1); addSteps(other + at + 16, b1, step1); addSteps(other + at + 32, b2, step1); addSteps(other + at + 48, b3, step1);
     }
-    const at = c << 2;
-    addSteps(sums + at, a0, step0); addSteps(sums + at + 16, a1, step0); addSteps(sums + at + 32, a2, step0); addSteps(sums + at + 48, a3, step0);
   }
   addColumnsInt8(sums, w, step0, v, keys, c, width);
+  if (two) addColumnsInt8(other, w + P_STRIDE, step1, v, keys, c, width);
 }
 
 /** The columns from c on, four at a time. */
