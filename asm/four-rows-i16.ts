@@ -10,7 +10,7 @@
 // A step has 8 sums, 6 loads and one product live; V8 has 15 registers. Node 20's V8 moves the loads of a block to its top, so two steps in a row
 // spill (10% slower); the exit between them, never taken, keeps them apart. One step alone: equal in Node 20, 10% slower in newer V8.
 import { load4, store4, sums4f } from './four-rows-f32';
-import { SEGMENT } from './quantize-rows';
+import { BLOCK, SEGMENT, quantizeSegments } from './quantize-rows';
 
 /** Up to here a dot product per token beats unpacking the rows for all. */
 // @ts-ignore: decorator
@@ -23,7 +23,7 @@ const CHUNK_BYTES: i32 = 512 * 1024;
 
 // @ts-ignore: decorator
 @inline
-export function chunkTokens(cols: i32, n: i32): i32 {
+function chunkTokens(cols: i32, n: i32): i32 {
   return min(n, max(64, CHUNK_BYTES / (cols * 2)));
 }
 
@@ -31,6 +31,24 @@ export function chunkTokens(cols: i32, n: i32): i32 {
 export function prefillScratch(cols: i32, n: i32): usize {
   const segments = <usize>((cols + SEGMENT - 1) / SEGMENT), tokens = <usize>chunkTokens(cols, n);
   return tokens * cols * 2 + ((tokens * segments * 4 + 15) & ~15) + <usize>cols * 8 + segments * 16;
+}
+
+/** The whole product: x [n, cols] f32, w in groups of 4 rows of `record` bytes per 32 columns, out [n, rows]. `unpack` fills wq and ws from one group. */
+export function prefill(
+  unpack: (wq: usize, ws: usize, w: usize, cols: i32) => void, record: usize,
+  out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize,
+): void {
+  const segments = <usize>((cols + SEGMENT - 1) / SEGMENT), groupBytes = <usize>(cols / BLOCK) * record, chunk = chunkTokens(cols, n);
+  const xs = scratch + <usize>(chunk * cols) * 2, wq = xs + ((<usize>chunk * segments * 4 + 15) & ~15), ws = wq + <usize>cols * 8;
+  for (let t = 0; t < n; t += chunk) {
+    const tokens = min(chunk, n - t);
+    quantizeSegments(scratch, xs, x + <usize>t * cols * 4, cols, tokens);
+    for (let r = 0; r < rows; r += 4) {
+      unpack(wq, ws, w + <usize>(r >> 2) * groupBytes, cols);
+      const o = out + (<usize>t * rows + r) * 4;
+      multiplyFourRows(o, <usize>rows * 4, scratch, xs, wq, ws, bias ? bias + <usize>r * 4 : 0, cols, tokens, rows - r, accumulate);
+    }
+  }
 }
 
 /** |wq| <= WEIGHT_RANGE. */
@@ -59,7 +77,7 @@ function floatSums4(a: v128, b: v128, c: v128, d: v128): v128 {
   return sums4f(f32x4.convert_i32x4_s(a), f32x4.convert_i32x4_s(b), f32x4.convert_i32x4_s(c), f32x4.convert_i32x4_s(d));
 }
 
-export function multiplyFourRows(
+function multiplyFourRows(
   out: usize, stride: usize, xq: usize, xs: usize, wq: usize, ws: usize, bias: usize, cols: i32, n: i32, live: i32, accumulate: bool,
 ): void {
   const rowBytes = <usize>cols * 2, segments = <usize>((cols + SEGMENT - 1) / SEGMENT);

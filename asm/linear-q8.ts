@@ -9,9 +9,9 @@
 // Error against the exact product with f32 x, per output: decode rounds x to 1/65504 of a block's largest |x|, prefill x to 1/32766 and w to
 // 1/2047 of a segment's largest (two roundings: factor and value).
 import { load4, store4 } from './four-rows-f32';
-import { DECODE_MAX, WEIGHT_RANGE, chunkTokens, multiplyFourRows, prefillScratch, sums2, sums4 } from './four-rows-i16';
+import { DECODE_MAX, WEIGHT_RANGE, prefill, prefillScratch, sums2, sums4 } from './four-rows-i16';
 import { HALF_UP, halfMask, load4Halves, load4HalvesDown } from './half';
-import { BLOCK, SEGMENT, X_RECORD, quantizeBlocks, quantizeSegments } from './quantize-rows';
+import { BLOCK, SEGMENT, X_RECORD, quantizeBlocks } from './quantize-rows';
 
 // @ts-ignore: decorator
 @inline
@@ -25,7 +25,7 @@ export function linearQ8Scratch(rows: i32, cols: i32, n: i32): usize {
 
 export function linearQ8(out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize): void {
   if (n <= DECODE_MAX) decode(out, x, w, bias, rows, cols, n, accumulate, scratch);
-  else prefill(out, x, w, bias, rows, cols, n, accumulate, scratch);
+  else prefill(unpackFourRows, RECORD, out, x, w, bias, rows, cols, n, accumulate, scratch);
 }
 
 function decode(out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize): void {
@@ -65,20 +65,6 @@ function dotRow(w: usize, x0: v128, x1: v128, x2: v128, x3: v128): v128 {
     i32x4.add(i32x4.dot_i16x8_s(v128.load8x8_s(w), x0), i32x4.dot_i16x8_s(v128.load8x8_s(w, 8), x1)),
     i32x4.add(i32x4.dot_i16x8_s(v128.load8x8_s(w, 16), x2), i32x4.dot_i16x8_s(v128.load8x8_s(w, 24), x3)),
   );
-}
-
-function prefill(out: usize, x: usize, w: usize, bias: usize, rows: i32, cols: i32, n: i32, accumulate: bool, scratch: usize): void {
-  const segments = <usize>((cols + SEGMENT - 1) / SEGMENT), groupBytes = <usize>(cols / BLOCK) * RECORD, chunk = chunkTokens(cols, n);
-  const xs = scratch + <usize>(chunk * cols) * 2, wq = xs + ((<usize>chunk * segments * 4 + 15) & ~15), ws = wq + <usize>cols * 8;
-  for (let t = 0; t < n; t += chunk) {
-    const tokens = min(chunk, n - t);
-    quantizeSegments(scratch, xs, x + <usize>t * cols * 4, cols, tokens);
-    for (let r = 0; r < rows; r += 4) {
-      unpackFourRows(wq, ws, w + <usize>(r >> 2) * groupBytes, cols);
-      const o = out + (<usize>t * rows + r) * 4;
-      multiplyFourRows(o, <usize>rows * 4, scratch, xs, wq, ws, bias ? bias + <usize>r * 4 : 0, cols, tokens, rows - r, accumulate);
-    }
-  }
 }
 
 /**
