@@ -36,7 +36,7 @@ export const zigzag: MeasuredBudget<typeof params> = {
   queries: ({ lmba_from }, scorerQueries) => (lmba_from === 'attention' ? scorerQueries || OBSERVATION_WINDOW : 0),
   refuses(scorer, { lmba_from }) {
     if (scorer.massMap !== null || lmba_from === 'attention') return null;
-    return `layer_budget "zigzag" measures how widely the scores spread, and those of scorer "${scorer.name}" spread alike in every layer; use a scorer that looks at the tokens (snapkv, tova, knorm, keydiff), or "lmba_from": "attention"`;
+    return `layer_budget "zigzag" measures how widely the scores spread, and those of scorer "${scorer.name}" spread alike in every layer; use a scorer that looks at the tokens, such as snapkv, or "lmba_from": "attention"`;
   },
   async measure(context, { threshold, lmba_from }) {
     const { backend, n, shape, keep } = context;
