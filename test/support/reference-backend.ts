@@ -61,14 +61,18 @@ export class ReferenceBackend implements Backend {
   }
 
   get memory(): Backend['memory'] {
-    return { usedBytes: this.#used, peakBytes: this.#peak, limitBytes: this.#limit };
+    return { usedBytes: this.#used, peakBytes: this.#peak, freeBytes: this.#limit - this.#used, limitBytes: this.#limit };
   }
   /** Labels of what is allocated now: a test names what leaked. */
   get live(): string[] {
     return [...this.#live].map(({ label }) => label);
   }
-  resetPeak(): void {
-    this.#peak = this.#used;
+  trim(): void {}
+  linearScratchBytes(): number {
+    return 0;
+  }
+  scratchBytes(): number {
+    return 0;
   }
 
   alloc(bytes: number, label: string): DeviceBuffer {

@@ -80,9 +80,14 @@ export interface Backend {
   readonly name: 'wasm' | 'webgpu';
   /** What /health says of it, e.g. "plain simd" or "relaxed simd". */
   readonly variant: string;
-  /** Bytes allocated now and at the highest point since the last `resetPeak`. */
-  readonly memory: { readonly usedBytes: number; readonly peakBytes: number; readonly limitBytes: number };
-  resetPeak(): void;
+  /** Bytes allocated now and at the highest point so far; `freeBytes` could be had in one piece after a `trim`. */
+  readonly memory: { readonly usedBytes: number; readonly peakBytes: number; readonly freeBytes: number; readonly limitBytes: number };
+  /** Gives back what operations keep for themselves from call to call. */
+  trim(): void;
+  /** The most that `linear` keeps for itself on up to n rows. */
+  linearScratchBytes(weight: Weight, n: number): number;
+  /** The most that the others keep for themselves while the keys of one layer are attended over and, where `n` > 0, n of them scored and ranked. */
+  scratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number;
 
   /** Throws OutOfDeviceMemory. Contents are undefined. 64-byte aligned. */
   alloc(bytes: number, label: string): DeviceBuffer;

@@ -39,12 +39,24 @@ export class WasmBackend implements Backend {
   get variant(): string {
     return this.kernels.variant;
   }
-  get memory(): { usedBytes: number; peakBytes: number; limitBytes: number } {
-    const { usedBytes, peakBytes, limitBytes } = this.kernels.heap;
-    return { usedBytes, peakBytes, limitBytes };
+  get memory(): Backend['memory'] {
+    const { usedBytes, peakBytes, freeBytes, limitBytes } = this.kernels.heap;
+    return { usedBytes, peakBytes, freeBytes: freeBytes + (this.#scratch?.bytes ?? 0), limitBytes };
   }
-  resetPeak(): void {
-    this.kernels.heap.peakBytes = this.kernels.heap.usedBytes;
+  trim(): void {
+    if (this.#scratch) this.free(this.#scratch);
+    this.#scratch = null;
+  }
+  linearScratchBytes({ type, rows, cols }: Weight, n: number): number {
+    let most = 0; // few rows may take another way than many
+    for (let i = 1; i <= n; i++) most = Math.max(most, this.#call(`${LINEAR[type]}Scratch`, rows, cols, i));
+    return most;
+  }
+  scratchBytes(n: number, window: number, { queryHeads, kvHeads, headDim }: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
+    const attend = this.#call('attendScratchBytes', headDim);
+    if (n === 0) return attend;
+    // The sum, for a block that grows may leave a hole behind that nothing fits into.
+    return attend + this.#call('topKScratchBytes', n) + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
 
   alloc(bytes: number, label: string): DeviceBuffer {
@@ -198,12 +210,6 @@ export class WasmBackend implements Backend {
     return [...this.kernels.u32(counts, kvHeads)];
   }
 
-  /** Gives back the scratch; the backend can be used on. */
-  close(): void {
-    if (this.#scratch) this.free(this.#scratch);
-    this.#scratch = null;
-  }
-
   #call(kernel: string, ...args: number[]): number {
     return this.kernels.exports[kernel](...args) as number;
   }
@@ -211,8 +217,8 @@ export class WasmBackend implements Backend {
   /** Address of scratch for one call: one block that grows to the most any call has asked for. */
   #room(bytes: number): number {
     if (!this.#scratch || this.#scratch.bytes < bytes) {
-      this.close();
-      this.#scratch = this.alloc(bytes, 'kernel scratch') as Block;
+      this.trim();
+      this.#scratch = this.alloc(Math.ceil(Math.max(bytes, 1) / 64) * 64, 'kernel scratch') as Block; // all of what the heap takes for it
     }
     return this.#scratch.address;
   }

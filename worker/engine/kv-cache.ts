@@ -7,9 +7,8 @@
 import type { KeptStore, LayerTensors } from '../../presses/contract.ts';
 import type { Backend, DeviceBuffer, EntryType, PagedLayer, View } from '../backend/backend.ts';
 import { at } from '../backend/backend.ts';
-import type { Kernels } from '../backend/kernels.ts';
 import type { AppendableCache } from './forward.ts';
-import { Ledger, type LedgerExports, type LedgerGeometry } from './ledger.ts';
+import { Ledger, type LedgerExports, type LedgerGeometry, type LedgerHost } from './ledger.ts';
 
 const F32_ENTRIES_PER_PAGE = 16;
 
@@ -26,6 +25,11 @@ export function pageBytesOf(headDim: number): number {
 
 export function entriesPerPageOf(type: EntryType, headDim: number): number {
   return type === 'f32' ? F32_ENTRIES_PER_PAGE : Math.floor(pageBytesOf(headDim) / (2 * (headDim + 4)));
+}
+
+/** Bytes of the keys and values of one layer while a prompt of so many tokens is read: f32, outside the pages. */
+export function layerBytesOf({ kvHeads, headDim }: KvShape, tokens: number): number {
+  return tokens * kvHeads * headDim * 2 * 4;
 }
 
 export interface KvCacheOptions {
@@ -59,28 +63,27 @@ export class KvCache {
   readonly pages: number;
   readonly ledgerBytes: number;
   readonly #backend: Backend;
-  readonly #kernels: Kernels;
+  readonly #host: LedgerHost;
   readonly #pool: DeviceBuffer;
   readonly #ledgerAddress: number;
   readonly ledger: Ledger;
 
-  constructor(backend: Backend, kernels: Kernels, shape: KvShape, options: KvCacheOptions) {
+  constructor(backend: Backend, host: LedgerHost, shape: KvShape, options: KvCacheOptions) {
     this.shape = shape;
     this.pageBytes = pageBytesOf(shape.headDim);
     this.#backend = backend;
-    this.#kernels = kernels;
+    this.#host = host;
     const geometry = geometryOf(shape, options);
     this.pages = geometry.pages;
-    const exports = kernels.exports as unknown as LedgerExports;
-    this.ledgerBytes = Ledger.bytes(exports, geometry);
+    this.ledgerBytes = Ledger.bytes(host.exports, geometry);
     this.#pool = backend.alloc(this.pages * this.pageBytes, 'KV pool');
     try {
-      this.#ledgerAddress = kernels.heap.alloc(this.ledgerBytes, 'token ledger');
+      this.#ledgerAddress = host.alloc(this.ledgerBytes, 'token ledger');
     } catch (error) {
       backend.free(this.#pool);
       throw error;
     }
-    this.ledger = new Ledger({ exports, memory: kernels.memory }, this.#ledgerAddress, geometry, (from, to) =>
+    this.ledger = new Ledger(host, this.#ledgerAddress, geometry, (from, to) =>
       backend.copy(at(this.#pool, to * this.pageBytes), at(this.#pool, from * this.pageBytes), this.pageBytes),
     );
   }
@@ -110,7 +113,7 @@ export class KvCache {
 
   close(): void {
     this.#backend.free(this.#pool);
-    this.#kernels.heap.free(this.#ledgerAddress);
+    this.#host.free(this.#ledgerAddress);
   }
 }
 
@@ -137,9 +140,6 @@ export class KvSequence implements KeptStore, AppendableCache {
     this.#entriesPerPage = entriesPerPageOf(entryType, cache.shape.headDim);
   }
 
-  get closed(): boolean {
-    return this.#closed;
-  }
   get heldBytes(): number {
     return this.#ledger.pagesOf(this.#id) * this.#cache.pageBytes;
   }

@@ -27,6 +27,14 @@ export interface LedgerExports {
   ledgerCheck(ledger: number): number;
 }
 
+/** The AssemblyScript module as the ledger needs it, whatever the backend: `alloc` returns an address, 8-byte aligned, and throws when there is no room. */
+export interface LedgerHost {
+  readonly exports: LedgerExports;
+  readonly memory: WebAssembly.Memory;
+  alloc(bytes: number, label: string): number;
+  free(address: number): void;
+}
+
 export interface LedgerGeometry {
   readonly pages: number;
   /** Most entries that a page can hold; positions and scores are indexed [page * slotStride + slot]. */
@@ -62,14 +70,14 @@ export class Ledger {
   }
 
   /** Takes the `Ledger.bytes(...)` bytes at `address` (8-byte aligned), which stay the caller's to free. */
-  constructor(wasm: { exports: LedgerExports; memory: WebAssembly.Memory }, address: number, geometry: LedgerGeometry, copyPage: CopyPage) {
+  constructor({ exports, memory }: Pick<LedgerHost, 'exports' | 'memory'>, address: number, geometry: LedgerGeometry, copyPage: CopyPage) {
     this.geometry = geometry;
-    this.#exports = wasm.exports;
-    this.#memory = wasm.memory;
+    this.#exports = exports;
+    this.#memory = memory;
     this.#address = address;
     this.#copyPage = copyPage;
     const { pages, slotStride, sequences, lists, tableStride } = geometry;
-    wasm.exports.ledgerInit(address, pages, slotStride, sequences, lists, tableStride);
+    exports.ledgerInit(address, pages, slotStride, sequences, lists, tableStride);
   }
 
   /** A new, empty sequence; null when all sequence slots are taken. */

@@ -1,5 +1,5 @@
 /** From a host and a model to a running engine: kernels, weights into linear memory, forward pass, KV pool sized from what is left. */
-import { type BudgetMathExports, createBudgetMath } from '../../presses/budget-math.ts';
+import { createBudgetMath } from '../../presses/budget-math.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { at, type DeviceBuffer, type EntryType, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
 import { Kernels } from '../backend/kernels.ts';
@@ -54,11 +54,19 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
 async function assemble(host: Host, load: Load, settings: LoadSettings): Promise<EdgeEngine> {
   const limit = host.memoryLimitBytes ?? MOST_MEMORY;
   const kernels = await Kernels.create({ ...host, memoryLimitBytes: Math.max(limit, LEAST_MEMORY) });
+  const { exports, memory, heap } = kernels;
   const backend = new WasmBackend(kernels);
+  // Ledger and budget arithmetic live in the module's memory, wherever the backend computes.
+  const module = {
+    exports,
+    memory,
+    alloc: (bytes: number, label = 'budget arguments') => heap.alloc(bytes, label),
+    free: (address: number) => heap.free(address),
+  };
   let weights: DeviceBuffer | null = null;
   let needs: MemoryNeeds | null = null;
   const model = await load((bytes, { name, config }) => {
-    needs = needsOf(config, bytes, settings, kernels);
+    needs = needsOf(config, bytes, settings, heap.limitBytes - heap.freeBytes, exports);
     checkMemory(needs, limit, { name, weightBytes: bytes }, settings);
     const block = backend.alloc(bytes, 'weights');
     weights = block;
@@ -72,17 +80,10 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
   const shape = { layers: config.layers, queryHeads: config.queryHeads, kvHeads: config.kvHeads, headDim: config.headDim };
   const contextLength = contextOf(config, settings);
   const forward = new Forward(backend, forwardShape(config), bound, invFreq(config), settings.chunkTokens ?? CHUNK_TOKENS);
-  const { limitBytes, usedBytes } = backend.memory;
-  const cache = new KvCache(backend, kernels, shape, {
-    poolBytes: needs!.poolBytes(limitBytes - usedBytes),
+  const cache = new KvCache(backend, module, shape, {
+    poolBytes: needs!.poolBytes(backend.memory.freeBytes),
     contextLength,
     sequences: MOST_SEQUENCES,
-  });
-  const math = createBudgetMath({
-    exports: kernels.exports as unknown as BudgetMathExports,
-    memory: kernels.memory,
-    alloc: (bytes) => kernels.heap.alloc(bytes, 'budget arguments'),
-    free: (address) => kernels.heap.free(address),
   });
   return new EdgeEngine({
     info: {
@@ -97,7 +98,7 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
     backend,
     forward,
     cache,
-    math,
+    math: createBudgetMath(module),
     tokenizer: model.tokenizer && new Tokenizer(model.tokenizer),
     eosIds: config.eosIds,
     options: {
@@ -108,7 +109,7 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
     },
     dispose: () => {
       backend.free(weights!);
-      backend.close();
+      backend.trim();
     },
   });
 }
@@ -117,7 +118,7 @@ function contextOf(config: ModelConfig, { contextLength }: LoadSettings): number
   return Math.min(config.contextLength, contextLength ?? MOST_CONTEXT);
 }
 
-function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSettings, { exports, heap }: Kernels): MemoryNeeds {
+function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSettings, baseBytes: number, ledger: LedgerExports): MemoryNeeds {
   return memoryNeeds({
     shape: { ...forwardShape(config), layers: config.layers },
     weightBytes,
@@ -125,8 +126,8 @@ function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSetting
     chunkTokens: settings.chunkTokens ?? CHUNK_TOKENS,
     sequences: MOST_SEQUENCES,
     poolBytes: settings.kvPoolBytes ?? null,
-    baseBytes: heap.limitBytes - heap.freeBytes,
-    ledger: exports as unknown as LedgerExports,
+    baseBytes,
+    ledger,
   });
 }
 

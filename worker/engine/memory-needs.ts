@@ -1,6 +1,6 @@
 /** What a model needs of linear memory, reckoned before any of it is taken, so that a limit that is too low is refused with one that works. */
 import { fixedBytes, prefillBytes } from './forward.ts';
-import { type KvShape, kvCacheBytes, pageBytesOf } from './kv-cache.ts';
+import { entriesPerPageOf, type KvShape, kvCacheBytes, pageBytesOf } from './kv-cache.ts';
 import type { LedgerExports } from './ledger.ts';
 import type { ForwardShape } from './model-weights.ts';
 
@@ -40,9 +40,10 @@ export function memoryNeeds(model: MemoryModel): MemoryNeeds {
   const { shape, weightBytes, contextLength, chunkTokens, sequences, baseBytes, ledger } = model;
   const fixed = baseBytes + weightBytes + fixedBytes(shape, chunkTokens);
   const page = pageBytesOf(shape.headDim);
+  const perPage = entriesPerPageOf('f32', shape.headDim);
   const lists = shape.layers * shape.kvHeads;
   const leastPoolBytes = LEAST_PAGES_PER_LIST * lists * page;
-  const poolOf = (tokens: number): number => Math.min(USUAL_POOL, lists * Math.ceil(Math.min(tokens, contextLength) / 16) * page);
+  const poolOf = (tokens: number): number => Math.min(USUAL_POOL, lists * Math.ceil(Math.min(tokens, contextLength) / perPage) * page);
   const [shortPool, wholePool] = [poolOf(SHORT_REQUEST), poolOf(contextLength)];
   // What is left when a prompt of half the context length is being read.
   const half = prefillBytes(shape, Math.ceil(contextLength / 2), WINDOW);
@@ -52,10 +53,10 @@ export function memoryNeeds(model: MemoryModel): MemoryNeeds {
     const pool = poolBytes(limit - fixed);
     return pool >= leastPoolBytes && loaded(pool) <= limit;
   };
-  const scratch = 8 * chunkTokens * Math.max(shape.hiddenSize, shape.intermediateSize, shape.queryHeads * shape.headDim); // a product's activations
+  const product = 8 * chunkTokens * Math.max(shape.hiddenSize, shape.intermediateSize, shape.queryHeads * shape.headDim); // more than any kernel keeps for itself
   const works = (limit: number): boolean => {
     const pool = poolBytes(limit - fixed);
-    const reading = prefillBytes(shape, Math.min(SHORT_REQUEST, contextLength), WINDOW) + scratch;
+    const reading = prefillBytes(shape, Math.min(SHORT_REQUEST, contextLength), WINDOW) + product;
     return fits(limit) && (model.poolBytes !== null || pool >= shortPool) && loaded(pool) + reading <= limit;
   };
   const roomy = (limit: number): boolean => works(limit) && (model.poolBytes !== null || poolBytes(limit - fixed) >= wholePool);
