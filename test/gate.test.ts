@@ -216,7 +216,6 @@ describe('lock', () => {
     await soon(5_000);
     await Promise.all(all);
     expect(order).toEqual(Array.from({ length: 20 }, (_, i) => i));
-    expect(lock.waiting).toBe(0);
   });
 
   test('two that take turns alternate', async () => {
@@ -293,6 +292,5 @@ describe('lock', () => {
     holder.release();
     await soon(30);
     (await third).release();
-    expect(lock.waiting).toBe(0);
   });
 });

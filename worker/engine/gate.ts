@@ -96,10 +96,6 @@ export class FairLock {
     this.#staleMs = staleMs;
   }
 
-  get waiting(): number {
-    return this.#gate.waiting;
-  }
-
   async acquire(signal?: AbortSignal): Promise<{ beat(): void; release(): void }> {
     const ticket = { beat: Date.now() };
     await this.#gate.enter(() => {
