@@ -1,17 +1,18 @@
 /** The engine: checks a request, waits for room, reads and presses the prompt, decodes. Knows nothing of HTTP. */
 import { protectedCount } from '../../presses/check-press.ts';
-import { Compressor } from '../../presses/compressor.ts';
-import type { PressReport, PressRequest } from '../../presses/contract.ts';
+import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { type Backend, OutOfDeviceMemory } from '../backend/backend.ts';
 import type { Forward } from './forward.ts';
-import { FairLock, Gate } from './gate.ts';
+import { Gate } from './gate.ts';
 import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
+import { PromptReader } from './read-prompt.ts';
 import { isStatic } from './request-size.ts';
-import { checkRoom } from './room.ts';
+import { checkRoom, fits } from './room.ts';
 import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
+import { type Running, Turns } from './turns.ts';
 import type {
   Engine,
   GenerateEvent,
@@ -39,29 +40,19 @@ export interface Inspection {
   layers: { budget: number; lmba: number | null; heads: { kept: number[]; scores: (number | null)[] }[] }[];
 }
 
-interface Running {
-  readonly sequence: KvSequence;
-  beat: number;
-}
-
-const TURN_STALE_MS = 60_000;
-
 export class EdgeEngine implements Engine {
   readonly info: ModelInfo;
   readonly #parts: EngineParts;
   readonly #admission: Gate;
-  /** One piece of compute at a time, in order of arrival: requests decode side by side, token by token. */
-  readonly #turn = new FairLock(TURN_STALE_MS);
-  /** One prompt at a time holds hidden states and a layer's K,V. */
-  readonly #reading = new FairLock(TURN_STALE_MS);
+  readonly #turns = new Turns();
+  readonly #reader: PromptReader;
   readonly #running = new Set<Running>();
-  /** Bytes in use before the prompt that is being read took its own: what the next one will find. */
-  #usedAtRest: number | null = null;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.info = parts.info;
     this.#admission = new Gate(parts.options.maxWaiting);
+    this.#reader = new PromptReader(parts, this.#turns);
   }
 
   health(): Health {
@@ -91,7 +82,8 @@ export class EdgeEngine implements Engine {
 
   plan({ prompt, press, maxTokens }: { prompt: PromptInput | PromptLength; press: PressRequest; maxTokens: number | null }): PressPlan {
     const { cache } = this.#parts;
-    const { tokens, covered, scope, checked, entryType, size } = checkJob(this.#parts, prompt, press, maxTokens);
+    const job = checkJob(this.#parts, prompt, press, maxTokens);
+    const { tokens, covered, scope, checked, entryType, size } = job;
     const even = { min: covered, max: covered };
     return {
       press: press.name,
@@ -107,30 +99,38 @@ export class EdgeEngine implements Engine {
       bytes_kept: size.pagesKept * cache.pageBytes,
       bytes_peak: size.bytesPeak,
       pool_bytes: cache.poolBytes,
-      fits: size.pagesMost <= cache.pages,
+      fits: fits(job, this.#parts, this.#reader.freeBytes),
     };
   }
 
   async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
     const { sampling } = request;
+    const { forward } = this.#parts;
     const job = checkJob(this.#parts, request.prompt, request.press, sampling.maxTokens);
     const run = await this.#admit(job, signal);
     try {
-      const started = performance.now();
-      const read = await this.#readPrompt(job, run, true, signal);
+      const read = await this.#reader.read(job, run, true, signal);
+      this.#admission.poke(); // it may hold less from now on
       let logits = read.logits!;
-      const prefillMs = performance.now() - started;
       yield { type: 'prompt', promptTokens: job.tokens.length, kvCache: read.usage };
 
-      const decodeStarted = performance.now();
       const sampler = createSampler(sampling);
       const text = new TextStream(this.#parts.tokenizer, sampling.stop);
       const eos = new Set(sampling.ignoreEos ? [] : this.#parts.eosIds);
       let reason: 'stop' | 'length' = 'length';
       let count = 0;
+      let last = -1; // the token before, which is not read yet
       while (count < job.maxTokens) {
-        run.beat = Date.now();
-        const { tokenId, logprobs } = sampler.next(logits);
+        const { tokenId, logprobs } = await this.#turns.piece(
+          run,
+          'decode',
+          async () => {
+            if (count > 0) logits = (await forward.extend([last], job.tokens.length + count - 1, run.sequence, true))!;
+            return sampler.next(logits);
+          },
+          signal,
+        );
+        last = tokenId;
         count++;
         if (eos.has(tokenId)) {
           reason = 'stop';
@@ -142,9 +142,6 @@ export class EdgeEngine implements Engine {
           reason = 'stop';
           break;
         }
-        if (count === job.maxTokens) break;
-        const position = job.tokens.length + count - 1;
-        logits = (await this.#piece(run, () => this.#parts.forward.extend([tokenId], position, run.sequence, true), signal))!;
       }
       const rest = text.flush();
       if (rest) yield rest;
@@ -153,7 +150,7 @@ export class EdgeEngine implements Engine {
         type: 'finish',
         reason,
         usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache: read.usage },
-        timings: { prefillMs: prefillMs - read.pressMs, pressMs: read.pressMs, decodeMs: performance.now() - decodeStarted },
+        timings: { prefillMs: run.spent.prefill, pressMs: run.spent.press, decodeMs: run.spent.decode },
       };
     } catch (error) {
       throw asInputError(error);
@@ -205,7 +202,7 @@ export class EdgeEngine implements Engine {
   ): Promise<T> {
     const run = await this.#admit(job);
     try {
-      const read = await this.#readPrompt(job, run, wantLogits);
+      const read = await this.#reader.read(job, run, wantLogits);
       return use({ ...read, sequence: run.sequence });
     } catch (error) {
       throw asInputError(error);
@@ -214,19 +211,17 @@ export class EdgeEngine implements Engine {
     }
   }
 
-  // --- admission --------------------------------------------------------------------------------------------------------------------
-
   /** Waits until the pool has room for the whole request. Throws InputError where it never will. */
   async #admit(job: Job, signal?: AbortSignal): Promise<Running> {
-    const { cache, forward, backend } = this.#parts;
-    checkRoom(job, cache, forward, backend.memory.limitBytes - (this.#usedAtRest ?? backend.memory.usedBytes));
+    const { cache } = this.#parts;
+    checkRoom(job, this.#parts, this.#reader.freeBytes);
     let sequence: KvSequence | null = null;
     await this.#admission.enter(() => {
       this.#dismissIdle();
       sequence = cache.open(job.entryType, job.size.pagesMost);
       return sequence !== null;
     }, signal);
-    const run = { sequence: sequence!, beat: Date.now() };
+    const run: Running = { sequence: sequence!, beat: Date.now(), spent: { prefill: 0, press: 0, decode: 0 } };
     this.#running.add(run);
     return run;
   }
@@ -243,99 +238,6 @@ export class EdgeEngine implements Engine {
     for (const run of this.#running) if (run.beat < oldest) this.#dismiss(run);
   }
 
-  // --- compute ----------------------------------------------------------------------------------------------------------------------
-
-  /** Runs one bounded piece of work in its turn, then lets the event loop see to others, to the client and to an abort. */
-  async #piece<T>(run: Running, work: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
-    const turn = await this.#turn.acquire(signal);
-    run.beat = Date.now();
-    try {
-      return await work();
-    } finally {
-      turn.release();
-      await pause();
-      signal?.throwIfAborted();
-    }
-  }
-
-  /** Waits to read a prompt. As long as its context lives, a request that waits is not an idle one, however long those before it take. */
-  async #turnToRead(run: Running, signal?: AbortSignal): ReturnType<FairLock['acquire']> {
-    const alive = setInterval(() => {
-      run.beat = Date.now();
-    }, this.#parts.options.idleMs / 4);
-    try {
-      return await this.#reading.acquire(signal);
-    } finally {
-      clearInterval(alive);
-    }
-  }
-
-  async #readPrompt(
-    job: Job,
-    run: Running,
-    wantLogits: boolean,
-    signal?: AbortSignal,
-  ): Promise<{ logits: Float32Array | null; usage: KvCacheUsage; pressMs: number }> {
-    const { forward, cache, backend } = this.#parts;
-    const { tokens, covered, checked } = job;
-    const { sequence } = run;
-    const slot = await this.#turnToRead(run, signal);
-    this.#usedAtRest = backend.memory.usedBytes;
-    try {
-      const piece = <T>(work: () => T | Promise<T>): Promise<T> => {
-        slot.beat();
-        return this.#piece(run, work, signal);
-      };
-      const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
-      let pressMs = 0;
-      const { kvHeads, headDim } = cache.shape;
-      sequence.scratchBytes = covered * kvHeads * headDim * 2 * 4;
-      let logits = await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
-        queries: compressor ? compressor.queries : 0,
-        wantLogits: wantLogits && covered === tokens.length,
-        run: piece,
-        onLayer: async (tensors) => {
-          const started = performance.now();
-          if (compressor) await compressor.layer(tensors);
-          else sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0);
-          pressMs += performance.now() - started;
-        },
-      });
-      const report = compressor ? await compressor.finish() : null;
-      sequence.scratchBytes = 0;
-      for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
-        const chunk = tokens.slice(start, start + forward.chunkTokens);
-        logits = await piece(() => forward.extend(chunk, start, sequence, wantLogits && start + chunk.length === tokens.length));
-      }
-      const usage = this.#usage(job, run, report);
-      sequence.shrinkReservation(job.size.pagesEnd);
-      this.#admission.poke();
-      return { logits, usage, pressMs: compressor ? pressMs : 0 };
-    } finally {
-      this.#usedAtRest = null;
-      slot.release();
-    }
-  }
-
-  #usage(job: Job, { sequence }: Running, report: PressReport | null): KvCacheUsage {
-    const all = <T>(value: T): T[] => new Array(this.info.layers).fill(value);
-    return {
-      press: report?.press ?? job.checked?.name ?? 'no_press',
-      scope: job.scope,
-      compression_ratio: report?.compressionRatio ?? 0,
-      tokens: job.covered,
-      kept_per_layer: report?.keptPerLayer ?? all(job.covered),
-      lmba_per_layer: report?.lmbaPerLayer ?? all(null),
-      retained_mass_per_layer: report?.retainedMassPerLayer ?? all(1),
-      bytes_full: job.size.pagesFull * this.#parts.cache.pageBytes,
-      bytes_kept: sequence.heldBytes,
-      bytes_peak: sequence.peakBytes,
-      layer_budget: report?.layerBudget ?? 'none',
-      entry_type: job.entryType,
-      notes: report?.notes ?? (job.checked ? [...job.checked.notes, 'the whole cache fits the memory_budget: nothing was removed'] : []),
-    };
-  }
-
   #named(tokenId: number, raw: { logprob: number; top: readonly { tokenId: number; logprob: number }[] }): TokenLogprob {
     const name = (id: number) => {
       const bytes = this.#parts.tokenizer?.tokenBytes(id) ?? new Uint8Array();
@@ -345,13 +247,12 @@ export class EdgeEngine implements Engine {
   }
 }
 
-/** Memory that ran out in spite of the check is the request's size, not our fault; anything else stays as it is. */
+/** Pages are reserved, so it is activations that ran out in spite of the check: the request's size, not our fault. Anything else stays as it is. */
 function asInputError(error: unknown): unknown {
   if (!(error instanceof OutOfDeviceMemory)) return error;
-  return new InputError('kv_budget_exceeded', null, `${error.message}; a shorter prompt or a higher compression_ratio would work`);
-}
-
-/** One turn of the event loop. */
-function pause(): Promise<void> {
-  return new Promise((resolve) => (typeof setImmediate === 'function' ? setImmediate(resolve) : setTimeout(resolve, 0)));
+  return new InputError(
+    'kv_budget_exceeded',
+    null,
+    `${error.message}, for activations: a shorter prompt, a smaller KV pool or a higher memory limit would work`,
+  );
 }

@@ -22,7 +22,7 @@ export interface PrefillOptions {
   /** How many of the last queries `onLayer` is handed. */
   readonly queries: number;
   readonly wantLogits: boolean;
-  /** Called once a layer, when its K,V are whole. */
+  /** Called once a layer, when its K,V are whole; not within `run`. */
   onLayer(tensors: LayerTensors): void | Promise<void>;
   /** Runs one bounded piece of work; the scheduler puts other requests between pieces. */
   run<T>(piece: () => T | Promise<T>): Promise<T>;
@@ -48,6 +48,8 @@ export class Forward {
   readonly #weights: ModelWeights;
   readonly #invFreq: Float32Array;
   readonly #buffers: DeviceBuffer[] = [];
+  /** What the hungriest product of a chunk takes for itself. */
+  readonly #productBytes: number;
   readonly #tokens: DeviceBuffer; // [C] u32
   readonly #hidden: DeviceBuffer; // [C, D], extend only
   readonly #normed: DeviceBuffer; // [C, D]
@@ -79,10 +81,14 @@ export class Forward {
     this.#up = rows(I, 'up');
     this.#rope = rows(d, 'rope table');
     this.#logits = this.#alloc(vocabSize * F32, 'logits');
+    const products = weights.layers.flatMap(({ q, k, v, o, gate, up, down }) => [q, k, v, o, gate, up, down]);
+    const kinds = new Map([...products, weights.head].map((weight) => [`${weight.type} ${weight.rows} ${weight.cols}`, weight]));
+    this.#productBytes = Math.max(...[...kinds.values()].map((weight) => backend.linearScratchBytes(weight, chunkTokens)));
   }
 
-  prefillBytes(tokens: number, queries: number): number {
-    return prefillBytes(this.#shape, tokens, queries);
+  /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
+  readingBytes(tokens: number, queries: number): number {
+    return prefillBytes(this.#shape, tokens, queries) + this.#productBytes;
   }
 
   /** Reads the prompt. Returns the logits [vocab] after its last token, or null when not wanted. */
@@ -133,7 +139,7 @@ export class Forward {
             }
           });
         }
-        await options.run(() => options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, shape }));
+        await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, shape });
       }
       if (!options.wantLogits) return null;
       return await options.run(() => this.#head(at(hidden, (N - 1) * D * F32)));

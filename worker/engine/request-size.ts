@@ -3,7 +3,7 @@
  * which is let in never runs out half-way, and /v1/press/plan never promises too little.
  */
 import { type CheckedPress, mostPages } from '../../presses/check-press.ts';
-import type { KvShape } from './kv-cache.ts';
+import { type KvShape, layerBytesOf } from './kv-cache.ts';
 
 export interface RequestShape {
   readonly promptTokens: number; // N
@@ -33,11 +33,10 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
   const { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E, pageBytes, checked } = request;
   const lists = model.layers * model.kvHeads;
   const even = (tokens: number): number => lists * Math.ceil(tokens / E);
-  const layerBytes = (tokens: number): number => tokens * model.kvHeads * model.headDim * 2 * 4;
   const pagesFull = even(N);
   if (!checked || checked.stages.length === 0) {
     const pagesEnd = even(N + maxTokens);
-    return { pagesFull, pagesKept: pagesFull, pagesEnd, pagesMost: pagesEnd, bytesPeak: pagesFull * pageBytes + layerBytes(N) };
+    return { pagesFull, pagesKept: pagesFull, pagesEnd, pagesMost: pagesEnd, bytesPeak: pagesFull * pageBytes + layerBytesOf(model, N) };
   }
   const after = (extra: number): number => pressedPages(model, checked, E, extra);
   const pagesKept = after(N - c);
@@ -48,7 +47,7 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
     pagesKept,
     pagesEnd,
     pagesMost: Math.max(reading, pagesEnd),
-    bytesPeak: Math.max(reading * pageBytes + layerBytes(c), pagesKept * pageBytes),
+    bytesPeak: Math.max(reading * pageBytes + layerBytesOf(model, c), pagesKept * pageBytes),
   };
 }
 
@@ -86,14 +85,14 @@ export function fittingRatio(pages: number, pagesAt: (ratio: number) => number |
   return null;
 }
 
-/** Most pages of any streaming press that keeps 1 - ratio of the covered tokens, however unequal its layers and heads. */
+/** Most pages of any streaming press that keeps `average` of the covered tokens on average, however unequal its layers and heads. */
 export function anyPressPages(
   model: KvShape,
   { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E }: RequestShape,
-  ratio: number,
+  average: number,
 ): number {
   const { layers, kvHeads } = model;
   const lists = layers * kvHeads;
-  const kept = lists * Math.max(1, Math.floor(c * (1 - ratio) + 1e-9));
+  const kept = lists * Math.max(1, average);
   return Math.max(mostPages(kept + (layers - 1) * kvHeads, lists, E), mostPages(kept + lists * (N - c + maxTokens), lists, E));
 }

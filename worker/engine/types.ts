@@ -71,10 +71,14 @@ export interface Usage {
   kvCache: KvCacheUsage;
 }
 
+/**
+ * Milliseconds of this request's own compute. What it waited for room, for its turn among others or for a slow client is in none of them, so
+ * that they do not change with the crowd; their sum is less than the time between question and answer.
+ */
 export interface Timings {
-  prefillMs: number;
-  pressMs: number;
-  decodeMs: number;
+  prefillMs: number; // reading the prompt, the part after the press's scope too
+  pressMs: number; // scoring and selecting, storing what is kept; 0 without a press
+  decodeMs: number; // sampling, and reading every token generated but the last
 }
 
 export type GenerateEvent =

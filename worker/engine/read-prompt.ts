@@ -1,0 +1,112 @@
+/** Reads the prompts of admitted requests, one at a time, and presses them: only one holds hidden states and a layer's K,V. */
+import { Compressor } from '../../presses/compressor.ts';
+import type { PressReport } from '../../presses/contract.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { Forward } from './forward.ts';
+import { FairLock } from './gate.ts';
+import type { Job } from './job.ts';
+import { type KvCache, layerBytesOf } from './kv-cache.ts';
+import { type Running, TURN_STALE_MS, type Turns } from './turns.ts';
+import type { KvCacheUsage } from './types.ts';
+
+export interface ReaderParts {
+  readonly backend: Backend;
+  readonly forward: Forward;
+  readonly cache: KvCache;
+  readonly options: { readonly idleMs: number };
+}
+
+export interface PromptRead {
+  /** [vocab], after the last token; null when not wanted. */
+  readonly logits: Float32Array | null;
+  readonly usage: KvCacheUsage;
+}
+
+type Slot = Awaited<ReturnType<FairLock['acquire']>>;
+
+export class PromptReader {
+  readonly #parts: ReaderParts;
+  readonly #turns: Turns;
+  readonly #lock = new FairLock(TURN_STALE_MS);
+  /** Who reads, and what was free before it took its own. A holder that lost the lock may still be at work: it is not this one. */
+  #reading: { readonly slot: Slot; readonly freeBytes: number } | null = null;
+
+  constructor(parts: ReaderParts, turns: Turns) {
+    this.#parts = parts;
+    this.#turns = turns;
+  }
+
+  /** Device bytes that are free when nobody reads a prompt: what the next one to be read will find. */
+  get freeBytes(): number {
+    return this.#reading?.freeBytes ?? this.#parts.backend.memory.freeBytes;
+  }
+
+  async read(job: Job, run: Running, wantLogits: boolean, signal?: AbortSignal): Promise<PromptRead> {
+    const { forward, cache, backend } = this.#parts;
+    const { tokens, covered, checked } = job;
+    const { sequence } = run;
+    const slot = await this.#turnToRead(run, signal);
+    backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
+    this.#reading = { slot, freeBytes: backend.memory.freeBytes };
+    try {
+      const piece = <T>(part: 'prefill' | 'press', work: () => T | Promise<T>): Promise<T> => {
+        slot.beat();
+        return this.#turns.piece(run, part, work, signal);
+      };
+      const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
+      sequence.scratchBytes = layerBytesOf(cache.shape, covered);
+      let logits = await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
+        queries: compressor ? compressor.queries : 0,
+        wantLogits: wantLogits && covered === tokens.length,
+        run: (work) => piece('prefill', work),
+        onLayer: (tensors) =>
+          compressor
+            ? piece('press', () => compressor.layer(tensors))
+            : piece('prefill', () => sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0)),
+      });
+      const report = compressor && (await piece('press', () => compressor.finish()));
+      sequence.scratchBytes = 0;
+      for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
+        const chunk = tokens.slice(start, start + forward.chunkTokens);
+        logits = await piece('prefill', () => forward.extend(chunk, start, sequence, wantLogits && start + chunk.length === tokens.length));
+      }
+      const usage = usageOf(job, run, cache, report);
+      sequence.shrinkReservation(job.size.pagesEnd);
+      return { logits, usage };
+    } finally {
+      if (this.#reading?.slot === slot) this.#reading = null;
+      slot.release();
+    }
+  }
+
+  /** As long as its context lives, a request that waits is not an idle one, however long those before it take. */
+  async #turnToRead(run: Running, signal?: AbortSignal): Promise<Slot> {
+    const alive = setInterval(() => {
+      run.beat = Date.now();
+    }, this.#parts.options.idleMs / 4);
+    try {
+      return await this.#lock.acquire(signal);
+    } finally {
+      clearInterval(alive);
+    }
+  }
+}
+
+function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache, report: PressReport | null): KvCacheUsage {
+  const all = <T>(value: T): T[] => new Array(shape.layers).fill(value);
+  return {
+    press: report?.press ?? job.checked?.name ?? 'no_press',
+    scope: job.scope,
+    compression_ratio: report?.compressionRatio ?? 0,
+    tokens: job.covered,
+    kept_per_layer: report?.keptPerLayer ?? all(job.covered),
+    lmba_per_layer: report?.lmbaPerLayer ?? all(null),
+    retained_mass_per_layer: report?.retainedMassPerLayer ?? all(1),
+    bytes_full: job.size.pagesFull * pageBytes,
+    bytes_kept: sequence.heldBytes,
+    bytes_peak: sequence.peakBytes,
+    layer_budget: report?.layerBudget ?? 'none',
+    entry_type: job.entryType,
+    notes: report?.notes ?? (job.checked ? [...job.checked.notes, 'the whole cache fits the memory_budget: nothing was removed'] : []),
+  };
+}
