@@ -4,10 +4,9 @@ import simd from '../build/kernels.wasm';
 import relaxed from '../build/kernels-relaxed.wasm';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
-import type { EntryType } from './backend/backend.ts';
 import { parseBytes } from './engine/bytes.ts';
 import type { EdgeEngine } from './engine/engine.ts';
-import { loadEngine } from './engine/load.ts';
+import { type LoadSettings, loadEngine } from './engine/load.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 
 interface Env {
@@ -40,17 +39,27 @@ function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
   return loading.engine;
 }
 
-function load(env: Env): Promise<EdgeEngine> {
+async function load(env: Env): Promise<EdgeEngine> {
   const asset = (name: string) => env.ASSETS.fetch(`http://assets/${name}`) as unknown as Promise<Response>;
-  return loadEngine(
-    { kernels: { simd, relaxed }, memoryLimitBytes: env.MEMORY_LIMIT ? parseBytes(env.MEMORY_LIMIT) : undefined },
-    (arena) => loadPacked(asset, arena),
-    {
-      kvPoolBytes: env.KV_POOL ? parseBytes(env.KV_POOL) : undefined,
-      entryType: (env.ENTRY_TYPE || 'f32') as EntryType,
-      maxWaiting: env.MAX_WAITING ? Number(env.MAX_WAITING) : undefined,
-    },
-  );
+  const memoryLimitBytes = bytes('MEMORY_LIMIT', env.MEMORY_LIMIT);
+  return loadEngine({ kernels: { simd, relaxed }, memoryLimitBytes }, (arena) => loadPacked(asset, arena), settings(env));
+}
+
+/** The variables of wrangler.toml. A value that makes no sense is an Error that says what would, which /health shows. */
+function settings({ KV_POOL, ENTRY_TYPE, MAX_WAITING }: Env): LoadSettings {
+  const entryType = ENTRY_TYPE || 'f32';
+  if (entryType !== 'f32' && entryType !== 'int8') throw new Error(`ENTRY_TYPE must be "f32" or "int8", got "${entryType}"`);
+  if (MAX_WAITING && !/^\d+$/.test(MAX_WAITING)) throw new Error(`MAX_WAITING must be a whole number such as 64, got "${MAX_WAITING}"`);
+  return { kvPoolBytes: bytes('KV_POOL', KV_POOL), entryType, maxWaiting: MAX_WAITING ? Number(MAX_WAITING) : undefined };
+}
+
+function bytes(name: string, text: string | undefined): number | undefined {
+  if (!text) return undefined;
+  try {
+    return parseBytes(text);
+  } catch (error) {
+    throw new Error(`${name}: ${(error as Error).message}`);
+  }
 }
 
 let app: ReturnType<typeof createApp> | null = null;

@@ -38,6 +38,8 @@ export interface TestWorker {
   health(): Promise<Health>;
   /** The health once no request holds or waits for a page; fails after 20 seconds. */
   idle(): Promise<Health>;
+  /** What /health says once the model could not be loaded. */
+  diagnosis(): Promise<string>;
   dispose(): Promise<void>;
 }
 
@@ -121,6 +123,15 @@ export function connect(url: URL): TestWorker {
         if (Date.now() > until) throw new Error(`still busy: ${JSON.stringify(seen)}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
+    },
+    async diagnosis() {
+      for (let tries = 0; tries < 500; tries++) {
+        const { status, body } = await get<{ status: string; error?: string }>('/health');
+        if (status !== 503) throw new Error(`/health ${status}`);
+        if (body.status === 'error') return body.error!;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      throw new Error('/health never told of the failure');
     },
     dispose: async () => {},
   };

@@ -2,28 +2,11 @@
 import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { packedInShards, removePacked, startWorker, type TestWorker, type WireError } from '../support/worker.ts';
+import { packedInShards, removePacked, startWorker, type WireError } from '../support/worker.ts';
 
 afterAll(removePacked);
 
 const body = { messages: [{ role: 'user', content: 'The number for busy-cart is 82.\nWhat is the number for busy-cart?' }], max_tokens: 8 };
-
-interface Sick {
-  status: 'loading' | 'error';
-  error?: string;
-}
-
-/** What /health says once the load has failed. */
-async function diagnosis(worker: TestWorker): Promise<string> {
-  for (let tries = 0; tries < 500; tries++) {
-    const { status, body } = await worker.get<Sick>('/health');
-    expect(status).toBe(503);
-    if (body.status === 'error') return body.error!;
-    expect(body.status).toBe('loading');
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error('/health never told of the failure');
-}
 
 type Damage = [how: string, damage: (folder: string) => Promise<void>, says: RegExp];
 
@@ -72,7 +55,7 @@ describe.concurrent('a packed model of which', () => {
     try {
       const early = await worker.post<WireError>('/v1/chat/completions', body); // while it loads
       expect(early).toMatchObject({ status: 503, body: { error: { type: 'server_error' } } });
-      expect(await diagnosis(worker)).toMatch(says);
+      expect(await worker.diagnosis()).toMatch(says);
       for (const path of ['/v1/chat/completions', '/v1/press/plan']) {
         const { status, body: answer } = await worker.post<WireError>(path, path.includes('plan') ? { tokens: 100 } : body);
         expect({ status, answer }).toMatchObject({
@@ -94,7 +77,7 @@ test.concurrent('a model that is put right is loaded, at the first request some 
   await flip(join(assets, 'weights-002.bin'));
   const worker = await startWorker({ assets });
   try {
-    expect(await diagnosis(worker)).toContain('weights-002.bin is damaged');
+    expect(await worker.diagnosis()).toContain('weights-002.bin is damaged');
     await flip(join(assets, 'weights-002.bin'));
     let status = 503;
     for (let tries = 0; tries < 600 && status === 503; tries++) {
@@ -113,7 +96,7 @@ test.concurrent('less memory than the weights need is said so, with a limit that
   const worker = await startWorker({ vars: { MEMORY_LIMIT: '4MiB' } });
   let limit = '';
   try {
-    const said = await diagnosis(worker);
+    const said = await worker.diagnosis();
     expect(said).toMatch(/5\.07 MiB of weights does not fit into a memory limit of 4\.00 MiB/);
     expect((await worker.post('/v1/chat/completions', body)).status).toBe(503);
     limit = /MEMORY_LIMIT/.test(said) ? /--memory-limit (\d+MiB)/.exec(said)![1] : '';
@@ -131,7 +114,7 @@ test.concurrent('less memory than the weights need is said so, with a limit that
 test.concurrent('a pool that does not fit beside the weights is said so', async () => {
   const worker = await startWorker({ vars: { KV_POOL: '100KiB' } });
   try {
-    expect(await diagnosis(worker)).toMatch(/KV pool/);
+    expect(await worker.diagnosis()).toMatch(/KV pool/);
   } finally {
     await worker.dispose();
   }

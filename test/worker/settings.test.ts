@@ -1,0 +1,40 @@
+/** The variables of wrangler.toml, in workerd. API_KEYS, KV_POOL and MAX_WAITING at work: refusals.test.ts, concurrency.test.ts. */
+import { afterAll, expect, test } from 'vitest';
+import { removePacked, startWorker } from '../support/worker.ts';
+
+afterAll(removePacked);
+
+const messages = [{ role: 'user', content: 'The number for busy-cart is 82.\nWhat is the number for busy-cart?' }];
+
+test('ENTRY_TYPE is how entries are stored unless a request says', async () => {
+  const worker = await startWorker({ vars: { ENTRY_TYPE: 'int8' } });
+  try {
+    const typeOf = async (press?: object) => {
+      const { usage, choices } = await worker.chat({ messages, press });
+      expect(choices[0].message.content).toBe(' 82');
+      return [usage.kv_cache.entry_type, usage.kv_cache.bytes_full];
+    };
+    const [int8, f32] = [12 * 4096, 2 * 12 * 4096]; // 27 tokens on each of 12 lists: 56 to a page, or 16
+    expect(await typeOf()).toEqual(['int8', int8]);
+    expect(await typeOf({ preset: 'knorm', compression_ratio: 0.05 })).toEqual(['int8', int8]);
+    expect(await typeOf({ preset: 'knorm', compression_ratio: 0.05, entry_type: 'f32' })).toEqual(['f32', f32]);
+  } finally {
+    await worker.dispose();
+  }
+});
+
+test.concurrent.each([
+  ['ENTRY_TYPE', 'fp8', 'ENTRY_TYPE must be "f32" or "int8", got "fp8"'],
+  ['MAX_WAITING', 'many', 'MAX_WAITING must be a whole number such as 64, got "many"'],
+  ['MAX_WAITING', '-1', 'got "-1"'],
+  ['KV_POOL', '12 parsecs', 'KV_POOL: expected a byte size such as 16MiB'],
+  ['MEMORY_LIMIT', '1e3', 'MEMORY_LIMIT: expected a byte size'],
+])('%s %s is said so', async (name, value, says) => {
+  const worker = await startWorker({ vars: { [name]: value } });
+  try {
+    expect(await worker.diagnosis()).toContain(says);
+    expect((await worker.post('/v1/chat/completions', { messages })).status).toBe(503);
+  } finally {
+    await worker.dispose();
+  }
+});
