@@ -9,7 +9,7 @@ import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { Job } from '../worker/engine/job.ts';
 import type { KvCache } from '../worker/engine/kv-cache.ts';
 import { PromptReader, type ReaderParts } from '../worker/engine/read-prompt.ts';
-import { type Running, Turns } from '../worker/engine/turns.ts';
+import { type Running, Spent, Turns } from '../worker/engine/turns.ts';
 import type { PromptInput, Timings } from '../worker/engine/types.ts';
 import { generation, requestOf, watchPages } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
@@ -786,6 +786,15 @@ describe('timings are of compute', () => {
   });
 });
 
+test('where the clock stands still while a request computes, timings go by what it shows afterwards', () => {
+  const spent = new Spent();
+  spent.add('prefillMs', 0, 30);
+  spent.add('decodeMs', 0, 2);
+  expect(spent.timings).toEqual({ prefillMs: 30, pressMs: 0, decodeMs: 2 });
+  spent.add('decodeMs', 1, 3); // a clock that is only coarse
+  expect(spent.timings).toEqual({ prefillMs: 0, pressMs: 0, decodeMs: 1 });
+});
+
 test('a reader that lost its turn and comes to its end late does not speak for the one that took it', async () => {
   let freeBytes = 100;
   const ends: (() => void)[] = [];
@@ -803,7 +812,7 @@ test('a reader that lost its turn and comes to its end late does not speak for t
   const reader = new PromptReader(parts, new Turns());
   const job = { tokens: [1], covered: 1, checked: null, size: {} } as unknown as Job;
   const read = (): Promise<unknown> => {
-    const run = { sequence: { shrinkReservation: () => {} }, beat: 0, spent: {} } as unknown as Running;
+    const run = { sequence: { shrinkReservation: () => {} }, beat: 0, spent: new Spent() } as unknown as Running;
     return reader.read(job, run, false);
   };
   const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));

@@ -12,7 +12,7 @@ import { isStatic } from './request-size.ts';
 import { checkRoom, fits } from './room.ts';
 import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
-import { type Running, Turns } from './turns.ts';
+import { type Running, Spent, Turns } from './turns.ts';
 import type {
   Engine,
   GenerateEvent,
@@ -123,7 +123,7 @@ export class EdgeEngine implements Engine {
       while (count < job.maxTokens) {
         const { tokenId, logprobs } = await this.#turns.piece(
           run,
-          'decode',
+          'decodeMs',
           async () => {
             if (count > 0) logits = (await forward.extend([last], job.tokens.length + count - 1, run.sequence, true))!;
             return sampler.next(logits);
@@ -150,7 +150,7 @@ export class EdgeEngine implements Engine {
         type: 'finish',
         reason,
         usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache: read.usage },
-        timings: { prefillMs: run.spent.prefill, pressMs: run.spent.press, decodeMs: run.spent.decode },
+        timings: run.spent.timings,
       };
     } catch (error) {
       throw asInputError(error);
@@ -221,7 +221,7 @@ export class EdgeEngine implements Engine {
       sequence = cache.open(job.entryType, job.size.pagesMost);
       return sequence !== null;
     }, signal);
-    const run: Running = { sequence: sequence!, beat: Date.now(), spent: { prefill: 0, press: 0, decode: 0 } };
+    const run: Running = { sequence: sequence!, beat: Date.now(), spent: new Spent() };
     this.#running.add(run);
     return run;
   }

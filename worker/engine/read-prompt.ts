@@ -49,7 +49,7 @@ export class PromptReader {
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
     try {
-      const piece = <T>(part: 'prefill' | 'press', work: () => T | Promise<T>): Promise<T> => {
+      const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
         return this.#turns.piece(run, part, work, signal);
       };
@@ -58,17 +58,17 @@ export class PromptReader {
       let logits = await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
         queries: compressor ? compressor.queries : 0,
         wantLogits: wantLogits && covered === tokens.length,
-        run: (work) => piece('prefill', work),
+        run: (work) => piece('prefillMs', work),
         onLayer: (tensors) =>
           compressor
-            ? piece('press', () => compressor.layer(tensors))
-            : piece('prefill', () => sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0)),
+            ? piece('pressMs', () => compressor.layer(tensors))
+            : piece('prefillMs', () => sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0)),
       });
-      const report = compressor && (await piece('press', () => compressor.finish()));
+      const report = compressor && (await piece('pressMs', () => compressor.finish()));
       sequence.scratchBytes = 0;
       for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
         const chunk = tokens.slice(start, start + forward.chunkTokens);
-        logits = await piece('prefill', () => forward.extend(chunk, start, sequence, wantLogits && start + chunk.length === tokens.length));
+        logits = await piece('prefillMs', () => forward.extend(chunk, start, sequence, wantLogits && start + chunk.length === tokens.length));
       }
       const usage = usageOf(job, run, cache, report);
       sequence.shrinkReservation(job.size.pagesEnd);

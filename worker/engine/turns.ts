@@ -1,13 +1,30 @@
 /** One piece of compute at a time, in order of arrival: requests run side by side, token by token, and each knows what its own pieces took. */
 import { FairLock } from './gate.ts';
 import type { KvSequence } from './kv-cache.ts';
+import type { Timings } from './types.ts';
 
 export interface Running {
   readonly sequence: KvSequence;
   /** When it last showed a sign of life. */
   beat: number;
-  /** Milliseconds of compute so far. */
-  readonly spent: Record<'prefill' | 'press' | 'decode', number>;
+  readonly spent: Spent;
+}
+
+/** Milliseconds of compute so far. */
+export class Spent {
+  readonly #work = { prefillMs: 0, pressMs: 0, decodeMs: 0 };
+  readonly #withPause = { prefillMs: 0, pressMs: 0, decodeMs: 0 };
+
+  add(part: keyof Timings, work: number, withPause: number): void {
+    this.#work[part] += work;
+    this.#withPause[part] += withPause;
+  }
+
+  /** On Cloudflare clocks stand still while a request computes and go on with its next event: there the pause after each piece counts too. */
+  get timings(): Timings {
+    const { prefillMs, pressMs, decodeMs } = this.#work;
+    return { ...(prefillMs + pressMs + decodeMs > 0 ? this.#work : this.#withPause) };
+  }
 }
 
 export const TURN_STALE_MS = 60_000;
@@ -16,7 +33,7 @@ export class Turns {
   readonly #lock = new FairLock(TURN_STALE_MS);
 
   /** Runs one bounded piece of work in its turn, then lets the event loop see to others, to the client and to an abort. */
-  async piece<T>(run: Running, part: keyof Running['spent'], work: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
+  async piece<T>(run: Running, part: keyof Timings, work: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
     run.beat = Date.now();
     const turn = await this.#lock.acquire(signal);
     run.beat = Date.now();
@@ -27,8 +44,7 @@ export class Turns {
       const took = performance.now() - started;
       turn.release();
       await pause();
-      // On Cloudflare clocks stand still while a request computes and go on with the next event; elsewhere no piece takes no time.
-      run.spent[part] += took > 0 ? took : performance.now() - started;
+      run.spent.add(part, took, performance.now() - started);
       signal?.throwIfAborted();
     }
   }
