@@ -1,6 +1,9 @@
-// attend-decode-f32: the products of attend-decode over f32 pages, for two rows or one, K and V read where they lie.
-// in   p f32 scores or weights, the second row P_STRIDE bytes on    q, sums [1 or 2, d] f32    k, v [keys, d] f32; width = 4 d bytes
-// All sums are f32, over d in four lanes.
+// attend-decode-f32: the products of attend-decode over f32 pages, for two rows or one; `keys` entries of one page, which lie in a row.
+//   dot  p[r, t] = q[r].k[t]    add  sums[r] += sum over t of p[r, t] v[t]
+// in   q [1 or 2, d] f32    k, v [keys, d] f32    width = 4 d, the bytes of a row; d a multiple of 4    (4-byte aligned)
+// out  p f32, row 1 P_STRIDE bytes after row 0 (written by dot to a multiple of 4 keys, read by add)    sums [1 or 2, d] f32
+// scratch  none
+// All sums are f32; those over d run in four lanes.
 import { P_STRIDE } from './attend-rows';
 import { madd } from './exp';
 import { sumLanes } from './sum-lanes';

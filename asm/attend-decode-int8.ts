@@ -1,23 +1,17 @@
-// attend-decode-int8: the products of attend-decode over int8 pages: q and the weights become i16 steps, so that products are sums of
-// i16 pairs in i32.
-//   score[j] = kScale[j] qStep (k8[j].q16),  qStep = max |q| / most: the rounding of q moves a score by at most sqrt(d) / 258, typically
-//   1 / 258, of what the rounding of K to int8 already has
-//   sums[c] += wStep sum over j of w16[j] v8[j, c],  w[j] = e^(s_j - m) vScale[j],  wStep = max w / 32767 in a tile: 2^-16 of the
-//   tile's largest term each, against the 2^-8 of V's own rounding
+// attend-decode-int8: the products of attend-decode over int8 pages: q and the weights become i16, so that products are sums of i16 pairs
+// in i32. A step is what one unit of an integer is worth: x = step * integer.
+//   dot  p[r, t] = kScale[t] qStep[r] (k8[t].q16[r]),   qStep = max |q| / 32767 (more from d = 517 on: narrowQuery)
+//   add  sums[r] += wStep[r] sum over t of w16[r, t] v8[t],   w[t] = e^(p[t] - max p) vScale[t],   wStep = max w / 32767, of one tile
+// What it costs: the numbers of a k are already off by up to 1/254 of its largest, those of q are now off by up to 1/65534 of its
+// largest. Taking errors as random, the score moves by 1/258 of what the rounding of K does where q and k are alike in shape, by
+// sqrt(d) / 258 of it at worst: all numbers of k of one size, all of q but one zero.
+// A weight is off by up to 2^-16 of the tile's largest, where the numbers of a v are already off by up to 2^-8 of its largest.
+// in   q [1 or 2, d] i16 in rows of 4 d bytes    k, v [keys, d] i8    scales [keys] f32    steps: querySteps or weightSteps of attend-rows
+// out  p, row 1 P_STRIDE bytes after row 0: f32 scores from dot, i16 weights for add    sums [1 or 2, d] f32
+// scratch  querySteps, weightSteps [8] f32 in attend-rows
 import { P_STRIDE, Rows } from './attend-rows';
 import { pageOf, Pages, scalesAt } from './entry-page';
 import { madd } from './exp';
-
-/** Where the steps of q and of the weights lie: the rows' limits and lows are free here. */
-// @ts-ignore: decorator
-@inline export function queryStep(rows: Rows, g: i32): usize {
-  return rows.limit + (<usize>g << 2);
-}
-
-// @ts-ignore: decorator
-@inline export function weightStep(rows: Rows, g: i32): usize {
-  return rows.low + (<usize>g << 2);
-}
 
 /** The largest lane of non-negative floats, by their bits: NaN is largest. */
 // @ts-ignore: decorator
@@ -61,7 +55,7 @@ export function narrowWeights(rows: Rows, pages: Pages, count: i32, e0: i32, ent
       for (; at < bytes; at += 4) store<f32>(p + at, load<f32>(p + at) * load<f32>(scales + at));
     }
   }
-  for (let g = 0; g < count; g++) store<f32>(weightStep(rows, g), narrow(rows.p + <usize>g * P_STRIDE, entries, 32767));
+  for (let g = 0; g < count; g++) store<f32>(rows.weightSteps + (<usize>g << 2), narrow(rows.p + <usize>g * P_STRIDE, entries, 32767));
 }
 
 /** The four lane sums of a, b, c, d. */

@@ -1,8 +1,11 @@
-// attend-decode: attention of one query over one head's pages, which are read where they lie and once for up to 8 rows of the
-// group. A tile of entries at a time: scores, softmax, weighted sum; row by row f32 [8, TILE + 4] in p, and [8, d] in queries, sums.
-// The products are attend-decode-f32's, or attend-decode-int8's with q and the weights as 16-bit steps.
+// attend-decode: attention of one query over one head's pages, read where they lie and once for up to 8 rows (query heads) of the group.
+// Formula: attend-causal. A tile of entries at a time: scores, softmax with a running maximum, weighted sum.
+// in   q [count, d] f32    pages: entry-page    (4-byte aligned)
+// out  out [count, d] f32; zeros where nothing is seen
+// scratch  rows of attend-rows: p, queries, sums, most, total; with int8 pages the steps too
+// The products are those of attend-decode-f32, or of attend-decode-int8 with q and the weights as 16-bit integers.
 import { addOne, addTwo, dotOne, dotTwo, touch } from './attend-decode-f32';
-import { addOneInt8, addTwoInt8, dotOneInt8, dotTwoInt8, narrowQuery, narrowWeights, queryStep, weightStep } from './attend-decode-int8';
+import { addOneInt8, addTwoInt8, dotOneInt8, dotTwoInt8, narrowQuery, narrowWeights } from './attend-decode-int8';
 import { LEAST, P_STRIDE, Rows, TILE } from './attend-rows';
 import { ENTRY_F32, pageOf, Pages, scalesAt } from './entry-page';
 import { exp4 } from './exp';
@@ -19,7 +22,7 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
     store<f32>(rows.most + (<usize>g << 2), LEAST);
     store<f32>(rows.total + (<usize>g << 2), 0);
     scaleRow(rows.queries + at, q + at, f32x4.splat(scale), width);
-    if (int8) store<f32>(queryStep(rows, g), narrowQuery(rows.queries + at, d));
+    if (int8) store<f32>(rows.querySteps + (<usize>g << 2), narrowQuery(rows.queries + at, d));
     memory.fill(rows.sums + at, 0, width);
   }
   const tile = E < TILE ? TILE - (TILE % E) : TILE; // whole pages where they fit
@@ -31,7 +34,7 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
       part = min(E - slot, entries - t);
       if (!int8) {
         const bytes = <usize>part * rowBytes;
-        rows.count = touch(page + <usize>slot * rowBytes, bytes) ^ touch(page + <usize>(E + slot) * rowBytes, bytes); // kept, or the loads might go
+        rows.sink = touch(page + <usize>slot * rowBytes, bytes) ^ touch(page + <usize>(E + slot) * rowBytes, bytes);
       }
       for (let g = 0; g < count; g += 2) {
         const two = g + 1 < count;
@@ -40,8 +43,9 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
         const k = page + <usize>slot * rowBytes;
         if (int8) {
           const scale = page + scales + (<usize>slot << 2);
-          if (two) dotTwoInt8(p, query, queryStep(rows, g), k, scale, part, d);
-          else dotOneInt8(p, query, queryStep(rows, g), k, scale, part, d);
+          const steps = rows.querySteps + (<usize>g << 2);
+          if (two) dotTwoInt8(p, query, steps, k, scale, part, d);
+          else dotOneInt8(p, query, steps, k, scale, part, d);
         } else if (two) dotTwo(p, query, k, part, width);
         else dotOne(p, query, k, part, width);
       }
@@ -59,8 +63,9 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
         const sums = rows.sums + <usize>g * width;
         const v = page + <usize>(E + slot) * rowBytes;
         if (int8) {
-          if (two) addTwoInt8(sums, p, weightStep(rows, g), v, part, d);
-          else addOneInt8(sums, p, weightStep(rows, g), v, part, d);
+          const steps = rows.weightSteps + (<usize>g << 2);
+          if (two) addTwoInt8(sums, p, steps, v, part, d);
+          else addOneInt8(sums, p, steps, v, part, d);
         } else if (two) addTwo(sums, p, v, part, width);
         else addOne(sums, p, v, part, width);
       }

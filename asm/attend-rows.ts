@@ -13,9 +13,12 @@
  * The scratch: rows of one KV head and the tile they look at. `limit` and `low` are i32: a row sees entry e of a list at
  * position p if e < limit and p > low. Positions are read only with a sliding window.
  *   most, total [ROWS] f32: running maximum and sum    limit, low [ROWS] i32    positions [TILE] i32
- *   p [TILE, 8] f32 (one query: [8, TILE + 4])
- *   queries (scaled), sums [ROWS / 8, d, 8] f32    k [TILE, d] f32    v [TILE, d + 16] f32: one line more, so that rows of
- *   512 bytes do not fall on the same cache sets
+ *   p f32: the scores of eight rows, then e^(score - maximum)    queries (scaled), sums f32    k, v: the tile, f32
+ * How p, queries, sums lie depends on who works:
+ *   attend-tile    p [TILE, 8]: an entry's scores for eight rows side by side    queries, sums [ROWS / 8, d, 8]
+ *   attend-decode  p [8, TILE + 4]: a row's scores side by side, P_STRIDE bytes a row    queries, sums [8, d]
+ * k is [TILE, d], v [TILE, d + 16]: one line more, so that rows of 512 bytes do not fall on the same cache sets.
+ * querySteps, weightSteps [8] f32: attend-decode-int8
  */
 @unmanaged
 export class Rows {
@@ -29,22 +32,28 @@ export class Rows {
   sums: usize;
   k: usize;
   v: usize;
+  querySteps: usize;
+  weightSteps: usize;
   d: i32;
   count: i32;
+  sink: i32; // written, never read: keeps loads that are made for the cache only (attend-decode)
 }
 
 // @ts-ignore: decorator
-@inline const HEADER: usize = 128; // Rows, and from byte 64 on Pages, of attend-paged
+@inline const HEADER: usize = 128; // Rows (60 bytes), then Pages (28)
+/** Where attend-paged keeps its Pages. */
+// @ts-ignore: decorator
+@inline export const PAGES_AT: usize = 64;
 // @ts-ignore: decorator
 @inline const P_FLOATS: i32 = 8 * (TILE + 4);
 
-/** One query: bytes from one row of p to the next; four scores are written at a time, past the tile's end too. */
+/** Decoding: bytes from one row of p to the next. Scores are written four at a time, so a row has room for up to three past the tile. */
 // @ts-ignore: decorator
 @inline export const P_STRIDE: usize = <usize>(TILE + 4) * 4;
 
 /** Bytes of scratch for attendCausal and attendPaged. */
 export function attendScratchBytes(d: i32): usize {
-  return HEADER + <usize>(4 * ROWS + TILE + P_FLOATS + 2 * ROWS * d + TILE * d + TILE * (d + 16)) * 4;
+  return HEADER + <usize>(4 * ROWS + 2 * 8 + TILE + P_FLOATS + 2 * ROWS * d + TILE * d + TILE * (d + 16)) * 4;
 }
 
 export function layRows(scratch: usize, d: i32): Rows {
@@ -55,7 +64,9 @@ export function layRows(scratch: usize, d: i32): Rows {
   rows.total = rows.most + <usize>ROWS * 4;
   rows.limit = rows.total + <usize>ROWS * 4;
   rows.low = rows.limit + <usize>ROWS * 4;
-  rows.positions = rows.low + <usize>ROWS * 4;
+  rows.querySteps = rows.low + <usize>ROWS * 4;
+  rows.weightSteps = rows.querySteps + 8 * 4;
+  rows.positions = rows.weightSteps + 8 * 4;
   rows.p = rows.positions + <usize>TILE * 4;
   rows.queries = rows.p + <usize>P_FLOATS * 4;
   rows.sums = rows.queries + block;

@@ -1,4 +1,8 @@
-// attend-tile: adds a tile of entries to a block of rows, flash-style: no row ever sees more scores than a tile's.
+// attend-tile: adds a tile of entries to a block of rows, flash-style: the only scores in memory are those of one tile for eight rows.
+// A row keeps its maximum, its sum of e^(score - maximum) and its weighted sum of V; when a tile raises the maximum, both sums shrink.
+//   m' = max(m, max s);  total' = total e^(m - m') + sum e^(s - m');  sums' = sums e^(m - m') + sum e^(s - m') v
+// in   rows.k, rows.v, rows.positions: the tile, filled by the caller    rows.queries, rows.limit, rows.low: openRows
+// out  rows.most (m), rows.total, rows.sums    scratch  rows.p
 // Eight rows lie in the lanes of two vectors, so that maxima, sums and corrections are lane by lane, and a product is 8 rows x
 // 4 keys (or 4 columns) in registers with K and V row by row, one splat an element. All sums are f32.
 import { keyRow, Rows, valueRow } from './attend-rows';
