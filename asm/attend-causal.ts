@@ -4,7 +4,6 @@
 // in   q [n, Hq, d] f32    k, v [>= start + n, H, d] f32    d a multiple of 4    (4-byte aligned)
 // out  out [n, Hq, d] f32; zeros for a query that sees nothing
 // scratch  attendScratchBytes(d) bytes, 16-byte aligned, the same for every n
-// twin wgsl/attend-causal.wgsl; same result to 1e-5 of the largest |v| (sum order differs)
 // Rows and tiles are those of attend-rows and attend-tile.
 import { closeRows, copyRow, keyRow, layRows, openRows, ROWS, TILE, valueRow } from './attend-rows';
 import { attendTile } from './attend-tile';

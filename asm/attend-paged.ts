@@ -6,12 +6,12 @@
 //      d a multiple of 4    (4-byte aligned)
 // out  out [n, Hq, d] f32; zeros for a query that sees nothing
 // scratch  attendScratchBytes(d) bytes, 16-byte aligned, the same for every n and every length
-// twin wgsl/attend-paged.wgsl; same result to 1e-5 of the largest |v| (sum order differs), to 1e-4 for one query over int8 pages
+// One query over int8 pages rounds q and the weights (attend-decode-int8): within 1e-4 of the largest |v| of the f64 result, else 1e-5.
 //
 // One query (decoding) reads K and V where they lie: attend-decode. Several queries gather tiles of entries, int8 ones as
 // value * scale in f32, and go the way of attend-causal.
 import { decode } from './attend-decode';
-import { closeRows, copyRow, keyRow, layRows, openRows, Rows, ROWS, TILE, valueRow } from './attend-rows';
+import { closeRows, copyRow, keyRow, layRows, openRows, PAGES_AT, Rows, ROWS, TILE, valueRow } from './attend-rows';
 import { attendTile } from './attend-tile';
 import { ENTRY_F32, pageOf, Pages, scalesAt } from './entry-page';
 
@@ -21,7 +21,7 @@ export function attendPaged(
   scale: f32, slidingWindow: i32, scratch: usize,
 ): void {
   const rows = layRows(scratch, d);
-  const pages = changetype<Pages>(scratch + 64);
+  const pages = changetype<Pages>(scratch + PAGES_AT);
   pages.pool = pool;
   pages.pageBytes = pageBytes;
   pages.entryType = entryType;

@@ -1,7 +1,7 @@
 // avg-pool: average over neighbouring columns, stride 1, zero padding, divided by the kernel size at the edges too.
 //   out[r,j] = sum of x[r,t], |t - j| <= kernelSize / 2, 0 <= t < cols, / kernelSize;  kernelSize odd
 // in    x [rows, stride] f32, first `cols` columns of each row      out  the same shape, other columns untouched; not x itself
-// twin wgsl/avg-pool.wgsl; sums run over t ascending, so both agree to the last bit but for FMA
+// Sums run over t ascending.
 
 export function avgPool(out: usize, x: usize, rows: i32, cols: i32, stride: i32, kernelSize: i32): void {
   const half = kernelSize >> 1;

@@ -3,7 +3,7 @@
 //   out[h,j] = sign * k_j.mean / (max(|k_j|, 1e-8) max(|mean|, 1e-8))
 // in    k [n, H, d] f32      out  [H, n] f32
 // scratch cosineToMeanScratchBytes(d), 16-byte aligned: sum [d] f64, mean [d] f32
-// twin wgsl/cosine-to-mean.wgsl; the mean is summed in f64 here: agreement to 1e-5 of the range [-1, 1]
+// The mean is summed in f64.
 import { madd } from './exp';
 import { keyNorm } from './key-norm';
 

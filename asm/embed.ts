@@ -1,7 +1,7 @@
 // embed: out[i] = table[tokens[i]], one kernel per weight type
 // in   table [rows, cols], laid out as linear-f32, linear-f16, linear-q8, linear-q4 tell; tokens [n] u32 below rows (the caller's duty)
 // out  out [n, cols] f32, 4-byte aligned
-// twin wgsl/embed.wgsl; equal results: every value is one weight as f32 (q4: scale * q is exact, the sum is rounded once)
+// Every value is one weight as f32; q4: scale * q is exact, the sum with min is rounded once.
 import { load4Bf16, load4Halves, loadBf16, loadHalf } from './half';
 import { BLOCK } from './quantize-rows';
 

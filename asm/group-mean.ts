@@ -1,7 +1,7 @@
 // group-mean: the mean over the query heads of each KV head.
 //   out[g,j] = sum of x[g * group + i, j], i = 0 .. group-1, / group
 // in    x [groups * group, n] f32      out  [groups, n] f32
-// twin wgsl/group-mean.wgsl; sums run over i ascending
+// Sums run over i ascending.
 
 export function groupMean(out: usize, x: usize, groups: i32, group: i32, n: i32): void {
   const stride = (<usize>n) << 2;

@@ -1,7 +1,6 @@
 // key-norm: the length of each key, with a sign.
 //   out[h,j] = sign * |k[j,h]|
 // in    k [n, H, d] f32      out  [H, n] f32
-// twin wgsl/key-norm.wgsl; same result to 1e-6 relative (sum order differs)
 import { madd } from './exp';
 import { sumLanes } from './sum-lanes';
 

@@ -2,7 +2,6 @@
 // in   x [n, cols]; w [rows, cols], 2-byte aligned; bias [rows] or 0; any sizes
 // out  out [n, rows]
 // scratch  linearF16Scratch, linearBf16Scratch (rows, cols, n) bytes, 16-byte aligned: x times 2^56 (one token), or 4 rows as f32
-// twin wgsl/linear-f16.wgsl, wgsl/linear-bf16.wgsl
 // The weights become f32 exactly; sums as in linear-f32: within 1e-5 of the f64 sum of |x w|.
 import { load4, madd, multiplyFourRowsF32, store4, sums4f } from './four-rows-f32';
 import { HALF_UP, halfMask, load4Bf16, load4Halves, load4HalvesDown, loadBf16, loadHalf } from './half';

@@ -2,7 +2,6 @@
 // in   x [n, cols]; w [rows, cols]; bias [rows] or 0; any sizes
 // out  out [n, rows]
 // scratch  none: linearF32Scratch is 0
-// twin wgsl/linear-f32.wgsl
 // Within 1e-5 of the f64 sum of |x w|: four-rows-f32.ts.
 import { multiplyFourRowsF32 } from './four-rows-f32';
 

@@ -6,7 +6,6 @@
 //        a row's 16 bytes are u16 lanes j = 0..7: column j in bits 0-3, 8+j in 4-7, 16+j in 8-11, 24+j in 12-15
 // out  out [n, rows]
 // scratch  linearQ4Scratch(rows, cols, n) bytes, 16-byte aligned
-// twin wgsl/linear-q4.wgsl
 // Error against the exact product with f32 x, per output: decode rounds x to 1/4094 of a block's largest |x| (relaxed build 1/254), prefill x to 1/32766 and w to
 // 1/2047 of a segment's largest (two roundings: slope and value).
 import { load4, store4 } from './four-rows-f32';

@@ -5,7 +5,6 @@
 //        0 scales f16 [4]   8 q i8 [4][32]
 // out  out [n, rows]
 // scratch  linearQ8Scratch(rows, cols, n) bytes, 16-byte aligned
-// twin wgsl/linear-q8.wgsl
 // Error against the exact product with f32 x, per output: decode rounds x to 1/65504 of a block's largest |x|, prefill x to 1/32766 and w to
 // 1/2047 of a segment's largest (two roundings: factor and value).
 import { load4, store4 } from './four-rows-f32';

@@ -9,7 +9,6 @@
 // in    scores [H, n] f32    order [H, n] u32, full rank orders from topK: the first + last protected ones come first
 // out   out [H] u32
 // The sum is taken twice in the same order, once for c_last and once up to the threshold, so no scratch is needed.
-// twin wgsl/mass-count.wgsl; counts may differ by one where the sum meets the threshold within f32 rounding
 
 // @ts-ignore: decorator
 @inline const AFFINE: i32 = 1;

@@ -5,7 +5,6 @@
 //                          0 scale f32 * 2^56   4 sum of the block's xq * scale, f32 * 2^56   8 unused   16 xq i16 [32]
 //                        2^56 is half of what undoes the f16 shortcut of half.ts.
 //      quantizeSegments  xq [n, cols] i16, scales [n, ceil(cols/256)] f32; a segment is 256 columns, the last one may be shorter
-// twin none: wgsl/linear-*.wgsl multiplies f32 activations
 // A row with inf or NaN gives a scale of inf or NaN and so a result of NaN; it never turns into a number.
 import { HALF_UP } from './half';
 

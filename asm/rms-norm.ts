@@ -2,7 +2,6 @@
 // in   x [rows, cols] f32    weight [cols] f32    (4-byte aligned)
 // out  out [rows, cols] f32; may be x
 // The sum of squares is f64: two pairs of lanes for the vector part, then the tail; 1/sqrt is f64, rounded to f32 once.
-// twin wgsl/rms-norm.wgsl; same result to 1e-6 relative (the twin sums in f32)
 
 export function rmsNorm(out: usize, x: usize, weight: usize, rows: i32, cols: i32, eps: f32): void {
   const vectors = cols & ~3;

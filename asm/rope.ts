@@ -3,7 +3,6 @@
 //   x[c + d/2] = x[c + d/2] cos[c] + x[c] sin[c],   c = 0 .. d/2 - 1
 // in   x [n, heads, d] f32    table [n, d] f32: row i = cos (d/2) then sin (d/2) of token i's position
 // out  x
-// twin wgsl/rope.wgsl; same result to 1e-6 of the larger of the pair
 
 export function rope(x: usize, table: usize, n: i32, heads: i32, d: i32): void {
   const half = d >> 1;

@@ -6,7 +6,6 @@
 // in    q [W, Hq, d] f32    k [n, H, d] f32    W <= n
 // out   out [Hq, n] f32
 // scratch scoreWindowScratchBytes(...), 16-byte aligned: logits, then weights [4, n + 4, 4]: 4 groups of 4 rows, a vector per key
-// twin wgsl/score-window.wgsl; same result to 1e-5 relative (sum order differs)
 //
 // 16 rows at a time pass over the keys in tiles that stay in the first cache, 4 rows x 2 keys in registers. A vector holds one key for
 // 4 rows, so that maximum, exp and sum need no horizontal step. Logits are stored, not computed twice: 64 n bytes. Sums of exp are

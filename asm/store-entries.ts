@@ -3,7 +3,6 @@
 //      pageTable [*] u32: this head's row of the layer's table
 // out  pages at pool + page * pageBytes, drawn in entry-page
 //      int8 row: scale = max |x| / 127, value = round half to even(x / scale); a row of zeros has scale 0
-// twin wgsl/store-entries.wgsl; f32 equal bits; int8 values differ by one step at most where x / scale lies on a half
 import { ENTRY_F32, scalesAt } from './entry-page';
 
 export function storeEntries(

@@ -8,7 +8,6 @@
 //
 // Radix sort on `rank`, the scores' monotone image, in digits of 10, 11 and 11 bits, lowest first. When less than everything is
 // wanted, keys whose highest digit is beyond the digit of the last one wanted are left out before sorting.
-// twin wgsl/top-k.wgsl: the same order
 
 // @ts-ignore: decorator
 @inline const BUCKETS: usize = 2048;
