@@ -94,6 +94,7 @@ describe('generate', () => {
   test.each<[string, unknown, string | null, string]>([
     ['nothing', undefined, null, 'an object with a prompt is expected, got nothing'],
     ['no prompt', {}, 'prompt', 'prompt must be a string'],
+    ['a function for a prompt', { prompt: () => 1 }, 'prompt', 'got () => 1'],
     ['an empty prompt', { prompt: ' \n' }, 'prompt', 'must not be empty'],
     ['an unknown kind of prompt', { prompt: { kind: 'txt', text: 'a' } }, 'prompt', '{kind: "text", text}'],
     ['messages of the wrong shape', { prompt: { kind: 'chat', messages: [{ role: 'user', content: 'a' }] } }, 'prompt', '{role, parts}'],

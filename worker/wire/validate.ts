@@ -68,7 +68,7 @@ function defaultPhrase(issue: z.core.$ZodRawIssue): string {
 /** The value seen, short enough for one line. */
 export function show(value: unknown): string {
   if (value === undefined) return 'nothing';
-  const text = typeof value === 'number' ? String(value) : JSON.stringify(value); // JSON knows no Infinity, which 1e999 becomes
+  const text = typeof value === 'object' || typeof value === 'string' ? JSON.stringify(value) : String(value); // JSON knows no Infinity, which 1e999 becomes
   if (text.length <= 80) return text;
   return Array.isArray(value) ? `an array of ${value.length}` : `${text.slice(0, 60)}… (${text.length} characters)`;
 }
