@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { seededRandom } from '../worker/engine/sampler.ts';
 import { createStopMatcher } from '../worker/engine/stop-strings.ts';
+import { TextStream } from '../worker/engine/text-stream.ts';
+import { StreamDecoder } from '../worker/engine/tokenizer/stream-decoder.ts';
+import type { Tokenizer } from '../worker/engine/tokenizer/tokenizer.ts';
 
 /** Pieces in, final text out; `emitted` is what each push let through. */
 function run(stops: string[], pieces: string[]) {
@@ -87,5 +90,31 @@ describe('stop strings', () => {
     }
     expect(stopped).toBeGreaterThan(1000); // the cases are not all one-sided
     expect(stopped).toBeLessThan(4999);
+  });
+});
+
+describe('text of tokens', () => {
+  test('whatever bytes the tokens are, broken characters among them: the decoded text up to the stop string, and every id once', () => {
+    const random = seededRandom(12);
+    const int = (n: number) => Math.floor(random() * n);
+    const bytes = [0x61, 0x62, 0xc3, 0xa4, 0xe2, 0x82, 0xac, 0xff]; // a, b, ä, €, and one that is never right
+    const tokenizer = { stream: () => new StreamDecoder((id) => Uint8Array.of(id)) } as Tokenizer;
+    let stopped = 0;
+    for (let i = 0; i < 3000; i++) {
+      const ids = Array.from({ length: int(12) }, () => bytes[int(bytes.length)]);
+      const stops = Array.from({ length: int(3) }, () => Array.from({ length: 1 + int(3) }, () => 'abä€\uFFFD'[int(5)]).join(''));
+      const stream = new TextStream(tokenizer, stops);
+      const events = ids.flatMap((id) => (stream.stopped ? [] : (stream.push(id, null) ?? [])));
+      const rest = stream.flush();
+      if (rest) events.push(rest);
+      const whole = naive(stops, new TextDecoder().decode(Uint8Array.from(ids)));
+      expect(events.map(({ text }) => text).join(''), JSON.stringify({ ids, stops })).toBe(whole.text);
+      expect(stream.stopped).toBe(whole.stop !== null);
+      const shown = events.flatMap(({ tokenIds }) => tokenIds);
+      expect(shown).toEqual(ids.slice(0, shown.length));
+      if (stream.stopped) stopped++;
+      else expect(shown.length).toBe(ids.length);
+    }
+    expect(stopped).toBeGreaterThan(300);
   });
 });
