@@ -20,9 +20,10 @@ function reference(k: Float32Array, n: number, heads: number, d: number, sign: n
   return Array.from({ length: heads }, (_, h) => {
     const keys = Array.from({ length: n }, (_, j) => k.subarray((j * heads + h) * d, (j * heads + h + 1) * d));
     const mean = new Float64Array(d);
-    for (const key of keys) for (let c = 0; c < d; c++) mean[c] += key[c] / Math.max(Math.hypot(...key), 1e-12) / n;
+    const norms = keys.map((key) => Math.hypot(...key));
+    for (const [j, key] of keys.entries()) for (let c = 0; c < d; c++) mean[c] += key[c] / Math.max(norms[j], 1e-12) / n;
     const length = Math.max(Math.hypot(...mean), 1e-8);
-    return keys.map((key) => (sign * key.reduce((s, x, c) => s + x * mean[c], 0)) / (Math.max(Math.hypot(...key), 1e-8) * length));
+    return keys.map((key, j) => (sign * key.reduce((s, x, c) => s + x * mean[c], 0)) / (Math.max(norms[j], 1e-8) * length));
   }).flat();
 }
 
