@@ -82,6 +82,9 @@ export async function startWorker({ vars = {}, assets }: { vars?: Record<string,
   return { ...connect(url), log, dispose };
 }
 
+/** workerd closes a connection that was idle for some seconds; a request that goes out on it just then is lost. So each has its own. */
+export const OWN_CONNECTION = { connection: 'close' };
+
 /** A worker that runs already. */
 export function connect(url: URL): TestWorker {
   const reply = async <T>(response: Response): Promise<Reply<T>> => ({
@@ -89,12 +92,12 @@ export function connect(url: URL): TestWorker {
     headers: response.headers,
     body: (response.headers.get('content-type')?.includes('json') ? await response.json() : await response.text()) as T,
   });
-  const get = async <T>(path: string) => reply<T>(await fetch(new URL(path, url)));
+  const get = async <T>(path: string) => reply<T>(await fetch(new URL(path, url), { headers: OWN_CONNECTION }));
   const post = async <T>(path: string, body: object | string, headers: Record<string, string> = {}) =>
     reply<T>(
       await fetch(new URL(path, url), {
         method: 'POST',
-        headers: { 'content-type': 'application/json', ...headers },
+        headers: { 'content-type': 'application/json', ...OWN_CONNECTION, ...headers },
         body: typeof body === 'string' ? body : JSON.stringify(body),
       }),
     );
@@ -107,7 +110,7 @@ export function connect(url: URL): TestWorker {
   return {
     url,
     log: [],
-    client: (apiKey = 'none') => new OpenAI({ baseURL: new URL('/v1', url).href, apiKey, maxRetries: 0 }),
+    client: (apiKey = 'none') => new OpenAI({ baseURL: new URL('/v1', url).href, apiKey, maxRetries: 0, defaultHeaders: OWN_CONNECTION }),
     get,
     post,
     chat: (body) => must('/v1/chat/completions', { temperature: 0, ...body }),

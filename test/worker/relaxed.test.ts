@@ -3,13 +3,14 @@
  * references. The tests are bundled with a small stand-in for vitest (test/support/vitest-in-workerd.ts) and the relaxed module for the plain one.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { get as httpGet } from 'node:http';
 import { basename, join, resolve } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Comparison } from '../support/parity-worker.ts';
 import type { Result } from '../support/vitest-in-workerd.ts';
-import { removePacked, startWorker } from '../support/worker.ts';
+import { OWN_CONNECTION, removePacked, startWorker } from '../support/worker.ts';
 
 const files = readdirSync('test/parity')
   .filter((name) => name.endsWith('.test.ts'))
@@ -63,7 +64,7 @@ afterAll(async () => {
 });
 
 async function get<T>(path: string): Promise<T> {
-  const response = await fetch(new URL(path, url));
+  const response = await fetch(new URL(path, url), { headers: OWN_CONNECTION });
   if (!response.ok) throw new Error(await response.text());
   return response.json() as Promise<T>;
 }
