@@ -3,7 +3,6 @@
  * references. The tests are bundled with a small stand-in for vitest (test/support/vitest-in-workerd.ts) and the relaxed module for the plain one.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import { get as httpGet } from 'node:http';
 import { basename, join, resolve } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 import { Miniflare } from 'miniflare';
