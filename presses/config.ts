@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import { checkTail, queriesOf, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
 import type { PartInfo, Press, PressRequest } from './contract.ts';
-import { didYouMean } from './did-you-mean.ts';
+import { didYouMean, shownName } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
 import { presets } from './presets.ts';
 import { headBudgets, layerBudgets, scorers, selections } from './registry.ts';
@@ -105,7 +105,8 @@ function parseComposition(json: Json, path: string): Element {
   for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget })) {
     const astray = Object.keys(rest).find((field) => field in part.params.shape);
     if (astray === undefined) continue;
-    const right = JSON.stringify({ [kind]: { name: part.name, [astray]: rest[astray] } }).slice(1, -1);
+    const value = show(rest[astray]);
+    const right = `"${kind}":{"name":"${part.name}","${astray}":${value}}`;
     throw new InputError('press_param_unknown', `${path}.${astray}`, `${astray} is a parameter of ${kind} "${part.name}": write ${right}`);
   }
   const given = parseFields(rest, path, Object.keys(KINDS));
@@ -242,8 +243,8 @@ function fromIssue(issue: z.core.$ZodIssue, given: Json, path: string, known: re
     const field = issue.keys[0];
     return new InputError(
       'press_param_unknown',
-      `${path}.${field}`,
-      `unknown field "${field}"${known.length > 0 ? didYouMean(field, known) : '; this part has no parameters'}`,
+      `${path}.${shownName(field)}`,
+      `unknown field "${shownName(field)}"${known.length > 0 ? didYouMean(field, known) : '; this part has no parameters'}`,
     );
   }
   const field = issue.path.map((step, i) => (typeof step === 'number' ? `[${step}]` : `${i > 0 ? '.' : ''}${String(step)}`)).join('');

@@ -1,9 +1,23 @@
+/** Names longer than this are shown cut, and are no misspelling of anything. */
+const LONGEST = 60;
+
 /** What an unknown name may have meant: "; did you mean "zigzag"?", or the list of known names. */
 export function didYouMean(typed: string, known: readonly string[]): string {
+  return nearestName(typed, known) ?? `; known: ${known.join(', ')}`;
+}
+
+/** "; did you mean "zigzag"?", or null where nothing known is near: fewer edits than letters were typed, at most a third of them or two. */
+export function nearestName(typed: string, known: readonly string[]): string | null {
+  if (typed.length > LONGEST) return null;
   const distance = (name: string): number => editDistance(typed.toLowerCase(), name);
   const nearest = known.reduce((best, name) => (distance(name) < distance(best) ? name : best), known[0] ?? '');
-  const most = Math.max(2, Math.floor(typed.length / 3));
-  return nearest !== '' && distance(nearest) <= most ? `; did you mean "${nearest}"?` : `; known: ${known.join(', ')}`;
+  const most = Math.min(typed.length - 1, Math.max(2, Math.floor(typed.length / 3)));
+  return nearest !== '' && distance(nearest) <= most ? `; did you mean "${nearest}"?` : null;
+}
+
+/** A caller's name, short enough to be told: refusals do not echo megabytes. */
+export function shownName(name: string): string {
+  return name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name;
 }
 
 /** Levenshtein: fewest insertions, deletions and replacements of one character. */

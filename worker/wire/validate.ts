@@ -3,29 +3,64 @@
  * ("must be a number between 0 and 2"); this file adds the field before it and the value behind it.
  */
 import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
-import { didYouMean } from '../../presses/did-you-mean.ts';
+import { didYouMean, nearestName, shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 
 type Issue = z.core.$ZodIssue;
 
+/** What would have been known where unknown fields were found, by zod's list of those: the sentence is made only for the issue that is told. */
+const knownBeside = new WeakMap<readonly string[], readonly string[]>();
+
 /** An object that refuses fields it does not know, and says which one was meant. */
 export function strictObject<S extends z.core.$ZodShape>(shape: S) {
+  const known = Object.keys(shape);
   return z.strictObject(shape, {
-    error: (issue) =>
-      issue.code === 'unrecognized_keys' ? `unknown field ${show(issue.keys[0])}${didYouMean(issue.keys[0], Object.keys(shape))}` : undefined,
+    error: (issue) => {
+      if (issue.code !== 'unrecognized_keys') return undefined;
+      knownBeside.set(issue.keys, known);
+      return 'has an unknown field';
+    },
   });
 }
 
 export function validate<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
-  const result = schema.safeParse(value, { error: defaultPhrase });
+  const result = parsed(schema, value);
   if (result.success) return result.data;
   throw inputErrorOf(result.error.issues, value);
 }
 
+/** Past this many elements of one list, issues are no longer collected. */
+const MOST_TOLD = 4096;
+
+/** zod passes issues on as arguments: of hundreds of thousands it throws a RangeError. Those within the first elements tell enough. */
+function parsed<S extends z.ZodType>(schema: S, value: unknown) {
+  try {
+    return schema.safeParse(value, { error: defaultPhrase });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const result = schema.safeParse(firstOf(value), { error: defaultPhrase });
+    if (result.success) throw new InputError('invalid_value', null, 'the request body has too many wrong values to tell one');
+    return result;
+  }
+}
+
+/** The value with the first elements only of its lists and objects. */
+function firstOf(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.slice(0, MOST_TOLD).map(firstOf);
+  const entries = Object.entries(value).slice(0, MOST_TOLD);
+  return Object.fromEntries(entries.map(([key, inner]) => [key, firstOf(inner)]));
+}
+
 /** The most helpful of several issues: a misspelt field explains a missing one; otherwise the first in the schema's order. */
 function inputErrorOf(issues: readonly Issue[], root: unknown): InputError {
-  const { issue, path } = deepest(issues.find((i) => i.code === 'unrecognized_keys' && i.message.includes('did you mean')) ?? issues[0]);
-  if (issue.code === 'unrecognized_keys') return new InputError('unknown_field', wirePath([...path, issue.keys[0]]), issue.message);
+  const misspelt = issues.slice(0, 64).find((i) => i.code === 'unrecognized_keys' && nearestName(i.keys[0], knownBeside.get(i.keys) ?? []) !== null);
+  const { issue, path } = deepest(misspelt ?? issues[0]);
+  if (issue.code === 'unrecognized_keys') {
+    const [field] = issue.keys;
+    const message = `unknown field ${JSON.stringify(shownName(field))}${didYouMean(field, knownBeside.get(issue.keys) ?? [])}`;
+    return new InputError('unknown_field', wirePath([...path, field]), message);
+  }
   const seen = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], root);
   const params = issue.code === 'custom' ? issue.params : undefined;
   const code = params?.code ?? (seen === undefined ? 'missing_field' : issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value');
@@ -73,4 +108,4 @@ export function show(value: unknown): string {
   return Array.isArray(value) ? `an array of ${value.length}` : `${text.slice(0, 60)}… (${text.length} characters)`;
 }
 
-export const wirePath = (path: readonly PropertyKey[]) => path.map(String).join('.');
+export const wirePath = (path: readonly PropertyKey[]) => path.map((step) => shownName(String(step))).join('.');
