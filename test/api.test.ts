@@ -481,6 +481,7 @@ describe('requests that are refused', () => {
       'stop',
       'stop must be a string or up to 4 strings, each of 1 to 256 characters, got ["1","2","3","4","5"]',
     ],
+    ['half a surrogate pair to stop at', { stop: '\ud83d' }, 'invalid_value', 'stop', 'stop must be well-formed Unicode, got "\\ud83d"'],
     ['an empty stop', { stop: ['a', ''] }, 'invalid_value', 'stop.1', 'stop.1 must not be empty, got ""'],
     ['top_logprobs alone', { top_logprobs: 2 }, 'invalid_value', 'top_logprobs', 'top_logprobs needs "logprobs": true, got 2'],
     [
@@ -567,6 +568,58 @@ describe('requests that are refused', () => {
     [{ tokens: 0 }, 'invalid_value', 'tokens', 'tokens must be a whole number, 1 or more, got 0'],
   ])('plan %j', async (body, code, param, message) => {
     expect(await errorOf(setup().post('/v1/press/plan', body))).toMatchObject({ status: 400, code, param, message });
+  });
+
+  const long = 'x'.repeat(4_000_000);
+  test.each<[string, string, object]>([
+    ['a field', '/v1/completions', { [long]: 1 }],
+    ['a field of a message', '/v1/chat/completions', { messages: [{ role: 'user', content: 'a', [long]: 1 }] }],
+    ['a field of a press', '/v1/completions', { prompt: 'a', press: { preset: 'knorm', [long]: 1 } }],
+    ['a parameter of a part', '/v1/completions', { prompt: 'a', press: { scorer: { name: 'snapkv', [long]: 1 } } }],
+    ['a parameter in the wrong place', '/v1/completions', { prompt: 'a', press: { scorer: 'snapkv', window_size: long } }],
+    ['a key of the metadata', '/v1/completions', { prompt: 'a', metadata: { [long]: 1 } }],
+  ])('a name of 4 MB for %s is refused at once, and not echoed', async (_, path, body) => {
+    const started = performance.now();
+    const response = await setup().post(path, body);
+    expect(performance.now() - started).toBeLessThan(2000);
+    expect(response.status).toBe(400);
+    expect((await response.text()).length).toBeLessThan(2000);
+  });
+
+  test('a long path is not echoed', async () => {
+    const { app } = setup();
+    const response = await app.request(`/v1/${'x'.repeat(20_000)}`);
+    expect(response.status).toBe(404);
+    expect((await response.text()).length).toBeLessThan(1000);
+  });
+
+  test('a short name is not taken for one that shares nothing with it', async () => {
+    const { message } = await errorOf(setup().post('/v1/completions', { prompt: 'a', k0: 1 }));
+    expect(message).toMatch(/^unknown field "k0"; known: prompt, /);
+  });
+
+  test.each<[string, string, object, string]>([
+    ['ids', '/v1/completions', { prompt: [...Array(200_000).fill(-1), 1] }, 'prompt.0'],
+    ['messages', '/v1/chat/completions', { messages: Array(200_000).fill(1) }, 'messages'],
+    ['stops', '/v1/completions', { prompt: 'a', stop: Array(200_000).fill('') }, 'stop'],
+    [
+      'metadata',
+      '/v1/completions',
+      { prompt: 'a', metadata: Object.fromEntries(Array.from({ length: 200_000 }, (_, i) => [`k${i}`, i])) },
+      'metadata.k0',
+    ],
+  ])('200,000 wrong %s are a 400', async (_, path, body, param) => {
+    const refused = await errorOf(setup().post(path, body));
+    expect(refused).toMatchObject({ status: 400 });
+    expect(refused.param?.startsWith(param), `${refused.param}`).toBe(true);
+  });
+
+  test('a body that stalls does not hold back a refusal that did not need it', async () => {
+    const body = new ReadableStream({ start: (controller) => controller.enqueue(new Uint8Array(10)) });
+    const started = performance.now();
+    const init = { method: 'POST', body, duplex: 'half', headers: { 'content-length': '100' } } as RequestInit;
+    expect((await setup().app.request('/v1/embeddings', init)).status).toBe(404);
+    expect(performance.now() - started).toBeLessThan(5000);
   });
 
   test('an unknown model is a 404 that names the one served', async () => {

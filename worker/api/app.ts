@@ -3,6 +3,7 @@ import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { parsePress, pressJsonSchema } from '../../presses/config.ts';
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { listPresses } from '../../presses/list-presses.ts';
 import type { Engine } from '../engine/types.ts';
@@ -103,11 +104,16 @@ function respond(c: Context<Env>, error: ApiError): Response {
 }
 
 const MOST_DRAINED = 64 * 1024;
+const DRAIN_MS = 1000;
 
 /** What was refused unread is read now: workerd would end the connection, maybe under the client's next request. A large body is not worth it. */
 async function drain(request: Request): Promise<void> {
   if (request.body === null || request.bodyUsed || Number(request.headers.get('content-length') ?? Infinity) > MOST_DRAINED) return;
-  await request.arrayBuffer().catch(() => {}); // the client may have gone
+  const read = request.arrayBuffer().catch(() => {}); // the client may have gone
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const stalled = new Promise<void>((resolve) => (timer = setTimeout(resolve, DRAIN_MS))); // it may also send no more
+  await Promise.race([read, stalled]);
+  clearTimeout(timer);
 }
 
 /** 405 where the path is served for another method, else 404 with the list of what is served. */
@@ -116,7 +122,9 @@ function nothingHere(c: Context<Env>, app: Hono<Env>): ApiError {
   const here = routes.filter(({ path }) => new RegExp(`^${path.replace(/:\w+$/, '.+')}/?$`).test(c.req.path));
   const allowed = [...new Set(here.map(({ method }) => method))].join(', ');
   if (here.length > 0)
-    return new ApiError(405, 'method_not_allowed', null, `${c.req.path} does not take ${c.req.method}; use ${allowed}`, { allow: allowed });
+    return new ApiError(405, 'method_not_allowed', null, `${shownName(c.req.path)} does not take ${c.req.method}; use ${allowed}`, {
+      allow: allowed,
+    });
   const list = routes.map(({ method, path }) => `${method} ${path}`).join(', ');
-  return new ApiError(404, 'route_not_found', null, `there is no ${c.req.method} ${c.req.path}; there are ${list}`);
+  return new ApiError(404, 'route_not_found', null, `there is no ${c.req.method} ${shownName(c.req.path)}; there are ${list}`);
 }

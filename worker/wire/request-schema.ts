@@ -43,6 +43,14 @@ const bookkeeping = {
   service_tier: z.string().nullish(),
 };
 
+/** Half of a surrogate pair is no character: no text that is generated has it. */
+const stopString = ({ stopLength }: Limits) =>
+  z
+    .string()
+    .min(1)
+    .max(stopLength)
+    .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must be well-formed Unicode' });
+
 const common = (limits: Limits) => ({
   model: z.string().nullish().meta({ description: 'The model served; may be left out.' }),
   press,
@@ -62,7 +70,7 @@ const common = (limits: Limits) => ({
   frequency_penalty: number(-2, 2).nullish(),
   presence_penalty: number(-2, 2).nullish(),
   stop: z
-    .union([z.string().min(1).max(limits.stopLength), z.array(z.string().min(1).max(limits.stopLength)).max(4)], {
+    .union([stopString(limits), z.array(stopString(limits)).max(4)], {
       error: `must be a string or up to 4 strings, each of 1 to ${limits.stopLength} characters`,
     })
     .nullish(),
@@ -103,9 +111,23 @@ const message = (limits: Limits) =>
 
 const messages = (limits: Limits) => z.array(message(limits)).min(1).max(limits.messages);
 
+const promptError = 'must be a string, a list of one string, or a list of token ids, not empty (one prompt a request)';
+
+/** Token ids. The first wrong one is told; zod would collect every one. */
+const ids = z
+  .array(z.unknown())
+  .min(1)
+  .superRefine((list, context) => {
+    const at = list.findIndex((id) => !Number.isSafeInteger(id) || (id as number) < 0);
+    if (at < 0) return;
+    const noList = typeof list[0] === 'string' || Array.isArray(list[at]); // texts, or several prompts: wrong as a whole
+    context.addIssue({ code: 'custom', path: noList ? [] : [at], message: noList ? promptError : 'must be a whole number, 0 or more' });
+  })
+  .meta({ items: { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER } }) as unknown as z.ZodType<number[], number[]>;
+
 // Ids before strings: of two branches with one thing wrong in each, the first is told (validate.ts), and a list of one string has less to tell.
-const prompt = z.union([z.string().min(1), z.array(integer(0, Number.MAX_SAFE_INTEGER)).min(1), z.array(z.string().min(1)).length(1)], {
-  error: 'must be a string, a list of one string, or a list of token ids, not empty (one prompt a request)',
+const prompt = z.union([z.string().min(1), ids, z.array(z.string().min(1)).length(1)], {
+  error: promptError,
 });
 
 export function requestSchemas(limits: Limits) {
