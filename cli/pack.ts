@@ -4,7 +4,15 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from 'no
 import { join, resolve } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
 import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
-import { defaultShardBytes, type Manifest, manifestFile, maxShardBytes, parseManifest, tokenizerFile } from '../worker/engine/weights/manifest.ts';
+import {
+  defaultShardBytes,
+  type Manifest,
+  manifestDigest,
+  manifestFile,
+  maxShardBytes,
+  parseManifest,
+  tokenizerFile,
+} from '../worker/engine/weights/manifest.ts';
 import { modelNameOf, openModelPath } from '../worker/engine/weights/node-files.ts';
 import { matrices, planWeights, quantizedMatrices } from '../worker/engine/weights/plan.ts';
 import { type LoadProgress, type WeightSink, writeWeights } from '../worker/engine/weights/write.ts';
@@ -47,8 +55,7 @@ export async function packModel(
       await shards.end();
       const tokenizerBytes = model.tokenizer && new TextEncoder().encode(JSON.stringify(model.tokenizer.json));
       const tensors = plan.tensors.map(({ name, type, rows, cols, offset, bytes }) => ({ name, type, rows, cols, offset, bytes }));
-      // A manifest that our own loader would refuse is never written.
-      const manifest = parseManifest({
+      const content: Omit<Manifest, 'sha256'> = {
         format: 'edgepress-model',
         version: 1,
         name: options.name ?? modelNameOf(source),
@@ -63,7 +70,9 @@ export async function packModel(
         tensors,
         shards: shards.shards,
         fingerprint: await fingerprint(model.config, { tensors, bytes: plan.bytes }, shards.pieces),
-      });
+      };
+      // A manifest that our own loader would refuse is never written.
+      const manifest = parseManifest({ ...content, sha256: await manifestDigest(content) });
       if (tokenizerBytes) await writeFile(join(outDir, temporary(tokenizerFile)), tokenizerBytes);
       await writeFile(join(outDir, temporary(manifestFile)), `${JSON.stringify(manifest, null, 1)}\n`);
       // From here on only renames: the old manifest goes first, so that it never stands over new shards.

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packModel } from '../cli/pack.ts';
-import { type Manifest, parseManifest } from '../worker/engine/weights/manifest.ts';
+import { type Manifest, manifestDigest, parseManifest } from '../worker/engine/weights/manifest.ts';
 import { openModelPath } from '../worker/engine/weights/node-files.ts';
 import { loadOpened } from '../worker/engine/weights/open-model.ts';
 import { type FetchAsset, loadPacked } from '../worker/engine/weights/packed.ts';
@@ -165,6 +165,19 @@ describe('a damaged packed model', () => {
     await expect(load({ 'manifest.json': null })).rejects.toThrow(/manifest\.json cannot be read: status 404/);
   });
 
+  test.each<[string, (m: Manifest) => void]>([
+    ['the fingerprint', (m) => Object.assign(m, { fingerprint: '0'.repeat(64) })],
+    ['the tokens that end an answer', (m) => Object.assign(m.config, { eosIds: [99] })],
+    ['a setting that no weight shows', (m) => Object.assign(m.config, { normEps: 0.5 })],
+    ['name', (m) => Object.assign(m, { name: 'other' })],
+  ])('a manifest whose %s was changed is refused by its name', async (_, change) => {
+    const changed = structuredClone(manifest);
+    change(changed);
+    await expect(load({ 'manifest.json': new TextEncoder().encode(JSON.stringify(changed)) })).rejects.toThrow(
+      expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(/^manifest\.json is damaged or was edited: its SHA-256 is/) }),
+    );
+  });
+
   test.each<[string, (m: Manifest) => void, RegExp]>([
     ['a later version', (m) => Object.assign(m, { version: 2 }), /version/],
     [
@@ -296,6 +309,8 @@ describe('a damaged packed model', () => {
               ? random.int(-100, 100_000)
               : structuredClone(random.pick(values));
       }
+      // Sealed again, as whoever means harm would.
+      if (changed !== null && typeof changed === 'object') changed.sha256 = await manifestDigest(changed);
       let size = 0;
       const arena = (bytes: number) => {
         size = bytes;

@@ -1,7 +1,8 @@
 /** Names a model by what it is: stored contexts carry it, so that they are never decoded by other weights. */
 import type { ModelConfig } from '../model/config.ts';
-import { type Arena, sha256Hex } from './packed.ts';
+import type { Arena } from './packed.ts';
 import type { ArenaLayout } from './plan.ts';
+import { sha256Hex } from './sha256.ts';
 
 /** The weights are hashed in pieces of this many bytes: WebCrypto hashes nothing that comes in parts. */
 export const fingerprintPiece = 4 << 20;

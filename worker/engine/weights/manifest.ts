@@ -4,6 +4,7 @@ import { firstIssue, invalidModel, modelConfigSchema } from '../model/config.ts'
 import { tokenizerSettingsSchema } from '../tokenizer/settings.ts';
 import { type ArenaTensor, alignUp, neededTensors } from './plan.ts';
 import { weightBytes } from './repack.ts';
+import { sha256Hex } from './sha256.ts';
 
 /** The largest asset that Workers serves. */
 export const maxShardBytes = 25 << 20;
@@ -59,9 +60,20 @@ export const manifestSchema = z.strictObject({
     .max(4096),
   /** SHA-256 over config, tensors and the weights themselves; independent of the cut into shards. */
   fingerprint: sha256,
+  /** SHA-256 over all the rest of this file, see manifestDigest: damage and edits are seen before a weight is read. */
+  sha256,
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
+
+/** What a manifest's `sha256` must be: of its JSON without that field and with the keys of every object in order. */
+export function manifestDigest({ sha256: _, ...rest }: Omit<Manifest, 'sha256'> & { readonly sha256?: string }): Promise<string> {
+  const sorted = (_key: string, value: unknown): unknown =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value;
+  return sha256Hex(new TextEncoder().encode(JSON.stringify(rest, sorted)));
+}
 
 export function parseManifest(json: unknown): Manifest {
   const bad = (what: string) => invalidModel(`${manifestFile}: ${what}`);

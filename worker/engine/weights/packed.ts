@@ -1,8 +1,9 @@
 /** Loads a packed model: every shard is streamed straight into the arena, measured on the way, and checked by its SHA-256 where it lies. */
 import { invalidModel, type ModelConfig } from '../model/config.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
-import { type Manifest, manifestFile, parseManifest } from './manifest.ts';
+import { type Manifest, manifestDigest, manifestFile, parseManifest } from './manifest.ts';
 import type { ArenaLayout } from './plan.ts';
+import { sha256Hex } from './sha256.ts';
 import { parseJson } from './source.ts';
 import type { LoadProgress } from './write.ts';
 
@@ -33,7 +34,13 @@ export interface LoadedModel {
 
 export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
   const bytes = await readSmall(fetchAsset, manifestFile, maxManifestBytes);
-  return parseManifest(parseJson(manifestFile, new TextDecoder().decode(bytes)));
+  const manifest = parseManifest(parseJson(manifestFile, new TextDecoder().decode(bytes)));
+  const seen = await manifestDigest(manifest);
+  if (seen !== manifest.sha256)
+    throw invalidModel(
+      `${manifestFile} is damaged or was edited: its SHA-256 is ${seen}, its field sha256 says ${manifest.sha256}; pack the model again`,
+    );
+  return manifest;
 }
 
 export async function loadPacked(
@@ -110,11 +117,6 @@ async function readSmall(fetchAsset: FetchAsset, name: string, limit: number): P
     at += chunk.length;
   }
   return bytes;
-}
-
-export async function sha256Hex(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 async function checkDigest(what: string, bytes: Uint8Array<ArrayBuffer>, expected: string): Promise<void> {
