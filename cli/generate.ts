@@ -5,7 +5,17 @@ import { InputError } from '../presses/input-error.ts';
 import type { GenerateRequest, PromptInput } from '../worker/engine/types.ts';
 import { type FinishEvent, timingsWire, usageWire } from '../worker/wire/usage.ts';
 import { openModel } from './open-model.ts';
-import { countFrom, type ModelOptions, numberBetween, type PressOptions, pressOf, readText, withModelOptions, withPressOptions } from './options.ts';
+import {
+  countFrom,
+  decodeText,
+  type ModelOptions,
+  numberBetween,
+  type PressOptions,
+  pressOf,
+  readText,
+  withModelOptions,
+  withPressOptions,
+} from './options.ts';
 
 interface GenerateOptions extends ModelOptions, PressOptions {
   readonly context?: string;
@@ -89,7 +99,7 @@ function accountOf(event: FinishEvent) {
 
 function standardInput(): string {
   if (process.stdin.isTTY) console.error('edgepress: type the prompt; Ctrl-D ends it');
-  return readFileSync(0, 'utf8');
+  return decodeText(readFileSync(0), 'standard input');
 }
 
 function promptOf(text: string, options: GenerateOptions): PromptInput {

@@ -11,10 +11,14 @@ import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { packCommand } from './pack-command.ts';
 import { planCommand } from './plan.ts';
+import { pressHint } from './press-hint.ts';
 import { pressesCommand } from './presses.ts';
 import { serveCommand } from './serve.ts';
 
 const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
+// `npm run edgepress` and `npm start` run in the package's folder; paths are meant from where the user stands.
+const { INIT_CWD: startedIn, npm_lifecycle_event: script, npm_package_name: owner } = process.env;
+if (startedIn && owner === 'edgepress' && (script === 'edgepress' || script === 'start')) process.chdir(startedIn);
 /** The embedded model, named as the user would from where they stand. */
 const defaultModel = relative(process.cwd(), embeddedModel()) || '.';
 
@@ -30,6 +34,11 @@ benchCommand(program, defaultModel);
 packCommand(program);
 pressesCommand(program);
 
+let press: string | undefined;
+program.hook('preAction', (_, command) => {
+  ({ press } = command.opts<{ press?: string }>());
+});
+
 // Whoever reads has had enough: `| head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
@@ -42,6 +51,6 @@ try {
   process.exitCode = 1;
   setTimeout(() => process.exit(), 1000).unref(); // where a server that failed to start holds on to something
   const known = error instanceof InputError || (error as NodeJS.ErrnoException).code !== undefined;
-  if (known && !process.env.EDGEPRESS_DEBUG) console.error(`edgepress: ${(error as Error).message}`);
+  if (known && !process.env.EDGEPRESS_DEBUG) console.error(`edgepress: ${(error as Error).message}${pressHint(error, press)}`);
   else console.error(error);
 }

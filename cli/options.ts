@@ -28,7 +28,7 @@ export function withModelOptions(command: Command, defaultModel: string, usualLi
 export function withPressOptions(command: Command): Command {
   return command
     .option('-p, --press <press>', 'a preset name, a JSON press config, or @file.json', 'no_press')
-    .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1; default 0.5', numberBetween(0, 1))
+    .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1; default 0.5', ratioArgument)
     .option('--memory-budget <bytes>', 'instead of a ratio: prompt and answer must fit, such as 16MiB')
     .addOption(new Option('--entry-type <type>', 'how KV entries are stored; default f32').choices(['f32', 'int8']));
 }
@@ -54,7 +54,8 @@ export function pressOf(options: PressOptions): PressRequest {
   return parsePress(typeof given === 'object' && given !== null ? { ...given, ...extra } : { preset: given, ...extra });
 }
 
-function readPress(text: string): unknown {
+/** The value of --press: a name, or what its JSON or its file holds. */
+export function readPress(text: string): unknown {
   const source = text.startsWith('@') ? readText(text.slice(1), '--press') : text;
   if (!/^\s*[[{"]/.test(source)) return source.trim();
   try {
@@ -72,6 +73,12 @@ export function numberBetween(least: number, most: number): (text: string) => nu
   };
 }
 
+function ratioArgument(text: string): number {
+  const ratio = Number(text);
+  if (text.trim() === '' || !(ratio >= 0 && ratio < 1)) throw new InvalidArgumentError('Expected a number, 0 or more and below 1.');
+  return ratio;
+}
+
 export function countFrom(least: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
@@ -83,12 +90,23 @@ export function countFrom(least: number): (text: string) => number {
 
 /** The text of a file that an option names. */
 export function readText(path: string, option: string): string {
+  let bytes: Uint8Array;
   try {
-    return readFileSync(path, 'utf8');
+    bytes = readFileSync(path);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : code === 'EISDIR' ? 'it is a folder' : message;
     throw new InputError('file_unreadable', null, `${option} ${path}: ${why}`);
+  }
+  return decodeText(bytes, `${option} ${path}`);
+}
+
+/** UTF-8 or nothing: a byte that is none would reach the model as U+FFFD. */
+export function decodeText(bytes: Uint8Array, source: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new InputError('text_invalid', null, `${source}: the text is not valid UTF-8; iconv -t utf-8 converts other encodings`);
   }
 }
 

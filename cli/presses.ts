@@ -14,12 +14,50 @@ export function pressesCommand(program: Command): void {
         return;
       }
       for (const [kind, parts] of Object.entries(list)) {
-        if (!Array.isArray(parts)) continue;
         console.log(`\n${kind.replaceAll('_', ' ')}`);
-        for (const part of parts as { name: string; summary?: string; formula?: string; paper?: string | null }[]) {
-          console.log(`  ${part.name.padEnd(20)} ${part.summary ?? ''}${part.paper ? ` (${part.paper})` : ''}`);
-          if (part.formula) console.log(`  ${''.padEnd(20)} ${part.formula}`);
+        for (const { name, summary, paper, formula, ...rest } of parts) {
+          console.log(`  ${name.padEnd(20)} ${summary}${paper ? ` (${paper})` : ''}`);
+          console.log(`  ${''.padEnd(20)} ${formula}`);
+          if ('parameters' in rest) for (const line of parameterLines(rest.parameters as ObjectSchema)) console.log(`  ${''.padEnd(20)} ${line}`);
         }
       }
     });
+}
+
+/** As much of JSON Schema as parameters need. */
+interface Schema {
+  readonly type?: string;
+  readonly enum?: readonly unknown[];
+  readonly items?: Schema;
+  readonly default?: unknown;
+  readonly description?: string;
+  readonly minimum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMaximum?: number;
+}
+
+interface ObjectSchema {
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+}
+
+/** "window_size: integer, 1 to 4096, default 64: what it is" */
+function parameterLines({ properties = {}, required = [] }: ObjectSchema): string[] {
+  return Object.entries(properties).map(([name, schema]) => {
+    const preset = schema.default === undefined ? (required.includes(name) ? 'required' : 'optional') : `default ${schema.default}`;
+    return `${name}: ${typeText(schema)}, ${preset}${schema.description ? `: ${schema.description}` : ''}`;
+  });
+}
+
+function typeText(schema: Schema): string {
+  if (schema.items) return `list of ${typeText(schema.items)}`;
+  if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(' or ');
+  return [schema.type, rangeText(schema)].filter((text) => text !== '').join(', ');
+}
+
+function rangeText({ minimum, exclusiveMinimum, maximum, exclusiveMaximum }: Schema): string {
+  const least = minimum !== undefined ? `${minimum}` : exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : '';
+  const most = maximum !== undefined ? `to ${maximum}` : exclusiveMaximum !== undefined ? `to below ${exclusiveMaximum}` : '';
+  return [least, most].filter((text) => text !== '').join(' ');
 }

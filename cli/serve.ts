@@ -1,8 +1,10 @@
 /** edgepress serve: the HTTP API, in Node (or Deno), or in workerd through wrangler as `npm start` does. */
+import { existsSync } from 'node:fs';
 import { setInterval } from 'node:timers'; // Deno's own has no unref
 import { type Command, Option } from 'commander';
 import { parseApiKeys } from '../worker/api/auth.ts';
 import { exampleCurl } from '../worker/api/example.ts';
+import { openModelPath } from '../worker/engine/weights/node-files.ts';
 import { serveNode } from '../worker/serve.ts';
 import { freePort, hostArgument, listenError, originOf, portArgument } from './address.ts';
 import { openModel } from './open-model.ts';
@@ -40,6 +42,7 @@ export function serveCommand(program: Command, defaultModel: string): void {
 }
 
 async function run(options: ServeOptions): Promise<void> {
+  if (!existsSync(options.model)) await openModelPath(options.model); // says what a model is, before the port is tried
   const port = await freePort(options.host, options.port);
   const starting = options.runtime === 'workerd' ? inWorkerd({ ...options, port }) : inProcess({ ...options, port });
   endOnSignal(starting);
@@ -91,7 +94,7 @@ function endOnSignal(starting: Promise<Served>): void {
 
 function greet({ origin, model, needsKey }: Served, host: string): void {
   const everywhere = host === '0.0.0.0' || host === '::' ? ', and on every other address of this machine' : '';
-  const key = needsKey ? ' The server asks for a key: export API_KEY=<one of API_KEYS> first.' : '';
-  console.log(`\nedgepress serves ${model} on ${origin}${everywhere}.${key} Try:\n`);
+  console.log(`\nedgepress serves ${model} on ${origin}${everywhere}. Try:\n`);
+  if (needsKey) console.log('API_KEY=<one of your keys>');
   console.log(`${exampleCurl(origin, needsKey)}\n`);
 }

@@ -15,7 +15,7 @@ function edgepress(...args: string[]): { status: number | null; out: string; err
   return { status, out: stdout, err: stderr };
 }
 
-const file = (name: string, content: string): string => {
+const file = (name: string, content: string | Uint8Array): string => {
   const path = join(folder, name);
   writeFileSync(path, content);
   return path;
@@ -120,6 +120,14 @@ describe('plan, presses, bench, pack', () => {
   test('presses lists what a config can name', () => {
     const { out } = edgepress('presses');
     for (const name of ['zigzag_snapkv', 'adakv_snapkv', 'pyramidkv', 'streaming_llm']) expect(out).toContain(name);
+    for (const line of [
+      'window_size: integer, 1 to 4096, default 64: W',
+      'threshold: number, above 0 to 1, default 0.9: ',
+      'compression_ratios: list of number, 0 to below 1, required: ',
+      'lmba_from: "scores" or "attention", default scores: ',
+      'seed: integer, 0 to 4294967295, optional: ',
+    ])
+      expect(out).toContain(line);
     expect(JSON.parse(edgepress('presses', '--json').out).presets.length).toBeGreaterThan(10);
   });
 
@@ -169,9 +177,11 @@ describe('mistakes', () => {
     [['generate', 'x', '--stop', ''], 'must not be empty'],
     [['generate', 'x', '-p', 'zigzag_snapvk'], 'did you mean "zigzag_snapkv"'],
     [['generate', 'x', '-p', '{"preset":'], 'neither a name nor JSON'],
-    [['generate', 'x', '-p', 'knorm', '-r', '1.5'], 'between 0 and 1'],
-    [['generate', 'x', '-p', 'knorm', '-r', '1'], 'compression_ratio'],
-    [['generate', 'x', '-p', 'knorm', '-r', 'half'], 'number between'],
+    [['generate', 'x', '-p', 'knorm', '-r', '1.5'], '0 or more and below 1'],
+    [['generate', 'x', '-p', 'knorm', '-r', '1'], '0 or more and below 1'],
+    [['generate', 'x', '-p', 'knorm', '-r', 'half'], 'Expected a number'],
+    [['generate', 'x', '-t', 'hot'], 'number between'],
+    [['generate', 'x', '-c', file('latin1.txt', Buffer.from('caf\xe9', 'latin1'))], 'latin1.txt: the text is not valid UTF-8'],
     [['generate', 'x', '--kv-pool', '12 parsecs'], 'byte size'],
     [['generate', 'x', '--memory-limit', '1MiB'], '--memory-limit 10MiB'],
     [['serve', '--memory-limit', '1KiB', '--port', '0'], '--memory-limit 10MiB'],
@@ -195,6 +205,28 @@ describe('mistakes', () => {
     expect(err).toContain(message);
     expect(err).not.toMatch(/\n\s+at /); // no stack
   });
+});
+
+test.each([
+  ['zigzag_snapkv', '{"preset":"zigzag_snapkv","window_size":6}'],
+  ['{"scorer": "snapkv", "compression_ratio": 0.5}', '{"scorer":{"name":"snapkv","window_size":6},"compression_ratio":0.5}'],
+  ['["snapkv", "knorm"]', '[{"preset":"snapkv","window_size":6},"knorm"]'],
+])('a window that would work for --press %s is shown as a --press, and works', (press, works) => {
+  const plan = (press: string) => edgepress('plan', '--tokens', '13', '-p', press);
+  const { status, err } = plan(press);
+  expect(status).toBe(1);
+  expect(err).toContain(`window_size up to 6 would work, or "on_tight": "uniform"; here: --press '${works}'\n`);
+  expect(plan(works).status).toBe(0);
+});
+
+test('npm run edgepress takes paths from where the user stands', () => {
+  const cwd = join('test', 'golden');
+  const { status, stdout } = spawnSync('npm', ['run', '-s', 'edgepress', '--', 'plan', '--tokens', '8', '-m', 'gguf/tiny-llama.gguf'], {
+    encoding: 'utf8',
+    timeout: 60_000,
+    cwd,
+  });
+  expect([status, stdout]).toEqual([0, expect.stringContaining('fits the KV pool')]);
 });
 
 test('npm run edgepress, the command in a clone, runs the sources: what dist prints', () => {
@@ -242,6 +274,7 @@ describe('serve', () => {
         for (const [args, message] of [
           [['--port', String(port)], `port ${port} of 127.0.0.1 is taken by another program; --port ${port + 1} (or PORT=…)`],
           [['--port', '65536'], 'whole number between 0 and 65535'],
+          [['--port', String(port), '--model', 'missing.gguf'], 'there is no model at missing.gguf'],
           [['--port', 'http'], 'whole number between 0 and 65535'],
           [['--host', '192.0.2.1'], '"192.0.2.1" is not an address of this machine; --host 127.0.0.1'],
           [['--host', ''], 'Give an address'],
@@ -277,6 +310,7 @@ describe('serve', () => {
       expect(line).toContain('-H "authorization: Bearer $API_KEY"');
       expect(JSON.parse(bash(line, { API_KEY: 'sesame' })).choices[0].message.content).toContain('4821');
     }
+    expect(printed).toContain(`\nAPI_KEY=<one of your keys>\n${curl}\n`);
     expect(printed + home).not.toContain('sesame');
   });
 });
