@@ -90,6 +90,7 @@ describe('config.json', () => {
       /"Phi3ForCausalLM" is not supported; supported are llama \(LlamaForCausalLM\), mistral/,
     ],
     [{ ...base, architectures: ['LlamaForSequenceClassification'] }, /"LlamaForSequenceClassification" is not supported/],
+    [{ ...base, model_type: 'gemma' }, /model_type "gemma" \(LlamaForCausalLM\) is not supported/],
     [{}, /"unnamed" is not supported/],
     [null, /"unnamed" is not supported/],
     [{ ...base, rope_scaling: { rope_type: 'yarn', factor: 4 } }, /rope_scaling type "yarn" is not supported; default, linear and llama3 are/],
@@ -106,15 +107,42 @@ describe('config.json', () => {
   });
 
   test.each([
-    [{ ...base, num_hidden_layers: -1 }, /layers/],
-    [{ ...base, num_hidden_layers: 1e12 }, /layers/],
+    [{ ...base, num_hidden_layers: -1 }, /^config\.json: num_hidden_layers: .*got -1$/],
+    [{ ...base, num_hidden_layers: 1e12 }, /num_hidden_layers: .*got 1000000000000$/],
+    [{ ...base, max_position_embeddings: 0 }, /max_position_embeddings: .*got 0$/],
+    [{ ...base, rms_norm_eps: -1 }, /rms_norm_eps: .*got -1$/],
+    [{ ...base, head_dim: 7 }, /head_dim: .*got 7$/],
+    [{ ...base, eos_token_id: 999999 }, /eos_token_id: 999999 is not in the vocabulary of 100$/],
+    [{ ...base, bos_token_id: 100 }, /bos_token_id: 100 is not in the vocabulary of 100$/],
+    [{ ...base, rope_theta: 1e-300 }, /rope_theta: .*>=1, got 1e-300$/],
+    [
+      { ...base, rope_parameters: { rope_type: 'default' }, rope_scaling: { type: 'yarn', factor: 4 } },
+      /rope_type is "default" in rope_parameters and "yarn" in rope_scaling; they must be the same/,
+    ],
+    [
+      { ...base, rope_parameters: { rope_type: 'linear', factor: 2 }, rope_scaling: { type: 'linear', factor: 4 } },
+      /factor is 2 in rope_parameters and 4 in rope_scaling/,
+    ],
+    [{ ...base, rope_theta: 10000, rope_parameters: { rope_theta: 500000 } }, /rope_theta is 10000, and 500000 in rope_parameters/],
     [{ ...base, hidden_size: '64' }, /hidden_size/],
-    [{ ...base, num_attention_heads: 5 }, /headDim/],
-    [{ ...base, num_key_value_heads: 3 }, /queryHeads.*multiple of kvHeads \(3\), got 4/],
+    [{ ...base, num_attention_heads: 5 }, /hidden_size 64 cannot be cut into num_attention_heads 5 equal heads, and there is no head_dim/],
+    [{ ...base, num_attention_heads: 0 }, /num_attention_heads 0/],
+    [{ ...base, num_key_value_heads: 3 }, /num_attention_heads.*multiple of num_key_value_heads \(3\), got 4/],
     [{ ...base, rope_scaling: { type: 'linear' } }, /needs factor/],
     [{ ...base, rope_theta: 0 }, /theta/],
   ])('values that make no sense are refused with their name: %#', (config, message) => {
     expect(() => configFromHuggingFace(config)).toThrow(expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }));
+  });
+
+  test('ids of generation_config.json must be in the vocabulary, and the two forms of RoPE settings may say the same', () => {
+    expect(() => configFromHuggingFace(base, { eos_token_id: [2, 100] })).toThrow(
+      /^generation_config\.json: eos_token_id 100 is not in the vocabulary of 100/,
+    );
+    const linear = { type: 'linear', factor: 4 };
+    expect(configFromHuggingFace({ ...base, rope_scaling: linear, rope_parameters: { ...linear, rope_theta: 5e5 } }).rope).toEqual({
+      theta: 5e5,
+      scaling: linear,
+    });
   });
 });
 
@@ -156,11 +184,20 @@ describe('GGUF metadata', () => {
     expect(() => read(more)).toThrow(expect.objectContaining({ code: 'model_unsupported', message: expect.stringMatching(message) }));
   });
 
+  test.each([
+    [{ 'llama.attention.head_count': 0 }, /llama\.attention\.head_count is 0, at least 1 is expected/],
+    [{ 'llama.block_count': 0 }, /^GGUF metadata: block_count: .*got 0$/],
+    [{ 'llama.rope.freq_base': 0.5 }, /rope\.freq_base: .*got 0\.5$/],
+    [{ 'tokenizer.ggml.eos_token_id': 100 }, /tokenizer\.ggml\.eos_token_id: 100 is not in the vocabulary of 100/],
+  ])('values that make no sense are refused with their name: %#', (more, message) => {
+    expect(() => read(more)).toThrow(expect.objectContaining({ code: 'model_invalid', message: expect.stringMatching(message) }));
+  });
+
   test('factors of rope_freqs.weight divide the frequencies', () => {
     const config = read({}, { ropeFactors: [1, 1, 2, 2, 4, 4, 8, 8] });
     const plain = invFreq(read({}));
     expect(Array.from(invFreq(config), (f, i) => plain[i] / f)).toEqual([1, 1, 2, 2, 4, 4, 8, 8]);
-    expect(() => read({}, { ropeFactors: [1] })).toThrow(/headDim \/ 2 = 8 factors, got 1/);
+    expect(() => read({}, { ropeFactors: [1] })).toThrow(/attention\.key_length \/ 2 = 8 factors, got 1/);
   });
 });
 

@@ -20,7 +20,7 @@ export const modelConfigSchema = z
     contextLength: count(1 << 27),
     normEps: z.number().min(0).max(1),
     rope: z.strictObject({
-      theta: positive,
+      theta: z.number().min(1).finite(),
       scaling: z.discriminatedUnion('type', [
         z.strictObject({ type: z.literal('none') }),
         z.strictObject({ type: z.literal('linear'), factor: positive }),
@@ -57,6 +57,9 @@ export const modelConfigSchema = z
     const { scaling } = c.rope;
     if (scaling.type === 'factors' && scaling.factors.length !== c.headDim / 2)
       wrong('rope', `must have headDim / 2 = ${c.headDim / 2} factors, got ${scaling.factors.length}`);
+    const strange = c.eosIds.find((id) => id >= c.vocabSize);
+    if (strange !== undefined) wrong('eosIds', `${strange} is not in the vocabulary of ${c.vocabSize}`);
+    if (c.bosId !== null && c.bosId >= c.vocabSize) wrong('bosId', `${c.bosId} is not in the vocabulary of ${c.vocabSize}`);
     if (scaling.type === 'llama3' && scaling.highFreqFactor <= scaling.lowFreqFactor) wrong('rope', 'highFreqFactor must be above lowFreqFactor');
   });
 
@@ -77,8 +80,16 @@ export function invalidModel(message: string): InputError {
   return new InputError('model_invalid', 'model', message);
 }
 
-export function checkedConfig(config: ModelConfig, origin: string): ModelConfig {
+/** `fileNames`: what the file calls our fields, so that a refusal names what stands there. */
+export function checkedConfig(config: ModelConfig, origin: string, fileNames: Readonly<Record<string, string>>): ModelConfig {
   const result = modelConfigSchema.safeParse(config);
-  if (!result.success) throw invalidModel(`${origin}: ${firstIssue(result.error)}`);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const seen = issue.path.reduce((value: unknown, key) => (value as Record<PropertyKey, unknown>)?.[key], config);
+    const message = firstIssue(result.error).replace(/^rope\.(theta|scaling)/, 'rope_$1') + (issue.code === 'custom' ? '' : `, got ${String(seen)}`);
+    throw invalidModel(
+      `${origin}: ${message.replace(/\b[a-z]+_?[A-Za-z]+\b/g, (word) => (Object.hasOwn(fileNames, word) ? fileNames[word] : word))}`,
+    );
+  }
   return result.data;
 }

@@ -17,6 +17,22 @@ const endOfTurn = new Set([
   '<|END_OF_TURN_TOKEN|>',
 ]);
 
+/** Our fields by the names of the metadata, behind the architecture's. */
+const fieldNames = {
+  layers: 'block_count',
+  hiddenSize: 'embedding_length',
+  intermediateSize: 'feed_forward_length',
+  queryHeads: 'attention.head_count',
+  kvHeads: 'attention.head_count_kv',
+  headDim: 'attention.key_length',
+  contextLength: 'context_length',
+  normEps: 'attention.layer_norm_rms_epsilon',
+  rope_theta: 'rope.freq_base',
+  slidingWindow: 'attention.sliding_window',
+  bosId: 'tokenizer.ggml.bos_token_id',
+  eosIds: 'tokenizer.ggml.eos_token_id',
+};
+
 /**
  * From GGUF metadata, and what only the tensors tell: the rows of the embedding, whether there is a separate head, and
  * rope_freqs.weight (null = no such tensor).
@@ -47,6 +63,7 @@ export function configFromGguf(
   if ((own('expert_count') ?? 0) > 0) throw unsupported(`GGUF: mixture-of-experts models (${own('expert_count')} experts) are not supported`);
   const hiddenSize = need('embedding_length');
   const queryHeads = need('attention.head_count');
+  if (!(queryHeads >= 1)) throw invalidModel(`GGUF metadata: ${family.gguf}.attention.head_count is ${queryHeads}, at least 1 is expected`);
   const headDim = own('attention.key_length') ?? hiddenSize / queryHeads;
   const valueDim = own('attention.value_length') ?? headDim;
   if (valueDim !== headDim) throw unsupported(`GGUF: keys of ${headDim} and values of ${valueDim} dimensions are not supported; they must be equal`);
@@ -84,6 +101,7 @@ export function configFromGguf(
       eosIds: [...eosIds],
     },
     'GGUF metadata',
+    fieldNames,
   );
 }
 

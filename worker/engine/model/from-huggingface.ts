@@ -49,7 +49,24 @@ function idList(value: number | number[] | null | undefined): number[] {
   return value == null ? [] : Array.isArray(value) ? value : [value];
 }
 
+type RopeParameters = z.infer<typeof ropeSchema>;
+
+/** What both forms of the RoPE settings say must be the same: one of them would be passed over. */
+function checkOneRope({ rope_parameters: newer, rope_scaling: older, rope_theta: theta }: HuggingFaceConfig): void {
+  if (newer?.rope_theta != null && theta != null && newer.rope_theta !== theta)
+    throw invalidModel(`config.json: rope_theta is ${theta}, and ${newer.rope_theta} in rope_parameters; they must be the same`);
+  if (!newer || !older) return;
+  const type = (rope: RopeParameters) => rope.rope_type ?? rope.type ?? 'default';
+  const differ = (key: string, a: unknown, b: unknown) =>
+    invalidModel(`config.json: ${key} is ${JSON.stringify(a)} in rope_parameters and ${JSON.stringify(b)} in rope_scaling; they must be the same`);
+  if (type(newer) !== type(older)) throw differ('rope_type', type(newer), type(older));
+  if (type(newer) === 'default') return;
+  for (const key of ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'] as const)
+    if ((newer[key] ?? null) !== (older[key] ?? null)) throw differ(key, newer[key] ?? null, older[key] ?? null);
+}
+
 function huggingFaceRope(c: HuggingFaceConfig): ModelConfig['rope'] {
+  checkOneRope(c);
   const parameters = c.rope_parameters ?? c.rope_scaling ?? {};
   const theta = c.rope_parameters?.rope_theta ?? c.rope_theta ?? 10000;
   const partial = c.rope_parameters?.partial_rotary_factor ?? c.partial_rotary_factor ?? 1;
@@ -103,6 +120,25 @@ function huggingFaceWindows(c: HuggingFaceConfig, family: Family): number[] {
   }
 }
 
+/** Our fields by the names of config.json. */
+const fieldNames = {
+  layers: 'num_hidden_layers',
+  hiddenSize: 'hidden_size',
+  intermediateSize: 'intermediate_size',
+  queryHeads: 'num_attention_heads',
+  kvHeads: 'num_key_value_heads',
+  headDim: 'head_dim',
+  vocabSize: 'vocab_size',
+  contextLength: 'max_position_embeddings',
+  normEps: 'rms_norm_eps',
+  lowFreqFactor: 'low_freq_factor',
+  highFreqFactor: 'high_freq_factor',
+  originalContextLength: 'original_max_position_embeddings',
+  slidingWindow: 'sliding_window',
+  bosId: 'bos_token_id',
+  eosIds: 'eos_token_id',
+};
+
 /** From config.json; generation_config.json, where there is one, may add tokens that end a generation. */
 export function configFromHuggingFace(json: unknown, generationJson?: unknown): ModelConfig {
   const named = z.looseObject({ model_type: z.string().nullish(), architectures: z.array(z.string()).nullish() }).safeParse(json);
@@ -110,7 +146,13 @@ export function configFromHuggingFace(json: unknown, generationJson?: unknown): 
   const architecture = named.success ? named.data.architectures?.[0] : undefined;
   const family = families.find((f) => f.modelType === modelType);
   if (!family || (architecture !== undefined && architecture !== family.architecture)) {
-    throw unsupported(`model architecture "${architecture ?? modelType ?? 'unnamed'}" is not supported; supported are ${supportedFamilies()}`);
+    // The architecture alone may be one that we know, of a model that is another by its model_type.
+    const known = families.some((f) => f.architecture === architecture);
+    const seen =
+      !family && known
+        ? `model_type "${modelType ?? 'unnamed'}" (${architecture})`
+        : `model architecture "${architecture ?? modelType ?? 'unnamed'}"`;
+    throw unsupported(`${seen} is not supported; supported are ${supportedFamilies()}`);
   }
   const result = huggingFaceSchema.safeParse(json);
   if (!result.success) throw invalidModel(`config.json: ${firstIssue(result.error)}`);
@@ -123,8 +165,16 @@ export function configFromHuggingFace(json: unknown, generationJson?: unknown): 
   if ((c.hidden_act ?? 'silu') !== 'silu') throw unsupported(`hidden_act "${c.hidden_act}" is not supported; only silu is`);
   if (c.mlp_bias) throw unsupported('mlp_bias is not supported; only false is');
   if (c.attention_bias && !family.qkvBias) throw unsupported(`attention_bias is not supported in family ${family.name}; only false is`);
+  const headDim = c.head_dim ?? family.defaults.headDim ?? c.hidden_size / c.num_attention_heads;
+  if (!Number.isInteger(headDim) && c.head_dim == null)
+    throw invalidModel(
+      `config.json: hidden_size ${c.hidden_size} cannot be cut into num_attention_heads ${c.num_attention_heads} equal heads, and there is no head_dim`,
+    );
   const generation = z.looseObject({ bos_token_id: ids, eos_token_id: ids }).safeParse(generationJson ?? {});
   if (!generation.success) throw invalidModel(`generation_config.json: ${firstIssue(generation.error)}`);
+  const strange = idList(generation.data.eos_token_id).find((id) => id >= c.vocab_size);
+  if (strange !== undefined)
+    throw invalidModel(`generation_config.json: eos_token_id ${strange} is not in the vocabulary of ${c.vocab_size} (config.json)`);
   return checkedConfig(
     {
       family: family.name,
@@ -133,7 +183,7 @@ export function configFromHuggingFace(json: unknown, generationJson?: unknown): 
       intermediateSize: c.intermediate_size,
       queryHeads: c.num_attention_heads,
       kvHeads: c.num_key_value_heads ?? family.defaults.kvHeads ?? c.num_attention_heads,
-      headDim: c.head_dim ?? family.defaults.headDim ?? c.hidden_size / c.num_attention_heads,
+      headDim,
       vocabSize: c.vocab_size,
       contextLength: c.max_position_embeddings ?? family.defaults.contextLength,
       normEps: c.rms_norm_eps ?? 1e-6,
@@ -146,5 +196,6 @@ export function configFromHuggingFace(json: unknown, generationJson?: unknown): 
       eosIds: [...new Set([...idList(c.eos_token_id), ...idList(generation.data.eos_token_id)])],
     },
     'config.json',
+    fieldNames,
   );
 }
