@@ -318,6 +318,23 @@ describe('files of a Hugging Face folder', () => {
     expect(configFromGguf(metadata, { vocabSize: 1536, hasHead: true, ropeFactors: null }).eosIds).toEqual([4]); // <|end|> by its name
   });
 
+  test('a vocabulary beyond the model, also by one token, is refused with both sizes; added tokens beyond it are not', async () => {
+    const open = (json: object) =>
+      openHuggingFaceModel({
+        open: (name) => (name === 'tokenizer.json' ? memoryFiles({ 'tokenizer.json': json }) : openFolder(path('../models/needle'))).open(name),
+      });
+    const sound = needleData.json as { model: { vocab: object }; added_tokens: object[] };
+    const larger = { ...sound, model: { ...sound.model, vocab: { ...sound.model.vocab, beyond: 1536 } } };
+    await expect(open(larger)).rejects.toThrow(
+      expect.objectContaining({
+        code: 'model_invalid',
+        message: expect.stringMatching(/the tokenizer has \d+ tokens, "beyond" with id 1536; the model's vocabulary has 1536/),
+      }),
+    );
+    const added = await open({ ...sound, added_tokens: [...sound.added_tokens, { ...sound.added_tokens[0], id: 1536, content: '<|beyond|>' }] });
+    await added.source.close();
+  });
+
   test.each([
     [{ model: { type: 'Unigram', vocab: [] } }, 'model_unsupported', /model "Unigram" is not supported/],
     [{ model: { type: 'BPE', vocab: [] } }, 'model_invalid', /model\.vocab must be an object/],
@@ -329,6 +346,21 @@ describe('files of a Hugging Face folder', () => {
       'model_unsupported',
       /behavior "MergedWithPrevious"/,
     ],
+    [
+      { post_processor: { type: 'TemplateProcessing' } },
+      'model_invalid',
+      /^tokenizer\.json: post_processor TemplateProcessing needs a list "single"/,
+    ],
+    [{ post_processor: { type: 'TemplateProcessing', single: [null] } }, 'model_invalid', /^tokenizer\.json: /],
+    [{ post_processor: { type: 'Sequence', processors: [null] } }, 'model_invalid', /^tokenizer\.json: post_processor holds null/],
+    [{ pre_tokenizer: { type: 'Sequence', pretokenizers: [null] } }, 'model_invalid', /^tokenizer\.json: pre_tokenizer holds null/],
+    [
+      { model: { type: 'BPE', vocab: { a: 0, b: 1 }, merges: ['a b'] } },
+      'model_invalid',
+      /^tokenizer\.json: merge "a b" needs the token "ab", which is not in model\.vocab/,
+    ],
+    [{ model: { type: 'BPE', vocab: { a: 0 }, merges: [['a', 'toString']] } }, 'model_invalid', /needs the token "toString"/],
+    [{ model: { type: 'BPE', vocab: { a: 0 }, merges: ['a'] } }, 'model_invalid', /merge "a" is not two tokens/],
     [{ added_tokens: [{ id: 1e9, content: 'x' }] }, 'model_invalid', /added_tokens\.0\.id/],
     [{ normalizer: { type: 'Magic' } }, 'model_invalid', /Magic/],
   ])('a tokenizer.json that we cannot follow is refused by name: %#', (change, code, message) => {

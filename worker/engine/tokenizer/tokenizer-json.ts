@@ -50,6 +50,8 @@ export function withKnownSplitting(value: unknown): TokenizerJson {
     if (!Number.isInteger(tokenId) || (tokenId as number) < 0 || (tokenId as number) > 1 << 22)
       throw invalidModel(`tokenizer.json: token ${JSON.stringify(token)} has id ${String(tokenId)}`);
   }
+  checkMerges(json.model.merges ?? [], vocab, json.model.continuing_subword_prefix);
+  if (json.post_processor) checkPostProcessor(json.post_processor);
   return {
     ...json,
     added_tokens: json.added_tokens ?? [],
@@ -61,8 +63,46 @@ export function withKnownSplitting(value: unknown): TokenizerJson {
   };
 }
 
+/** Both parts of every merge, and what it makes of them, are tokens. */
+function checkMerges(merges: readonly (string | string[])[], vocab: object, prefix: unknown): void {
+  const skipped = typeof prefix === 'string' ? prefix.length : 0;
+  const bad = (merge: unknown, what: string) => invalidModel(`tokenizer.json: merge ${JSON.stringify(merge)} ${what}`);
+  for (const merge of merges) {
+    const parts = typeof merge === 'string' ? merge.split(' ') : merge;
+    if (parts.length !== 2) throw bad(merge, 'is not two tokens');
+    const [left, right] = parts;
+    for (const token of [left, right, left + right.slice(skipped)])
+      if (!Object.hasOwn(vocab, token)) throw bad(merge, `needs the token ${JSON.stringify(token)}, which is not in model.vocab`);
+  }
+}
+
+/** As far as the library would stumble over it. */
+function checkPostProcessor(rule: Node, depth = 0): void {
+  const bad = (what: string) => invalidModel(`tokenizer.json: post_processor ${what}`);
+  if (depth > 8) throw bad('is nested too deep');
+  if (typeof rule !== 'object' || rule === null) throw bad(`holds ${JSON.stringify(rule)}, a processor is expected`);
+  if (rule.type === 'TemplateProcessing' && !Array.isArray(rule.single))
+    throw bad(`TemplateProcessing needs a list "single", got ${JSON.stringify(rule.single)}`);
+  if (rule.type !== 'Sequence') return;
+  if (!Array.isArray(rule.processors)) throw bad(`Sequence needs a list "processors", got ${JSON.stringify(rule.processors)}`);
+  for (const inner of rule.processors) checkPostProcessor(inner as Node, depth + 1);
+}
+
+/** A token that the model has no row for would be encoded and then refused, or worse. Added tokens beyond the rows count only where they are used. */
+export function checkVocabularyFits(value: unknown, vocabSize: number): void {
+  const vocab = (value as { model?: { vocab?: unknown } } | null)?.model?.vocab;
+  if (typeof vocab !== 'object' || vocab === null) return; // not a tokenizer; refused when it is built
+  for (const [token, id] of Object.entries(vocab))
+    if (typeof id === 'number' && id >= vocabSize)
+      throw invalidModel(
+        `the tokenizer has ${Object.keys(vocab).length} tokens, ${JSON.stringify(token)} with id ${id}; the model's vocabulary has ${vocabSize}: they do not belong together`,
+      );
+}
+
 function spellOut(rule: Node, depth = 0): Node {
   if (depth > 8) throw invalidModel('tokenizer.json: pre_tokenizer is nested too deep');
+  if (typeof rule !== 'object' || rule === null)
+    throw invalidModel(`tokenizer.json: pre_tokenizer holds ${JSON.stringify(rule)}, a rule is expected`);
   switch (rule.type) {
     case 'Sequence': {
       if (!Array.isArray(rule.pretokenizers)) throw invalidModel('tokenizer.json: a Sequence needs pretokenizers');

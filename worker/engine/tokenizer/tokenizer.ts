@@ -73,8 +73,14 @@ export class Tokenizer {
     this.bosId = bos === undefined ? null : (this.id(bos) ?? null);
     this.eosId = eos === undefined ? null : (this.id(eos) ?? null);
     // The post-processor around a text shows what it adds in front.
-    const bare = this.encode('a');
-    const framed = this.#library.encode('a').ids;
+    let bare: number[];
+    let framed: number[];
+    try {
+      bare = this.encode('a');
+      framed = this.#library.encode('a').ids;
+    } catch (error) {
+      throw invalidModel(`tokenizer.json: the letter a cannot be encoded with it: ${(error as Error).message}`);
+    }
     const at = framed.findIndex((_, i) => bare.every((id, j) => framed[i + j] === id));
     this.#prefix = at > 0 ? framed.slice(0, at) : [];
     this.#bosBeforeChat = data.settings.bosBeforeChat;

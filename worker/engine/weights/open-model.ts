@@ -7,6 +7,7 @@ import { configFromHuggingFace } from '../model/from-huggingface.ts';
 import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
 import { tokenizerFromFolder } from '../tokenizer/huggingface.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
+import { checkVocabularyFits } from '../tokenizer/tokenizer-json.ts';
 import { fingerprintArena } from './fingerprint.ts';
 import { openGguf } from './gguf.ts';
 import type { Arena, LoadedModel, OpenArena } from './packed.ts';
@@ -29,6 +30,7 @@ export async function openHuggingFaceModel(files: ModelFiles): Promise<OpenedMod
   if (json === null) throw invalidModel('config.json is missing');
   const config = configFromHuggingFace(json, await readJson(files, 'generation_config.json', maxConfigBytes));
   const tokenizer = await tokenizerFromFolder(files);
+  if (tokenizer) checkVocabularyFits(tokenizer.json, config.vocabSize);
   return { config: withEos(config, tokenizer), source: await openSafetensors(files), tokenizer };
 }
 
@@ -48,7 +50,9 @@ export async function openGgufModel(file: RangeReader): Promise<OpenedModel> {
     hasHead: source.tensors.has(ggufNames.head),
     ropeFactors: factors ? [...new Float32Array((await readTensor(factors, 0, factors.bytes)).buffer)] : null,
   });
-  return { config, source, tokenizer: tokenizerFromGguf(metadata) };
+  const tokenizer = tokenizerFromGguf(metadata);
+  if (tokenizer) checkVocabularyFits(tokenizer.json, config.vocabSize);
+  return { config, source, tokenizer };
 }
 
 /** tokenizer_config.json's eos_token ends a turn too; some config.json files only name the end of a document. */

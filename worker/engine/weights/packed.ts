@@ -1,6 +1,7 @@
 /** Loads a packed model: every shard is streamed straight into the arena, measured on the way, and checked by its SHA-256 where it lies. */
 import { invalidModel, type ModelConfig } from '../model/config.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
+import { checkVocabularyFits } from '../tokenizer/tokenizer-json.ts';
 import { type Manifest, manifestDigest, manifestFile, parseManifest } from './manifest.ts';
 import type { ArenaLayout } from './plan.ts';
 import { sha256Hex } from './sha256.ts';
@@ -50,6 +51,7 @@ export async function loadPacked(
 ): Promise<LoadedModel> {
   const manifest = await readManifest(fetchAsset);
   const tokenizer = manifest.tokenizer && (await loadTokenizer(fetchAsset, manifest.tokenizer));
+  if (tokenizer) checkVocabularyFits(tokenizer.json, manifest.config.vocabSize);
   const memory = arena(manifest.arenaBytes, manifest);
   for (const shard of manifest.shards) {
     await loadShard(fetchAsset, memory, shard);
