@@ -233,7 +233,9 @@ describe('log probabilities', () => {
 });
 
 test('NaN or infinite logits are an error that says so', () => {
-  expect(() => checkFinite(Float32Array.of(0, NaN))).toThrow('logit 1 of 2 is NaN');
+  expect(() => checkFinite(Float32Array.of(0, NaN))).toThrow(
+    expect.objectContaining({ name: 'InputError', code: 'model_output_invalid', message: expect.stringMatching('logit 1 of 2 is NaN') }),
+  );
   const sampler = createSampler({ ...off, seed: 1, frequencyPenalty: 0, presencePenalty: 0, topLogprobs: null });
   expect(() => sampler.next(Float32Array.of(0, Infinity))).toThrow('logit 1 of 2 is Infinity');
   expect(() => sampler.next(Float32Array.of(-Infinity, 0))).toThrow('logit 0 of 2 is -Infinity');

@@ -24,6 +24,7 @@ const KNOWN: Record<string, { status: Status; code?: string; headers?: Record<st
   prompt_too_long: { status: 400, code: 'context_length_exceeded' },
   model_not_found: { status: 404 },
   queue_full: { status: 429, headers: { 'retry-after': '5' } }, // a prompt of a few hundred tokens on one core
+  model_output_invalid: { status: 500 }, // the server's model, not the request
   model_loading: { status: 503, headers: { 'retry-after': '2' } },
 };
 

@@ -3,6 +3,7 @@
  * renormalised), min_p (against the likeliest). Each of the three keeps a prefix of the tokens ordered by probability, the lower id first
  * among equals. Sums are f64. Logits are never changed. Nothing sorts the whole vocabulary: thresholds come from selection.
  */
+import { InputError } from '../../presses/input-error.ts';
 
 /** Draws from [0, 1). */
 export type Random = () => number;
@@ -42,7 +43,12 @@ export interface RawLogprobs {
 /** Throws when a logit is NaN or infinite: that is a broken model or kernel, and every token drawn from it would be noise. */
 export function checkFinite(logits: Float32Array): void {
   for (let i = 0; i < logits.length; i++) {
-    if (!Number.isFinite(logits[i])) throw new Error(`logit ${i} of ${logits.length} is ${logits[i]}; the model's output is not usable`);
+    if (!Number.isFinite(logits[i]))
+      throw new InputError(
+        'model_output_invalid',
+        'model',
+        `the model's weights give no numbers: logit ${i} of ${logits.length} is ${logits[i]}; the model's files are damaged, or are not what its config says`,
+      );
   }
 }
 
