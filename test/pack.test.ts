@@ -1,10 +1,10 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packModel } from '../cli/pack.ts';
 import { type Manifest, manifestDigest, parseManifest } from '../worker/engine/weights/manifest.ts';
-import { openModelPath } from '../worker/engine/weights/node-files.ts';
+import { openModelPath, packedFolder } from '../worker/engine/weights/node-files.ts';
 import { loadOpened } from '../worker/engine/weights/open-model.ts';
 import { type FetchAsset, loadPacked } from '../worker/engine/weights/packed.ts';
 import { planWeights } from '../worker/engine/weights/plan.ts';
@@ -130,6 +130,23 @@ describe('a damaged packed model', () => {
     expect(error).toMatchObject({ name: 'InputError', code: 'model_invalid' });
     expect((error as Error).message).toMatch(/shard weights-001\.bin is damaged: SHA-256 [0-9a-f]{64}, [0-9a-f]{64} is expected/);
     expect((error as Error).message).toContain(manifest.shards[1].sha256);
+  });
+
+  test.each([
+    ['weights-001.bin', 'shard weights-001.bin'],
+    ['tokenizer.json', 'tokenizer.json'],
+    ['manifest.json', 'manifest.json'],
+  ])('on a disk without %s, or with a folder in its place', async (file, what) => {
+    const folder = mkdtempSync(join(work, 'disk-'));
+    cpSync(out, folder, { recursive: true });
+    expect((await loadPacked(packedFolder(folder), memoryArena().make)).fingerprint).toBe(manifest.fingerprint);
+    const refusal = (message: string) => expect.objectContaining({ code: 'model_invalid', message: expect.stringContaining(message) });
+    rmSync(join(folder, file));
+    await expect(loadPacked(packedFolder(folder), memoryArena().make)).rejects.toThrow(refusal(`${what} is missing in ${folder}`));
+    mkdirSync(join(folder, file));
+    await expect(loadPacked(packedFolder(folder), memoryArena().make)).rejects.toThrow(
+      refusal(`${what} in ${folder} is a folder, a file is expected`),
+    );
   });
 
   test('a truncated shard, an absent shard, an empty one', async () => {
@@ -272,6 +289,27 @@ describe('a damaged packed model', () => {
         m.config.kvHeads = 5;
       },
       /config\.queryHeads: must be a multiple of kvHeads \(5\)/,
+    ],
+    [
+      'a token beyond the vocabulary to end on',
+      (m) => {
+        m.config.eosIds = [99999];
+      },
+      /config\.eosIds: 99999 is not in the vocabulary of 1536/,
+    ],
+    [
+      'a first token beyond the vocabulary',
+      (m) => {
+        m.config.bosId = 1536;
+      },
+      /config\.bosId: 1536 is not in the vocabulary of 1536/,
+    ],
+    [
+      'a RoPE base below one',
+      (m) => {
+        m.config.rope.theta = 1e-300;
+      },
+      /config\.rope\.theta/,
     ],
     [
       'a config of another model',

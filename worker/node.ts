@@ -1,13 +1,11 @@
 /** The library's door on Node and Deno: `import { loadModel } from "edgepress"`. */
-import { createReadStream } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { type LoadSettings, loadEngine } from './engine/load.ts';
 import { manifestFile } from './engine/weights/manifest.ts';
-import { modelNameOf, openModelPath } from './engine/weights/node-files.ts';
+import { modelNameOf, openModelPath, packedFolder } from './engine/weights/node-files.ts';
 import { loadOpened } from './engine/weights/open-model.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
@@ -49,8 +47,7 @@ export async function openEngine(path: string, options: LoadOptions = {}): Promi
   if (packed) {
     if (options.quantize)
       throw new InputError('quantize_useless', 'quantize', `${path} is packed: its matrices were quantised, or not, when that was done`);
-    const file = async (name: string) => Readable.toWeb(createReadStream(join(path, name))) as ReadableStream<Uint8Array>;
-    return loadEngine(host, (arena) => loadPacked(file, arena, progress), options);
+    return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), options);
   }
   const model = await openModelPath(path);
   try {

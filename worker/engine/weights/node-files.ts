@@ -1,10 +1,12 @@
 /** Files by node:fs, for Node and Deno. Not for workerd: only the CLI and the Node entry import this. */
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { Readable } from 'node:stream';
 import { InputError } from '../../../presses/input-error.ts';
 import { invalidModel } from '../model/config.ts';
 import { manifestFile } from './manifest.ts';
 import { type OpenedModel, openGgufModel, openHuggingFaceModel } from './open-model.ts';
+import type { FetchAsset } from './packed.ts';
 import type { ModelFiles, RangeReader } from './source.ts';
 
 export async function openFile(path: string): Promise<RangeReader> {
@@ -38,6 +40,24 @@ export function openFolder(folder: string): ModelFiles {
       });
       return found?.isFile() ? openFile(path) : null;
     },
+  };
+}
+
+/** The files of a packed model's folder. */
+export function packedFolder(folder: string): FetchAsset {
+  return async (name) => {
+    const what = `${name.startsWith('weights-') ? 'shard ' : ''}${name}`;
+    const path = join(folder, name);
+    const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+        throw invalidModel(`${what} is missing in ${folder}${name === manifestFile ? '' : `, whose ${manifestFile} names it`}`);
+      throw invalidModel(`${what} in ${folder} cannot be read: ${error.message}`);
+    });
+    if (!found.isFile()) throw invalidModel(`${what} in ${folder} is ${found.isDirectory() ? 'a folder' : 'something else'}, a file is expected`);
+    const handle = await open(path, 'r').catch((error: Error) => {
+      throw invalidModel(`${what} in ${folder} cannot be read: ${error.message}`);
+    });
+    return Readable.toWeb(handle.createReadStream()) as ReadableStream<Uint8Array>;
   };
 }
 
