@@ -360,6 +360,20 @@ describe('GGUF', () => {
     expect(metadata.get('after')).toBe(77);
   });
 
+  test('a list of millions of numbers takes no time, and arrives whole', async () => {
+    const numbers = Uint8Array.from({ length: 4_000_000 }, (_, i) => i % 251);
+    const key = new TextEncoder().encode('list');
+    const u64 = (value: number) => new Uint8Array(BigUint64Array.of(BigInt(value)).buffer);
+    const u32 = (...values: number[]) => new Uint8Array(Uint32Array.from(values).buffer);
+    const parts = [new TextEncoder().encode('GGUF'), u32(3), u64(0), u64(1), u64(key.length), key, u32(9, 0), u64(numbers.length), numbers];
+    const began = performance.now();
+    const { metadata } = await openGguf(readerOfBlob('x', new Blob(parts)));
+    expect(performance.now() - began).toBeLessThan(2000);
+    const list = metadata.get('list') as number[];
+    expect(list).toHaveLength(numbers.length);
+    expect(list.every((x, i) => x === numbers[i])).toBe(true);
+  });
+
   test('a file in a Blob reads like a file on disk', async () => {
     const bytes = readFileSync(path('golden/gguf/tiny-qwen2.gguf'));
     const opened = await openGgufModel(readerOfBlob('x.gguf', new Blob([bytes])));
@@ -372,6 +386,12 @@ describe('GGUF', () => {
     ['cut in the data', (b) => b.slice(0, b.length - 1000), /truncated: tensor \S+ ends at byte/],
     ['cut in the header', (b) => b.slice(0, 20000), /truncated/],
     ['cut to nothing', (b) => b.slice(0, 10), /truncated: 10 bytes/],
+    [
+      'a count of tensors that is one too small',
+      (b) => b.fill(b[8] - 1, 8, 9),
+      /bytes after \S+ belong to nothing, at most 32 are expected; the header lists \d+ tensors/,
+    ],
+    ['bytes behind the tensors', (b) => new Uint8Array([...b, ...new Uint8Array(100)]), /belong to nothing/],
     ['another format', (b) => b.fill(0x20, 0, 4), /not a GGUF file/],
     ['a version of the future', (b) => b.fill(9, 4, 5), /GGUF version 9 is not supported/],
   ])('%s is refused', async (_, change, message) => {

@@ -76,13 +76,22 @@ export async function openGguf(file: RangeReader): Promise<GgufFile> {
     if (offset + bytes > file.size) throw bad(`truncated: tensor ${name} ends at byte ${offset + bytes}, the file has ${file.size}`);
     tensors.set(name, { name, type, shape, bytes, file, offset });
   }
+  // Behind a type that we cannot size, no gap can be told.
+  const sized = [...tensors.values()].every(({ type }) => fileTypes.has(type));
   let reached = dataStart;
   let last = 'the header';
   for (const tensor of [...tensors.values()].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)) {
+    if (sized && tensor.offset - reached >= Math.max(alignment, 32))
+      throw bad(`${tensor.offset - reached} bytes between ${last} and tensor ${tensor.name} belong to nothing`);
     if (tensor.offset < reached) throw bad(`tensors ${last} and ${tensor.name} overlap at byte ${tensor.offset}`);
     reached = tensor.offset + tensor.bytes;
     last = tensor.name;
   }
+  // A tensor that the list leaves out shows as bytes that belong to nothing, and shifts the data of all others.
+  if (sized && file.size - reached > alignment)
+    throw bad(
+      `${file.size - reached} bytes after ${last} belong to nothing, at most ${alignment} are expected; the header lists ${infos.length} tensors`,
+    );
   return { metadata, source: { format: 'gguf', names: ggufNames, tensors, close: async () => file.close?.() } };
 }
 
@@ -165,6 +174,16 @@ async function readValue(cursor: Cursor, type: number, key: string, depth: numbe
   const scalar = scalars[itemType];
   const length = cursor.count(scalar ? scalar[0] : itemType === stringType ? 8 : 12);
   const items: unknown[] = [];
+  if (scalar) {
+    const most = Math.floor(pieceBytes / scalar[0]);
+    for (let left = length; left > 0; ) {
+      const n = Math.min(left, most);
+      await cursor.fill(n * scalar[0]);
+      for (let i = 0; i < n; i++) items.push(cursor.take(...scalar));
+      left -= n;
+    }
+    return items;
+  }
   for (let i = 0; i < length; i++) items.push(await readValue(cursor, itemType, key, depth + 1));
   return items;
 }
