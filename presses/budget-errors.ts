@@ -2,6 +2,7 @@
 import type { BudgetMath } from './budget-math.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
+import { presets } from './presets.ts';
 
 export function lostQueries(name: string, queries: number, last: number, after: string, path: string): InputError {
   const message = `"${name}" reads the last ${queries} queries, but "${after}" before it protects only the last ${last} tokens, so their keys may be gone; put "${name}" first, or before it a press that protects at least ${queries} tokens`;
@@ -25,11 +26,11 @@ export function emptyBudget(press: Press, n: number, ratio: number, budgets: rea
   return new InputError('press_budget_empty', ratioParam(press, path), `${ratioText(press, ratio)} leaves none of ${n} tokens${where}; ${works}`);
 }
 
-export function shortPrompt(press: Press, n: number, wanted: number, budget: number, path: string): InputError {
+export function shortPrompt(press: Press, n: number, wanted: number, budget: number): InputError {
   const by = press.scorer.part.protectedBy;
   const smaller = by === null ? '' : `; ${by} up to ${Math.min(budget, n - 1)} would work${press.compat ? '' : ', or "on_tight": "uniform"'}`;
   const message = `${press.scorer.part.name} protects ${wanted} tokens, but only ${n} are to be pressed${smaller}`;
-  return new InputError('press_prompt_short', by === null ? path : `${path}.scorer.${by}`, message);
+  return new InputError('press_prompt_short', by === null ? press.path : partParam(press, 'scorer', by), message);
 }
 
 export function tightBudget(
@@ -48,6 +49,12 @@ export function tightBudget(
   const smaller = by === null ? '' : ` or ${by} up to ${budget}`;
   const message = `${ratioText(press, ratio)} keeps ${budget} of ${n} tokens${where}, fewer than the ${wanted} that ${press.scorer.part.name} protects; ${oneRatio(press)} up to ${largest}${smaller} would work, or "on_tight": "uniform"`;
   return new InputError('press_budget_tight', ratioParam(press, path), message);
+}
+
+/** The field that a caller can set for a part: beside a preset's name its parameters stand alone, and the part itself is the preset's. */
+export function partParam({ name, path }: Pick<Press, 'name' | 'path'>, kind: 'scorer' | 'layer_budget' | 'head_budget', field?: string): string {
+  const steps = Object.hasOwn(presets, name) ? [path, field] : [path, kind, field];
+  return steps.filter((step) => step !== undefined).join('.');
 }
 
 /** What decided, as it was asked for. */

@@ -54,9 +54,9 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   const stages: Stage[] = [];
   let caps: readonly number[] = Array(layers).fill(tokens);
   let tail: Tail = { last: Infinity, after: '' };
-  for (const [i, press] of request.presses.entries()) {
+  for (const press of request.presses) {
     if (press.compressionRatio === 0) continue;
-    const path = request.presses.length > 1 ? `press[${i}]` : 'press';
+    const { path } = press;
     const stage = checkStage(press, caps, size, path, notes);
     if (stage === null) continue;
     if (press.headBudget.part.ragged && !press.scorer.part.comparable) {
@@ -70,6 +70,8 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     tail = shorterTail(tail, Math.min(stage.keep.last, ...caps), press);
   }
   const last = stages.at(-1);
+  if (last === undefined && request.presses.at(-1)?.memoryBudgetBytes && notes.length === 0)
+    notes.push('the whole cache fits the memory_budget: nothing was removed');
   const bounds = last === undefined ? caps.map((n) => ({ min: n, max: n })) : last.layerBudget.part.bounds(last.context, last.layerBudget.params);
   return {
     name: request.name,
@@ -111,7 +113,7 @@ export function checkTail({ name }: Pick<Press, 'name'>, queries: number, { last
   throw lostQueries(name, queries, last, after, path);
 }
 
-/** Null when a memory budget turns out to hold everything. */
+/** Null when a memory budget turns out to hold everything, or when there is one token only. */
 function checkStage(press: Press, caps: readonly number[], size: PressSize, path: string, notes: string[]): Stage | null {
   const { scorer, layerBudget, onTight, compat } = press;
   const { layers, kvHeads, math } = size;
@@ -137,11 +139,15 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
   const budgets = inPath(path, () => exactBudgets(layerBudget, context(asked)));
   const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));
   if (least < 1) throw emptyBudget(press, shortest, ratio, budgets, math, path);
+  if (tokens === 1) {
+    notes.push(`"${press.name}" removed nothing of one token`);
+    return null;
+  }
 
   const wanted = asked.first + asked.last; // P, where the prompt is long enough
   const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
   if (!tight) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
-  if (shortest <= wanted && (compat || onTight === 'reject')) throw shortPrompt(press, shortest, wanted, least, path);
+  if (shortest <= wanted && (compat || onTight === 'reject')) throw shortPrompt(press, shortest, wanted, least);
   if (compat) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets }; // kvpress keeps some of the protected; here the lowest positions
   if (onTight === 'reject') throw tightBudget(press, shortest, wanted, least, ratio, budgets, math, path);
 

@@ -3,6 +3,7 @@
  * Everything that is wrong without knowing the prompt is refused here; check-press.ts refuses the rest.
  */
 import type { z } from 'zod';
+import { partParam } from './budget-errors.ts';
 import { checkTail, queriesOf, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
 import type { PartInfo, Press, PressRequest } from './contract.ts';
@@ -151,6 +152,7 @@ function finish(
   const byMemory = given.memory_budget !== undefined;
   const press = {
     name,
+    path,
     scorer,
     layerBudget,
     headBudget,
@@ -192,14 +194,14 @@ function checkComposition(elements: readonly Element[]): void {
     if (layerBudget.part.signal !== 'none') {
       throw new InputError(
         'press_composition',
-        `${path}.layer_budget`,
+        partParam(press, 'layer_budget'),
         `layer_budget "${layerBudget.part.name}" needs all layers before it can decide, so only the last of composed presses may use it; put "${press.name}" last`,
       );
     }
     if (headBudget.part.ragged) {
       throw new InputError(
         'press_composition',
-        `${path}.head_budget`,
+        partParam(press, 'head_budget'),
         `head_budget "${headBudget.part.name}" leaves heads of unequal length, which the next press cannot score; put "${press.name}" last`,
       );
     }

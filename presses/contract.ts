@@ -138,6 +138,8 @@ export type Scope = 'prompt' | 'context' | { readonly protect_last: number };
 export interface Press {
   /** Preset name, or scorer+layer_budget+head_budget spelled out. */
   readonly name: string;
+  /** Where the request has it: "press", or "press[1]" in a list. */
+  readonly path: string;
   readonly scorer: { readonly part: Scorer; readonly params: Record<string, unknown> };
   readonly layerBudget: { readonly part: LayerBudget; readonly params: Record<string, unknown> };
   readonly headBudget: { readonly part: HeadBudget; readonly params: Record<string, unknown> };

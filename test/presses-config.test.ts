@@ -292,8 +292,8 @@ describe('what a mistake is told: the field, the value seen, what would work', (
       /"deferred" contradicts "streaming"/,
     ],
     // compositions that cannot be right
-    [['zigzag_snapkv', 'knorm'], 'press_composition', 'press[0].layer_budget', /"zigzag" needs all layers.*put "zigzag_snapkv" last/],
-    [['adakv_snapkv', 'knorm'], 'press_composition', 'press[0].head_budget', /heads of unequal length/],
+    [['zigzag_snapkv', 'knorm'], 'press_composition', 'press[0]', /"zigzag" needs all layers.*put "zigzag_snapkv" last/],
+    [['adakv_snapkv', 'knorm'], 'press_composition', 'press[0]', /heads of unequal length/],
     [[{ preset: 'knorm', memory_budget: 1000 }, 'keydiff'], 'press_composition', 'press[0].memory_budget', /only the last of composed presses/],
     [
       ['knorm', 'snapkv'],

@@ -458,7 +458,10 @@ describe('checkPress', () => {
 
   test('a prompt that is all window is refused, also under compat', () => {
     const error = refusal(() => check('snapkv', { tokens: 64 }));
-    expect(error).toMatchObject({ code: 'press_prompt_short', param: 'press.scorer.window_size' });
+    expect(error).toMatchObject({ code: 'press_prompt_short', param: 'press.window_size' });
+    expect(refusal(() => check({ scorer: 'snapkv' }, { tokens: 64 })).param).toBe('press.scorer.window_size');
+    expect(refusal(() => check(['no_press', 'snapkv'], { tokens: 64 })).param).toBe('press[1].window_size');
+    expect(refusal(() => check([{ scorer: 'snapkv' }], { tokens: 64 })).param).toBe('press[0].scorer.window_size');
     expect(error.message).toBe('snapkv protects 64 tokens, but only 64 are to be pressed; window_size up to 32 would work, or "on_tight": "uniform"');
     expect(refusal(() => check({ preset: 'snapkv', compat: 'kvpress' }, { tokens: 64 })).code).toBe('press_prompt_short');
     expect(() => check({ preset: 'snapkv', compression_ratio: 0.9, compat: 'kvpress' })).not.toThrow();
@@ -471,6 +474,13 @@ describe('checkPress', () => {
     expect(refusal(() => check({ preset: 'tova' }, { tokens: 1 })).code).toBe('press_budget_empty');
     const layered = { scorer: 'knorm', layer_budget: { name: 'per_layer', compression_ratios: [0, 0, 0.999, 0] } };
     expect(refusal(() => check(layered)).message).toMatch(/none of 301 tokens in layer 2/);
+  });
+
+  test('of one token nothing can be removed', () => {
+    for (const scorer of ['tova', 'snapkv', 'knorm']) {
+      const press = { scorer, compression_ratio: 1e-12, on_tight: 'uniform' };
+      expect(check(press, { tokens: 1 })).toMatchObject({ stages: [], averageBudget: 1, notes: [expect.stringContaining('nothing of one token')] });
+    }
   });
 
   test('per_layer needs a ratio for each layer', () => {
