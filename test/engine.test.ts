@@ -531,6 +531,48 @@ describe('refusals', () => {
     other.close();
   });
 
+  test.each<[string, unknown, string]>([
+    ['no press', 'no_press', 'press'],
+    ['a press', { preset: 'knorm', compression_ratio: 0.05 }, 'press.compression_ratio'],
+  ])('without max_tokens and with %s, the ratio that is said to fit leaves room for a usable answer', async (_, press, param) => {
+    const error = (await failure(engine.generate(requestOf(long, press, { maxTokens: null })).next())) as InputError;
+    expect(error).toMatchObject({ code: 'kv_budget_exceeded', param, message: expect.stringContaining('with room for 128 tokens of answer') });
+    const ratio = Number(/compression_ratio (0\.\d+) fits/.exec(error.message)![1]);
+    const { completionTokens, usage } = await generation(
+      engine,
+      long,
+      { preset: 'knorm', compression_ratio: ratio },
+      { maxTokens: null, ignoreEos: true },
+    );
+    expect(completionTokens).toBeGreaterThanOrEqual(128);
+    expect(usage.notes).toEqual([expect.stringMatching(/^the KV pool has room for \d+ tokens of answer: .* not the default \d+$/)]);
+  });
+
+  test('where no press was asked for, the refusal shows one that fits', async () => {
+    for (const maxTokens of [1, 20, 150]) {
+      const error = (await failure(engine.generate(requestOf(long, 'no_press', { maxTokens })).next())) as InputError;
+      const [, example] = /^.*; a press with compression_ratio 0\.\d+ fits, e\.g\. (\{.*\})$/.exec(error.message)!;
+      expect(error.param).toBe('press');
+      expect(engine.plan({ ...requestOf(long, JSON.parse(example)), maxTokens })).toMatchObject({ press: 'zigzag_snapkv', fits: true });
+    }
+  });
+
+  test('a max_tokens that the context length cuts is noted', async () => {
+    const tokens = Array.from({ length: 1015 }, (_, i) => 5 + (i % 1000));
+    const press = { preset: 'knorm', compression_ratio: 0.9 };
+    const asked = await generation(engine, tokens, press, { maxTokens: 50, ignoreEos: true });
+    expect(asked.completionTokens).toBe(1024 - 1015);
+    expect(asked.usage.notes).toEqual(['the context length of 1024 leaves 9 tokens for the answer: max_tokens 50 was cut to that']);
+    expect((await generation(engine, tokens, press, { maxTokens: 9, ignoreEos: true })).usage.notes).toEqual([]);
+  });
+
+  test('one token is generated from, whatever the press', async () => {
+    const press = { scorer: 'tova', compression_ratio: 1e-12, on_tight: 'uniform' };
+    const { completionTokens, usage } = await generation(engine, [5], press, { maxTokens: 1 });
+    expect(completionTokens).toBe(1);
+    expect(usage.kept_per_layer).toEqual(Array(6).fill(1));
+  });
+
   test('the ratio that is said to fit fits, with the press that was asked for', async () => {
     const random = new Random(3);
     const prompts = [long, sampleOf('niah_multikey', 1024).slice(0, 900)];

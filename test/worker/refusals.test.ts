@@ -159,10 +159,10 @@ describe('4xx in OpenAI’s envelope', () => {
     ['an unknown parameter', { press: { preset: 'snapkv', windowsize: 3 } }, 'press.windowsize', 'did you mean "window_size"?'],
     ['a parameter out of range', { press: { preset: 'zigzag_snapkv', bound_ratio: 1.5 } }, 'press.bound_ratio', 'got 1.5'],
     ['a ratio of 1', { press: { preset: 'snapkv', compression_ratio: 1 } }, 'press.compression_ratio', 'below 1'],
-    ['a window larger than the budget', { press: { preset: 'snapkv', window_size: 64, scope: 'prompt' } }, 'press.scorer.window_size', 'would work'],
+    ['a window larger than the budget', { press: { preset: 'snapkv', window_size: 64, scope: 'prompt' } }, 'press.window_size', 'would work'],
     ['scope "context" without one', { press: { preset: 'knorm', scope: 'context' } }, 'press.scope', 'before the last text part'],
     ['protect_last of everything', { press: { preset: 'knorm', scope: { protect_last: 999 } } }, 'press.scope.protect_last', 'smaller'],
-    ['a press that needs all layers before another', { press: ['zigzag_knorm', 'snapkv'] }, 'press[0].layer_budget', 'last'],
+    ['a press that needs all layers before another', { press: ['zigzag_knorm', 'snapkv'] }, 'press[0]', 'last'],
     ['an unknown model', { model: 'gpt' }, 'model', 'needle'],
   ])('%s', async (_, body, param, says) => {
     const answer = await refused({ ...small, ...body });

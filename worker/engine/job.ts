@@ -37,6 +37,10 @@ export interface Job {
   readonly checked: CheckedPress | null;
   readonly entryType: EntryType;
   readonly maxTokens: number;
+  /** When nobody asked for a length: the default, within the context length, of which `maxTokens` is what the pool holds. Else null. */
+  readonly defaultTokens: number | null;
+  /** Deviations from what was asked, for usage.kv_cache. */
+  readonly notes: readonly string[];
   readonly shape: RequestShape;
   readonly size: RequestSize;
   readonly press: PressRequest;
@@ -45,6 +49,7 @@ export interface Job {
 /** Throws InputError where the request asks for something that does not exist or does not go together; room is not looked at. */
 export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, press: PressRequest, asked: number | null): Job {
   const { cache, options } = parts;
+  const { contextLength } = parts.info;
   const { tokens, boundary } = prompt.kind === 'length' ? anyTokens(prompt.tokens, parts.info) : tokenise(parts, prompt);
   checkTokens(tokens, parts.info, fieldOf(prompt));
   const { scope, covered } = isNoOp(press) ? { scope: 'prompt' as const, covered: tokens.length } : pressed(tokens.length, boundary, press);
@@ -52,18 +57,24 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
   const { shape: model, pageBytes } = cache;
   const entryType = press.entryType ?? options.entryType;
   const entriesPerPage = entriesPerPageOf(entryType, model.headDim);
+  const most = Math.min(asked ?? options.defaultMaxTokens, contextLength - tokens.length);
+  const cut = `the context length of ${contextLength} leaves ${most} tokens for the answer: max_tokens ${asked} was cut to that`;
+  const notes = asked !== null && most < asked ? [cut] : [];
+  const defaultTokens = asked === null ? most : null;
   const sized = (maxTokens: number): Job => {
     const pages = { pageBytes, entriesPerPage, extraTokens: tokens.length - covered + maxTokens };
     const checked = isNoOp(press)
       ? null
       : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages });
     const shape: RequestShape = { promptTokens: tokens.length, coveredTokens: covered, maxTokens, entriesPerPage, pageBytes, checked };
-    return { tokens, boundary, covered, scope, checked, entryType, maxTokens, shape, size: requestSize(model, shape), press };
+    const size = requestSize(model, shape);
+    return { tokens, boundary, covered, scope, checked, entryType, maxTokens, defaultTokens, notes, shape, size, press };
   };
-  let job = sized(Math.min(asked ?? options.defaultMaxTokens, parts.info.contextLength - tokens.length));
+  let job = sized(most);
   // Nobody asked for a length: generate as much as the pool holds.
   while (asked === null && job.maxTokens > 1 && job.size.pagesMost > cache.pages) job = sized(Math.floor(job.maxTokens / 2));
-  return job;
+  if (asked !== null || job.maxTokens === most) return job;
+  return { ...job, notes: [`the KV pool has room for ${job.maxTokens} tokens of answer: max_tokens is that, not the default ${most}`] };
 }
 
 /** Tokens, and how many of them lie before the last text part of the last user message; null where that is not known. */

@@ -107,6 +107,6 @@ function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache,
     bytes_peak: sequence.peakBytes,
     layer_budget: report?.layerBudget ?? 'none',
     entry_type: job.entryType,
-    notes: report?.notes ?? (job.checked ? [...job.checked.notes, 'the whole cache fits the memory_budget: nothing was removed'] : []),
+    notes: [...(report?.notes ?? job.checked?.notes ?? []), ...job.notes],
   };
 }

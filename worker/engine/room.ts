@@ -1,7 +1,8 @@
 /** Whether a checked request can ever fit this server's memory, and if not, what would. */
 import type { BudgetMath } from '../../presses/budget-math.ts';
 import { checkPress } from '../../presses/check-press.ts';
-import type { Press } from '../../presses/contract.ts';
+import { parsePress } from '../../presses/config.ts';
+import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Backend } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
@@ -32,10 +33,11 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   if (size.pagesMost > cache.pages) {
     const [needed, pool] = [size.pagesMost * cache.pageBytes, cache.poolBytes];
     const how = job.checked ? `at compression_ratio ${(1 - job.checked.averageBudget / job.covered).toFixed(2)}` : 'without a press';
+    const { param, advice } = whatFits(job, parts);
     throw new InputError(
       'kv_budget_exceeded',
-      'press.compression_ratio',
-      `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${whatFits(job, parts)}`,
+      param,
+      `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}`,
     );
   }
   const needed = readingBytes(job, parts);
@@ -60,25 +62,73 @@ function readingBytes({ covered, checked }: Pick<Job, 'covered' | 'checked'>, { 
   return forward.readingBytes(covered, queries) + scratch + (pressed ? pressBytes(checked, shape) : 0);
 }
 
-/** The ratio at which the request's own press would fit; any press, where it has none or sets its ratios by layer. */
-function whatFits({ tokens, boundary, checked, shape, press, maxTokens }: Job, { cache: { pages, shape: model }, math }: RoomParts): string {
-  const last = press.presses.at(-1);
-  const ratioOf = (mode: Press['mode']): number | null => {
-    if (!checked || !last || last.layerBudget.part.ownRatio) {
-      const pressed = { ...shape, coveredTokens: checked?.size.tokens ?? boundary ?? tokens.length }; // the scope that a press would have
-      return fittingRatio(pages, (ratio) => anyPressPages(model, pressed, math.keptCount(pressed.coveredTokens, ratio, false)));
-    }
-    return fittingRatio(pages, (ratio) => {
-      const other = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
-      const tried = orRefusal(() => checkPress({ ...press, presses: [...press.presses.slice(0, -1), other] }, checked.size));
-      return tried && requestSize(model, { ...shape, checked: tried }).pagesMost;
-    });
-  };
-  const which = press.presses.length > 1 ? ' of the last press' : '';
-  const ratio = ratioOf(last?.mode ?? 'streaming');
-  if (ratio !== null) return `compression_ratio ${ratio}${which} fits`;
-  const streaming = last?.mode === 'deferred' ? ratioOf('streaming') : null;
-  if (streaming !== null) return `mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming}${which} fits`;
+/** An answer of fewer tokens is not worth the name, where nobody said how long it should be. */
+const USABLE_TOKENS = 128;
+
+/** The ratio at which the request would fit, as its last press can be told it, or as a press of its own; and the field that this is about. */
+function whatFits(job: Job, parts: RoomParts): { param: string; advice: string } {
+  const last = job.press.presses.at(-1);
+  if (!job.checked || !last || last.layerBudget.part.ownRatio) return whatPressFits(job, parts);
+  const param = `${last.path}.${last.memoryBudgetBytes === null ? 'compression_ratio' : 'memory_budget'}`;
+  const where = `${job.press.presses.length > 1 ? ' of the last press' : ''} fits`;
+  const instead = last.memoryBudgetBytes === null ? '' : ', in place of memory_budget';
+  for (const maxTokens of answerLengths(job)) {
+    const ratio = ratioOf(job, parts, last, last.mode, maxTokens);
+    if (ratio !== null) return { param, advice: `compression_ratio ${ratio}${where}${instead}${answering(job, maxTokens)}` };
+    const streaming = last.mode === 'deferred' ? ratioOf(job, parts, last, 'streaming', maxTokens) : null;
+    if (streaming === null) continue;
+    const advice = `mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming}${where}${instead}${answering(job, maxTokens)}`;
+    return { param, advice };
+  }
+  return { param, advice: nothingFits(job) };
+}
+
+/** The ratio at which the request's own press would fit, or null. */
+function ratioOf({ checked, shape, press }: Job, { cache }: RoomParts, last: Press, mode: Press['mode'], maxTokens: number): number | null {
+  return fittingRatio(cache.pages, (ratio) => {
+    const other = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
+    const tried = orRefusal(() => checkPress({ ...press, presses: [...press.presses.slice(0, -1), other] }, checked!.size));
+    return tried && requestSize(cache.shape, { ...shape, maxTokens, checked: tried }).pagesMost;
+  });
+}
+
+/** For a request without a press, or with one that sets its ratios by layer: the ratio at which any press would fit, and one that does. */
+function whatPressFits(job: Job, { cache: { pages, shape: model }, math }: RoomParts): { param: string; advice: string } {
+  const { tokens, boundary, checked, shape, press } = job;
+  const param = 'press';
+  const coveredTokens = checked?.size.tokens ?? boundary ?? tokens.length; // the scope that a press would have
+  for (const maxTokens of answerLengths(job)) {
+    const pressed = { ...shape, coveredTokens, maxTokens };
+    const ratio = fittingRatio(pages, (r) => anyPressPages(model, pressed, math.keptCount(coveredTokens, r, false)));
+    if (ratio === null) continue;
+    const works = (preset: string) =>
+      orRefusal(() => checkPress(parsePress({ preset, compression_ratio: ratio }), { tokens: coveredTokens, ...model, math })) !== null;
+    const preset = ['zigzag_snapkv', 'knorm'].find(works);
+    const example = preset && `, e.g. {"preset": "${preset}", "compression_ratio": ${ratio}${alsoSaid(press)}}`;
+    return { param, advice: `a press with compression_ratio ${ratio} fits${answering(job, maxTokens)}${example ?? ''}` };
+  }
+  return { param, advice: nothingFits(job) };
+}
+
+function alsoSaid({ entryType }: PressRequest): string {
+  return entryType === null ? '' : `, "entry_type": "${entryType}"`;
+}
+
+/** The lengths of answer to look for a ratio with: the one asked for; else those that a request without max_tokens gets, a usable one first. */
+function answerLengths({ maxTokens, defaultTokens }: Job): number[] {
+  if (defaultTokens === null) return [maxTokens];
+  let length = defaultTokens;
+  while (Math.floor(length / 2) >= USABLE_TOKENS) length = Math.floor(length / 2);
+  const lengths = [length];
+  while (length > 1) lengths.push((length = Math.floor(length / 2)));
+  return lengths;
+}
+
+function answering({ defaultTokens }: Job, maxTokens: number): string {
+  return defaultTokens === null ? '' : `, with room for ${maxTokens} tokens of answer`;
+}
+
+function nothingFits({ maxTokens }: Job): string {
   return `no compression_ratio fits: the tokens after the pressed part and max_tokens ${maxTokens} alone are too many`;
 }
 
