@@ -265,6 +265,23 @@ describe('chat templates', () => {
     }
   });
 
+  test("range is Python's, and bounded: in one call, and in all calls of a rendering", () => {
+    const render = (template: string) => withTemplate(template).chat.render([]);
+    expect(
+      render(
+        "\n{% for i in range(3) %}{{ i }}{% endfor %} {{ range(2, 9, 3) | join(',') }} {{ range(3, 0, -2) | join(',') }} {{ range(5, 5) | length }}",
+      ),
+    ).toBe('\n012 2,5,8 3,1 0');
+    const refused = expect.objectContaining({
+      code: 'chat_template_refused',
+      message: expect.stringMatching(/more than 100000 numbers from range\(\)/),
+    });
+    expect(() => render('{% for i in range(1000000000) %}x{% endfor %}')).toThrow(refused);
+    expect(() => render('{% for i in range(1000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}')).toThrow(refused);
+    expect(() => render('{% for i in range(0, 1, 0) %}{% endfor %}')).toThrow(/a step that is not 0/);
+    expect(() => render('{% macro f() %}{{ range(1000000000) | length }}{% endmacro %}{{ f() }}')).toThrow(refused);
+  });
+
   test('no template, a broken one, and one that refuses: each says so', () => {
     expect(() => withTemplate(null).encodeChat([user('x')])).toThrow(
       expect.objectContaining({ code: 'chat_template_missing', param: 'messages', message: expect.stringMatching('/v1/completions') }),

@@ -62,17 +62,48 @@ export class ChatTemplate {
       );
     }
     try {
-      this.#template ??= new Template(chatTemplate);
+      this.#template ??= boundedTemplate(chatTemplate);
     } catch (error) {
       throw unsupported(`the model's chat template cannot be read: ${(error as Error).message}`);
     }
     try {
-      return this.#template.render({ ...specialTokens, messages, add_generation_prompt: addGenerationPrompt, tools: null, documents: null });
+      return this.#template.render({
+        ...specialTokens,
+        messages,
+        add_generation_prompt: addGenerationPrompt,
+        tools: null,
+        documents: null,
+        [boundedRange]: createRange(),
+      });
     } catch (error) {
       // raise_exception, which templates use to insist on roles and their order, ends here too.
       throw new InputError('chat_template_refused', 'messages', `the model's chat template refuses these messages: ${(error as Error).message}`);
     }
   }
+}
+
+const boundedRange = 'edgepress_bounded_range';
+const mostRangeItems = 100_000;
+
+/** The template with the built-in `range`, which makes a list of any length, replaced. The library takes no variable of a built-in's name. */
+function boundedTemplate(source: string): Template {
+  const template = new Template(source);
+  template.parsed.body.unshift(...new Template(`{% set range = ${boundedRange} %}`).parsed.body);
+  return template;
+}
+
+/** Python's range; what one rendering takes from it, in all calls together, is bounded. */
+function createRange() {
+  let made = 0;
+  return (first: unknown, second?: unknown, third?: unknown): number[] => {
+    const [start, stop, step] = [second == null ? 0 : first, second ?? first, third ?? 1];
+    if (![start, stop, step].every((n): n is number => Number.isSafeInteger(n)) || step === 0)
+      throw new Error(`range(${[first, second, third].filter((n) => n != null).join(', ')}) takes whole numbers, and a step that is not 0`);
+    const length = Math.max(0, Math.ceil(((stop as number) - (start as number)) / (step as number)));
+    made += length;
+    if (made > mostRangeItems) throw new Error(`it takes more than ${mostRangeItems} numbers from range()`);
+    return Array.from({ length }, (_, i) => (start as number) + i * (step as number));
+  };
 }
 
 /** Private-use characters around a number that no message contains. */
