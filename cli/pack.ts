@@ -1,7 +1,7 @@
 /** Packs a model for assets: weights in the kernels' layouts, cut into shards below the asset limit, and a manifest over them. */
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
 import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
 import {
@@ -94,10 +94,25 @@ export async function packModel(
 async function makeFolder(outDir: string, source: string): Promise<void> {
   // The source's tokenizer.json would be written over.
   if (resolve(outDir) === resolve(source)) throw new InputError('pack_out', 'out', `${outDir} is the model itself; give another folder to write to`);
-  await mkdir(outDir, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST' && error.code !== 'ENOTDIR') throw error;
-    throw new InputError('pack_out', 'out', `${outDir} is, or lies in, a file; give a folder to write to`);
-  });
+  // Level by level: where a file system takes no new folders (/proc), a recursive mkdir tries for ever.
+  const missing: string[] = [];
+  const kind = (path: string) => stat(path).catch((error: NodeJS.ErrnoException) => error);
+  for (let at = resolve(outDir); ; at = dirname(at)) {
+    const found = await kind(at);
+    if (!(found instanceof Error)) {
+      if (!found.isDirectory()) throw new InputError('pack_out', 'out', `${outDir} is, or lies in, a file; give a folder to write to`);
+      break;
+    }
+    if (found.code !== 'ENOENT' && found.code !== 'ENOTDIR') throw new InputError('pack_out', 'out', `${outDir} cannot be used: ${found.message}`);
+    missing.unshift(at);
+    if (dirname(at) === at) break;
+  }
+  for (const folder of missing) {
+    await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST')
+        throw new InputError('pack_out', 'out', `${outDir} cannot be made: ${error.message}; give a folder that can be written to`);
+    });
+  }
 }
 
 const temporary = (file: string) => `.packing-${file}`;

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -104,6 +104,20 @@ describe('a packed model', () => {
     const quantised = [...source.tensors].map(([name, tensor]) => [name, tensor.type === 'F16' ? { ...tensor, type: 'Q8_0' } : tensor] as const);
     expect(() => planWeights(config, { ...source, tensors: new Map(quantised) }, { quantize: 'q4' })).toThrow(/quantize "q4" would change nothing/);
     await source.close();
+  });
+
+  test('a folder that cannot be made is refused, and folders above it are made', async () => {
+    const refused = (message: RegExp) => expect.objectContaining({ code: 'pack_out', message: expect.stringMatching(message) });
+    const model = path('golden/models/llama');
+    writeFileSync(join(work, 'a-file'), '');
+    for (const out of ['a-file', 'a-file/x', 'a-file/x/y'])
+      await expect(packModel(model, join(work, out))).rejects.toThrow(refused(/is, or lies in, a file; give a folder/));
+    if (existsSync('/proc/self')) {
+      await expect(packModel(model, '/proc/x')).rejects.toThrow(refused(/^\/proc\/x cannot be made: ENOENT/));
+      await expect(packModel(model, '/proc/x/y')).rejects.toThrow(refused(/cannot be made/));
+    }
+    await packModel(model, join(work, 'new/in/new'));
+    expect(readdirSync(join(work, 'new/in/new'))).toContain('manifest.json');
   });
 
   test('shards above the asset limit, and paths without a model, are refused', async () => {
