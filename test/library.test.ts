@@ -103,6 +103,8 @@ describe('generate', () => {
     ['a token that does not exist', { prompt: { kind: 'tokens', tokens: [1.5] } }, 'prompt', 'vocabulary'],
     ['a misspelt press', { prompt: 'a', press: 'zigzag_snapvk' }, 'press', 'did you mean "zigzag_snapkv"?'],
     ['a ratio out of range', { prompt: 'a', press: { preset: 'knorm', compression_ratio: 2 } }, 'press.compression_ratio', 'got 2'],
+    ['presses that were not parsed', { prompt: 'a', press: { presses: 5 } }, 'press', 'needs "preset" or "scorer"'],
+    ['a list of presses that were not parsed', { prompt: 'a', press: { presses: [5], name: 'x' } }, 'press', 'needs "preset" or "scorer"'],
     ['a temperature out of range', { prompt: 'a', sampling: { temperature: 3 } }, 'sampling.temperature', 'between 0 and 2, got 3'],
     ['no tokens to generate', { prompt: 'a', sampling: { maxTokens: 0 } }, 'sampling.maxTokens', '1 or more, got 0'],
     ['a name of the wire', { prompt: 'a', sampling: { max_tokens: 3 } }, 'sampling.max_tokens', 'did you mean "maxTokens"?'],
@@ -120,11 +122,35 @@ describe('plan and inspect', () => {
   test('plan takes a prompt or a length', () => {
     expect(model.plan({ prompt: { kind: 'length', tokens: 4095 }, press: 'knorm', maxTokens: 1 })).toMatchObject({ prompt_tokens: 4095, fits: true });
     expect(model.plan({ prompt: asked, press: 'zigzag_snapkv' }).scope).toBe('context');
+    expect(model.plan({ tokens: 1024, press: 'knorm' })).toMatchObject({ prompt_tokens: 1024, tokens: 1024 });
+    expect(() => model.plan({ tokens: 0 })).toThrow(/1 or more, got 0/);
+    expect(() => model.plan({ tokens: 5, prompt: 'a' })).toThrow(/prompt or tokens, not both/);
+    expect(() => model.plan({})).toThrow(/prompt must be a string/);
     expect(() => model.plan({ prompt: { kind: 'length', tokens: 4096 } })).toThrow(/4096 tokens.*4095 tokens or fewer/);
     expect(() => model.plan({ prompt: { kind: 'length', tokens: 0 } })).toThrow(/1 or more, got 0/);
   });
   test('inspect tells what is kept', async () => {
     const { layers, tokens } = await model.inspect(asked, { preset: 'zigzag_snapkv', compression_ratio: 0.8 });
     expect(layers[0].heads[0].kept.length).toBeLessThan(tokens / 2);
+  });
+});
+
+describe('close', () => {
+  const closed = { name: 'InputError', code: 'model_closed', param: null };
+  test('can be called twice; nothing computes with weights that are given back', async () => {
+    const other = await loadModel();
+    const running = other.generate({ prompt: asked, sampling: { ...greedy, ignoreEos: true, maxTokens: 50 } });
+    await running.next();
+    const reading = other.generate({ prompt: asked }).next();
+    other.close();
+    other.close();
+    await expect(reading).rejects.toMatchObject(closed);
+    await expect(running.next()).rejects.toMatchObject(closed);
+    await expect(other.generate({ prompt: asked }).next()).rejects.toMatchObject(closed);
+    await expect(other.inspect(asked)).rejects.toMatchObject(closed);
+    await expect(other.engine.logits({ kind: 'tokens', tokens: [5] }, parsePress(null))).rejects.toMatchObject(closed);
+    expect(() => other.plan({ tokens: 10 })).toThrow(expect.objectContaining(closed));
+    expect(() => other.tokenise('a')).toThrow(expect.objectContaining(closed));
+    expect(other.health().memory.kv_used_bytes).toBe(0);
   });
 });

@@ -35,6 +35,14 @@ export interface ModelRequest {
   readonly sampling?: SamplingConfig | null;
 }
 
+/** A prompt, or only how many tokens it has: `tokens`, or {kind: 'length', tokens}. */
+export interface PlanRequest {
+  readonly prompt?: Prompt | PromptLength;
+  readonly tokens?: number;
+  readonly press?: PressConfig | null;
+  readonly maxTokens?: number | null;
+}
+
 export class Model {
   /** The engine itself, which takes what it is given as it is. */
   readonly engine: EdgeEngine;
@@ -56,10 +64,13 @@ export class Model {
     return this.engine.tokenise(promptOf(prompt));
   }
 
-  /** What a press would take of the KV pool for a prompt, or for {kind: 'length', tokens: n}, without running it. */
-  plan(request: { prompt: Prompt | PromptLength; press?: PressConfig | null; maxTokens?: number | null }): PressPlan {
-    const { prompt, press, maxTokens } = asInput(planFields, request);
-    return this.engine.plan({ prompt: isLength(prompt) ? prompt : promptOf(prompt), press: pressOf(press), maxTokens: maxTokens ?? null });
+  /** What a press would take of the KV pool for a prompt, or for one of so many `tokens`, whatever they are, without running it. */
+  plan(request: PlanRequest): PressPlan {
+    const { prompt, tokens, press, maxTokens } = asInput(planFields, request);
+    if (prompt !== undefined && tokens !== undefined)
+      throw new InputError('invalid_value', 'tokens', `send prompt or tokens, not both, got tokens ${show(tokens)}`);
+    const given = tokens === undefined ? prompt : { kind: 'length', tokens };
+    return this.engine.plan({ prompt: isLength(given) ? given : promptOf(given), press: pressOf(press), maxTokens: maxTokens ?? null });
   }
 
   /** Events: the prompt is read; pieces of text; the finish with its account. Leaving the loop early, or `signal`, gives back every page. */
@@ -78,7 +89,7 @@ export class Model {
   }
 }
 
-const { chat, completion } = requestSchemas(defaultLimits);
+const { chat, completion, plan: planned } = requestSchemas(defaultLimits);
 const wire = completion.shape;
 const anything = z.unknown().optional();
 
@@ -97,7 +108,7 @@ const samplingFields = strictObject({
 });
 type SamplingGiven = z.output<typeof samplingFields>;
 const requestFields = strictObject({ prompt: anything, press: anything, sampling: samplingFields.nullish() });
-const planFields = strictObject({ prompt: anything, press: anything, maxTokens: wire.max_tokens });
+const planFields = strictObject({ prompt: anything, tokens: planned.shape.tokens, press: anything, maxTokens: wire.max_tokens });
 const messageFields = strictObject({ prompt: chat.shape.messages });
 
 function asInput<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
@@ -135,8 +146,13 @@ function isLength(prompt: unknown): prompt is PromptLength {
 }
 
 function pressOf(press: unknown): PressRequest {
-  const parsed = typeof press === 'object' && press !== null && 'presses' in press;
-  return parsed ? (press as PressRequest) : parsePress(press);
+  return isParsed(press) ? press : parsePress(press);
+}
+
+/** What parsePress makes: its presses hold the parts themselves. */
+function isParsed(press: unknown): press is PressRequest {
+  const { presses, name } = (press ?? {}) as Partial<PressRequest>;
+  return Array.isArray(presses) && typeof name === 'string' && presses.every((one) => typeof one?.scorer?.part?.score === 'function');
 }
 
 function fullSampling({ maxTokens, topLogprobs, topK, topP, minP, frequencyPenalty, presencePenalty, ignoreEos, ...same }: SamplingGiven): Sampling {

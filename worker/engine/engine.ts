@@ -47,6 +47,7 @@ export class EdgeEngine implements Engine {
   readonly #turns = new Turns();
   readonly #reader: PromptReader;
   readonly #running = new Set<Running>();
+  #closed = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -77,10 +78,12 @@ export class EdgeEngine implements Engine {
   }
 
   tokenise(prompt: PromptInput): readonly number[] {
+    this.#turns.checkOpen();
     return tokenise(this.#parts, prompt).tokens;
   }
 
   plan({ prompt, press, maxTokens }: { prompt: PromptInput | PromptLength; press: PressRequest; maxTokens: number | null }): PressPlan {
+    this.#turns.checkOpen();
     const { cache } = this.#parts;
     const job = checkJob(this.#parts, prompt, press, maxTokens);
     const { tokens, covered, scope, checked, entryType, size } = job;
@@ -104,6 +107,7 @@ export class EdgeEngine implements Engine {
   }
 
   async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
+    this.#turns.checkOpen();
     const { sampling } = request;
     const { forward } = this.#parts;
     const job = checkJob(this.#parts, request.prompt, request.press, sampling.maxTokens);
@@ -161,11 +165,13 @@ export class EdgeEngine implements Engine {
 
   /** The logits [vocab] after a prompt, read under a press. */
   async logits(prompt: PromptInput, press: PressRequest): Promise<Float32Array> {
+    this.#turns.checkOpen();
     return this.#reads(checkJob(this.#parts, prompt, press, 0), true, ({ logits }) => logits!);
   }
 
   /** Reads a prompt, presses all of it, and tells which positions every layer and head kept. */
   async inspect(prompt: PromptInput, press: PressRequest): Promise<Inspection> {
+    this.#turns.checkOpen();
     const job = checkJob(this.#parts, prompt, { ...press, scope: press.scope ?? 'prompt' }, 0);
     return this.#reads(job, false, ({ usage, sequence }) => {
       // Protected tokens come first and were not ranked by their scores; where nothing was pressed there are none.
@@ -187,7 +193,11 @@ export class EdgeEngine implements Engine {
     });
   }
 
+  /** Gives everything back, once; whoever generates or asks for something afterwards hears InputError model_closed. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#turns.close();
     for (const run of this.#running) this.#dismiss(run);
     this.#parts.forward.close();
     this.#parts.cache.close();
@@ -217,6 +227,7 @@ export class EdgeEngine implements Engine {
     checkRoom(job, this.#parts, this.#reader.freeBytes);
     let sequence: KvSequence | null = null;
     await this.#admission.enter(() => {
+      this.#turns.checkOpen();
       this.#dismissIdle();
       sequence = cache.open(job.entryType, job.size.pagesMost);
       return sequence !== null;

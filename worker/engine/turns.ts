@@ -1,4 +1,5 @@
 /** One piece of compute at a time, in order of arrival: requests run side by side, token by token, and each knows what its own pieces took. */
+import { InputError } from '../../presses/input-error.ts';
 import { FairLock } from './gate.ts';
 import type { KvSequence } from './kv-cache.ts';
 import type { Timings } from './types.ts';
@@ -31,6 +32,17 @@ export const TURN_STALE_MS = 60_000;
 
 export class Turns {
   readonly #lock = new FairLock(TURN_STALE_MS);
+  #closed = false;
+
+  /** No piece begins from now on: what they compute with is given back. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Throws InputError once it is closed. */
+  checkOpen(): void {
+    if (this.#closed) throw new InputError('model_closed', null, 'the model was closed; load it again to go on');
+  }
 
   /** Runs one bounded piece of work in its turn, then lets the event loop see to others, to the client and to an abort. */
   async piece<T>(run: Running, part: keyof Timings, work: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -39,6 +51,7 @@ export class Turns {
     run.beat = Date.now();
     const started = performance.now();
     try {
+      this.checkOpen();
       return await work();
     } finally {
       const took = performance.now() - started;
