@@ -9,6 +9,7 @@ export const info: ModelInfo = {
   contextLength: 512,
   vocabSize: 300,
   weightBytes: 600_000,
+  fingerprint: '0123456789abcdef'.repeat(4),
 };
 
 export const kvCache: KvCacheUsage = {

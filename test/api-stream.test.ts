@@ -44,7 +44,7 @@ describe('server-sent events', () => {
     expect(response.headers.get('x-accel-buffering')).toBe('no');
     const body = await response.text();
     const { id, created } = eventsOf(body)[0] as { id: string; created: number };
-    const start = `data: {"id":"${id}","created":${created},"model":"toy/needle-1M","system_fingerprint":"toy/needle-1M/wasm/simd","object":"chat.completion.chunk","choices":[{"index":0,"delta":`;
+    const start = `data: {"id":"${id}","created":${created},"model":"toy/needle-1M","system_fingerprint":"toy/needle-1M/0123456789ab/wasm/simd","object":"chat.completion.chunk","choices":[{"index":0,"delta":`;
     expect(body).toBe(
       `${start}{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]}\n\n` +
         `${start}{"content":"Hello"},"logprobs":null,"finish_reason":null}]}\n\n` +

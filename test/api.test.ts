@@ -40,7 +40,7 @@ describe('answers', () => {
       object: 'chat.completion',
       created: expect.any(Number),
       model: 'toy/needle-1M',
-      system_fingerprint: 'toy/needle-1M/wasm/simd',
+      system_fingerprint: 'toy/needle-1M/0123456789ab/wasm/simd',
       choices: [{ index: 0, message: { role: 'assistant', content: 'Hello world', refusal: null }, logprobs: null, finish_reason: 'stop' }],
       usage: { prompt_tokens: 100, completion_tokens: 2, total_tokens: 102, prompt_tokens_details: { cached_tokens: 0 }, kv_cache: kvCache },
       timings: { prefill_ms: 10, press_ms: 1, decode_ms: 20 },
@@ -239,7 +239,7 @@ describe('the other routes', () => {
 
   test("GET /health is the engine's account, in the wire's names", async () => {
     const response = await setup().app.request('/health');
-    const { contextLength: context_length, vocabSize: vocab_size, weightBytes: weight_bytes, ...model } = health.model;
+    const { contextLength: context_length, vocabSize: vocab_size, weightBytes: weight_bytes, fingerprint: _, ...model } = health.model;
     const answer = await response.json();
     expect([response.status, answer]).toEqual([200, { ...health, model: { ...model, context_length, vocab_size, weight_bytes } }]);
     expect(wire.health.parse(answer)).toEqual(answer);

@@ -34,6 +34,7 @@ const greedy = { temperature: 0 };
 describe('loadModel', () => {
   test('without a path it is the embedded model', () => {
     expect(model.info.id).toBe('needle');
+    expect(model.info.fingerprint).toMatch(/^[0-9a-f]{64}$/);
   });
   test('of a path without a model it says which path', async () => {
     await expect(loadModel('nowhere')).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining('nowhere') });

@@ -198,7 +198,7 @@ export function head(engine: Engine, idPrefix: string) {
     id: `${idPrefix}-${crypto.randomUUID().replaceAll('-', '')}`,
     created: Math.floor(Date.now() / 1000),
     model: engine.info.id,
-    system_fingerprint: `${engine.info.id}/${name}/${variant}`,
+    system_fingerprint: `${engine.info.id}/${engine.info.fingerprint.slice(0, 12)}/${name}/${variant}`,
   };
 }
 

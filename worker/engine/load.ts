@@ -94,6 +94,7 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
       contextLength,
       vocabSize: config.vocabSize,
       weightBytes: layout.bytes,
+      fingerprint: model.fingerprint,
     },
     backend,
     forward,

@@ -114,6 +114,8 @@ export interface ModelInfo {
   readonly contextLength: number;
   readonly vocabSize: number;
   readonly weightBytes: number;
+  /** SHA-256 of config and weights, in hexadecimal digits: what tells apart two models of one name. */
+  readonly fingerprint: string;
 }
 
 export interface Health {
