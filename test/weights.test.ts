@@ -391,6 +391,14 @@ describe('GGUF', () => {
       (b) => b.fill(b[8] - 1, 8, 9),
       /bytes after \S+ belong to nothing, at most 32 are expected; the header lists \d+ tensors/,
     ],
+    [
+      'a tensor without dimensions',
+      (b) => {
+        const name = Buffer.from(b).lastIndexOf('output_norm.weight');
+        return b.fill(0, name + 'output_norm.weight'.length, name + 'output_norm.weight'.length + 4);
+      },
+      /tensor output_norm\.weight has 0 dimensions, 1 to 4 are expected/,
+    ],
     ['bytes behind the tensors', (b) => new Uint8Array([...b, ...new Uint8Array(100)]), /belong to nothing/],
     ['another format', (b) => b.fill(0x20, 0, 4), /not a GGUF file/],
     ['a version of the future', (b) => b.fill(9, 4, 5), /GGUF version 9 is not supported/],

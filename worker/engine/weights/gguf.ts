@@ -127,7 +127,7 @@ async function readHeader(cursor: Cursor): Promise<{ metadata: Map<string, unkno
     const name = await readString(cursor);
     await cursor.fill(4);
     const rank = cursor.uint32();
-    if (rank > 4) throw cursor.bad(`tensor ${name} has ${rank} dimensions, at most 4 are allowed`);
+    if (rank < 1 || rank > 4) throw cursor.bad(`tensor ${name} has ${rank} dimensions, 1 to 4 are expected`);
     await cursor.fill(rank * 8 + 12);
     const shape = Array.from({ length: rank }, () => cursor.size(`tensor ${name}`)).reverse();
     infos.push({ name, shape, type: cursor.uint32(), at: cursor.size(`tensor ${name}`) });
