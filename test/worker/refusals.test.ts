@@ -63,6 +63,17 @@ describe('413 when the KV pool cannot hold a request', () => {
     }
   });
 
+  test('without max_tokens the press that it shows answers, with room for a usable answer', async () => {
+    const { messages, temperature } = large;
+    const { param, message } = await refused({ messages, temperature });
+    expect(param).toBe('press');
+    const [, room, example] = /fits, with room for (\d+) tokens of answer, e\.g\. (\{.*\})$/.exec(message!)!;
+    expect(Number(room)).toBeGreaterThanOrEqual(64);
+    const { usage } = await worker.chat({ messages, press: JSON.parse(example), ignore_eos: true });
+    expect(usage.completion_tokens).toBeGreaterThanOrEqual(Number(room));
+    expect(usage.kv_cache.notes).toEqual([expect.stringContaining('not the default 512')]);
+  });
+
   test.each([
     { preset: 'knorm' },
     { preset: 'knorm', scope: 'prompt', entry_type: 'f32' },

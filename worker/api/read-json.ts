@@ -1,4 +1,5 @@
 /** The request body as JSON, whatever its content type says, and never more than `maxBytes` of it in memory. */
+import { shownName } from '../../presses/did-you-mean.ts';
 import { ApiError, clientGone } from './errors.ts';
 
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
@@ -53,7 +54,7 @@ async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array
 function invalidJson(message: string, request: Request): ApiError {
   const type = request.headers.get('content-type');
   if (type === null || /\bjson\b|^text\/plain/i.test(type)) return new ApiError(400, 'invalid_json', null, message);
-  return new ApiError(415, 'unsupported_content_type', null, `the content type is "${type}" and ${message}; send application/json`);
+  return new ApiError(415, 'unsupported_content_type', null, `the content type is "${shownName(type)}" and ${message}; send application/json`);
 }
 
 /** Where `text` stops being JSON. V8's own messages tell a position in some cases only. */
