@@ -282,6 +282,16 @@ describe('chat templates', () => {
     expect(() => render('{% macro f() %}{{ range(1000000000) | length }}{% endmacro %}{{ f() }}')).toThrow(refused);
   });
 
+  test('loops within loops, and macros that call themselves, come to an end', () => {
+    const render = (template: string) => withTemplate(template).chat.render([user('x')]);
+    const deep = (levels: number) =>
+      `${Array.from({ length: levels }, (_, i) => `{% for a${i} in many %}`).join('')}${'{% endfor %}'.repeat(levels)}`;
+    expect(render(`{% set many = range(10) %}${deep(3)}.{% for m in messages %}{{ m.content }}{% else %}none{% endfor %}`)).toBe('.x');
+    const refused = expect.objectContaining({ code: 'chat_template_refused', message: expect.stringMatching(/more than 100000 steps/) });
+    expect(() => render(`{% set many = range(1000) %}${deep(5)}`)).toThrow(refused);
+    expect(() => render('{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}')).toThrow(refused);
+  });
+
   test('no template, a broken one, and one that refuses: each says so', () => {
     expect(() => withTemplate(null).encodeChat([user('x')])).toThrow(
       expect.objectContaining({ code: 'chat_template_missing', param: 'messages', message: expect.stringMatching('/v1/completions') }),

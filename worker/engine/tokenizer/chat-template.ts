@@ -74,6 +74,7 @@ export class ChatTemplate {
         tools: null,
         documents: null,
         [boundedRange]: createRange(),
+        [step]: createSteps(),
       });
     } catch (error) {
       // raise_exception, which templates use to insist on roles and their order, ends here too.
@@ -85,11 +86,36 @@ export class ChatTemplate {
 const boundedRange = 'edgepress_bounded_range';
 const mostRangeItems = 100_000;
 
-/** The template with the built-in `range`, which makes a list of any length, replaced. The library takes no variable of a built-in's name. */
+const step = 'edgepress_step';
+const mostSteps = 100_000;
+
+/**
+ * The template with the built-in `range`, which makes a list of any length, replaced (the library takes no variable of a built-in's name),
+ * and with every round of a loop and every call of a macro counted.
+ */
 function boundedTemplate(source: string): Template {
   const template = new Template(source);
+  countSteps(template.parsed);
   template.parsed.body.unshift(...new Template(`{% set range = ${boundedRange} %}`).parsed.body);
   return template;
+}
+
+/** Writes nothing, and throws when it is reached too often. */
+const countedStep = new Template(`{% if ${step}() %}{% endif %}`).parsed.body;
+
+function countSteps(node: unknown): void {
+  if (typeof node !== 'object' || node === null) return;
+  for (const value of Object.values(node)) countSteps(value);
+  const { type, body } = node as { type?: unknown; body?: unknown };
+  if ((type === 'For' || type === 'Macro') && Array.isArray(body)) body.unshift(...countedStep);
+}
+
+function createSteps() {
+  let left = mostSteps;
+  return (): boolean => {
+    if (left-- === 0) throw new Error(`its loops and macros take more than ${mostSteps} steps`);
+    return false;
+  };
 }
 
 /** Python's range; what one rendering takes from it, in all calls together, is bounded. */
