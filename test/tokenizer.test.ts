@@ -292,6 +292,18 @@ describe('chat templates', () => {
     expect(() => render('{% macro f(n) %}{% if n > 0 %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}')).toThrow(refused);
   });
 
+  test('a text far beyond its messages is refused, a long message is not', () => {
+    const refused = expect.objectContaining({
+      code: 'chat_template_refused',
+      message: expect.stringMatching(/its text has \d+ characters, at most 104/),
+    });
+    const doubling = '{% set all = namespace(text="x") %}{% for i in range(27) %}{% set all.text = all.text + all.text %}{% endfor %}{{ all.text }}';
+    for (const template of [doubling, "{{ 'x\ny' | indent(100000000) }}"])
+      expect(() => withTemplate(template).chat.render([user('x')])).toThrow(refused);
+    const long = 'long '.repeat(500_000);
+    expect(withTemplate('{{ messages[0].content }}').chat.render([user(long)])).toBe(long);
+  });
+
   test('no template, a broken one, and one that refuses: each says so', () => {
     expect(() => withTemplate(null).encodeChat([user('x')])).toThrow(
       expect.objectContaining({ code: 'chat_template_missing', param: 'messages', message: expect.stringMatching('/v1/completions') }),

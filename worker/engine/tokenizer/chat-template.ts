@@ -67,7 +67,7 @@ export class ChatTemplate {
       throw unsupported(`the model's chat template cannot be read: ${(error as Error).message}`);
     }
     try {
-      return this.#template.render({
+      const text = this.#template.render({
         ...specialTokens,
         messages,
         add_generation_prompt: addGenerationPrompt,
@@ -76,6 +76,10 @@ export class ChatTemplate {
         [boundedRange]: createRange(),
         [step]: createSteps(),
       });
+      // indent() and + make texts of any length, which take memory only once they are read.
+      const most = mostText + messages.reduce((sum, { content }) => sum + 256 + 2 * content.length, 0);
+      if (text.length > most) throw new Error(`its text has ${text.length} characters, at most ${most} are taken for these messages`);
+      return text;
     } catch (error) {
       // raise_exception, which templates use to insist on roles and their order, ends here too.
       throw new InputError('chat_template_refused', 'messages', `the model's chat template refuses these messages: ${(error as Error).message}`);
@@ -85,6 +89,8 @@ export class ChatTemplate {
 
 const boundedRange = 'edgepress_bounded_range';
 const mostRangeItems = 100_000;
+/** Characters that a template may add to its messages. */
+const mostText = 1 << 20;
 
 const step = 'edgepress_step';
 const mostSteps = 100_000;
