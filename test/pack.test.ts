@@ -210,6 +210,11 @@ describe('a damaged packed model', () => {
   });
 
   test.each<[string, (m: Manifest) => void, RegExp]>([
+    [
+      'no seal of its own',
+      (m) => Reflect.deleteProperty(m, 'sha256'),
+      /^manifest\.json: sha256: is missing: an earlier version packed this model; pack it again/,
+    ],
     ['a later version', (m) => Object.assign(m, { version: 2 }), /version/],
     [
       'a shard beyond the arena',

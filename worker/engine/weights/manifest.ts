@@ -61,7 +61,7 @@ export const manifestSchema = z.strictObject({
   /** SHA-256 over config, tensors and the weights themselves; independent of the cut into shards. */
   fingerprint: sha256,
   /** SHA-256 over all the rest of this file, see manifestDigest: damage and edits are seen before a weight is read. */
-  sha256,
+  sha256: z.string('is missing: an earlier version packed this model; pack it again').pipe(sha256),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
