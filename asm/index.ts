@@ -12,6 +12,7 @@ export * from './allocate';
 export * from './pyramid';
 export * from './ada-counts';
 export * from './top-k';
+export * from './gather';
 export * from './rms-norm';
 export * from './rope';
 export * from './swiglu';

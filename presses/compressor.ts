@@ -7,7 +7,7 @@
  *   deferred    every layer is stored whole and truncated once, at the end. The same cache, entry for entry
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
-import { at, type Backend, type DeviceBuffer, type View } from '../worker/backend/backend.ts';
+import type { Backend, DeviceBuffer, View } from '../worker/backend/backend.ts';
 import { type CheckedPress, protectedCount, queriesOf, type Stage } from './check-press.ts';
 import type { KeptStore, LayerTensors, PressReport, ScoreContext } from './contract.ts';
 import { Gathered } from './gather.ts';
@@ -92,7 +92,7 @@ export class Compressor {
     const rows = new Gathered(context); // all rows, until an earlier press of a composition narrows them
     for (const stage of this.#checked.stages.slice(0, -1)) {
       const { order, stride } = this.#rank(stage, rows.context, stage.exact![index]);
-      await rows.narrow(order, stride, stage.exact![index]);
+      await rows.narrow({ rows: order, stride }, stage.exact![index]);
     }
 
     const { part: budget, params } = this.#last.layerBudget;
@@ -108,19 +108,20 @@ export class Compressor {
     const mba = budget.signal === 'none' ? null : budget.measure(signalContext, params);
     const [counted, ranks, scoresRead, massesRead] = await Promise.all([
       mba,
-      masses || ragged || rows.narrowed ? this.#read(order, H * stride).then((bytes) => new Uint32Array(bytes)) : null,
-      ragged || rows.narrowed ? this.#read(scores, H * n).then((bytes) => new Float32Array(bytes)) : null,
+      this.#read(order, H * stride).then((bytes) => new Uint32Array(bytes)),
+      this.#read(scores, H * n).then((bytes) => new Float32Array(bytes)),
       masses ? this.#read(masses, H * tensors.n).then((bytes) => new Float32Array(bytes)) : null,
     ]);
     if (counted) this.#signals.push(sum(counted));
 
     const heads = Array.from({ length: H }, (_, h) => h);
-    const rank = (h: number): Uint32Array => ranks!.subarray(h * stride, h * stride + ranked);
+    const rank = (h: number): Uint32Array => ranks.subarray(h * stride, h * stride + ranked);
+    const scoresOf = (h: number): Float32Array => scoresRead.subarray(h * n, (h + 1) * n);
     const P = protectedCount(keep, n);
     const entry: KeptLayer = {
       layer: tensors.layer,
       counts: heads.map(() => ranked),
-      sorted: ragged ? heads.map((h) => Float32Array.from(rank(h).subarray(P), (row) => scoresRead![h * n + row])) : [],
+      sorted: ragged ? heads.map((h) => Float32Array.from(rank(h).subarray(P), (row) => scoresRead[h * n + row])) : [],
       masses: massesRead ? heads.map((h) => Float32Array.from(rank(h), (row) => massesRead[h * tensors.n + rows.position(h, row)])) : [],
       wholeMass: massesRead ? heads.map((h) => sum(massesRead.subarray(h * tensors.n, (h + 1) * tensors.n))) : [],
       lmba: counted ? sum(counted) / counted.length : null,
@@ -130,12 +131,9 @@ export class Compressor {
       this.#shrinkTo(limits); // earlier layers first: their pages are there for this one
       this.#trim(entry, this.#counts(entry, limits[index]));
     }
-    for (const h of heads) {
-      const kept = rows.narrowed
-        ? rows.inFullRows(h, rank(h).subarray(0, entry.counts[h]), scoresRead!.subarray(h * n, (h + 1) * n))
-        : { order: at(order, h * stride * 4), scores: at(scores, h * n * 4) };
-      await this.#store.keep(tensors, h, kept.order, kept.scores, entry.counts[h]);
-    }
+    const { counts } = entry;
+    const kept = { order: { rows: order, stride }, ranks: heads.map(rank), scores: heads.map(scoresOf), counts };
+    await this.#store.keep(tensors, rows.narrowed ? rows.inFullRows(kept) : kept);
     this.#kept.push(entry);
   }
 
@@ -146,7 +144,7 @@ export class Compressor {
     const scores = scorer.part.score(context, scorer.params);
     const stride = Math.max(count, protectedCount(stage.keep, n)); // topK ranks the protected in any case; under compat fewer may be kept
     const order = context.scratch(shape.kvHeads * stride * 4, 'rank order');
-    for (let h = 0; h < shape.kvHeads; h++) backend.topK(at(order, h * stride * 4), at(scores, h * n * 4), n, stride, stage.keep);
+    backend.topK(order, scores, shape.kvHeads, n, stride, stage.keep);
     return { scores, order, keep: stage.keep, stride };
   }
 

@@ -4,7 +4,7 @@
  * n tokens of the pressed scope, L layers, H KV heads, N counts n. Scores are [H, n] f32, higher = keep.
  */
 import type { z } from 'zod';
-import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, View } from '../worker/backend/backend.ts';
+import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, RankOrder, View } from '../worker/backend/backend.ts';
 import type { BudgetMath } from './budget-math.ts';
 
 /** One layer's tensors, right after its attention was computed with all of them. */
@@ -124,10 +124,18 @@ export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInf
   counts(sorted: readonly Float32Array[], budget: number, protectedTokens: number, context: BudgetContext, params: z.infer<S>): number[];
 }
 
+/** Rows of one layer that are kept. Per KV head, in rank order. */
+export interface KeptRows {
+  readonly order: RankOrder; // on the device
+  readonly ranks: readonly Uint32Array[]; // [H] the same, for the ledger
+  readonly scores: readonly Float32Array[]; // [H] of [n]
+  readonly counts: readonly number[]; // [H]
+}
+
 /** Where kept entries go: the engine's paged cache. Lists are (layer, KV head). Entries arrive in rank order, so that shrinking is truncation. */
 export interface KeptStore {
-  /** Makes the list of (layer, head), empty until now, hold rows order[0..count-1] of the layer's k, v. `order` and `scores` lie on the device; scores [n]. */
-  keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): void | Promise<void>;
+  /** Makes the layer's lists, empty until now, hold the first counts[h] rows of each head's order. */
+  keep(tensors: LayerTensors, rows: KeptRows): void | Promise<void>;
   /** Lets go of all but the first `count` entries; pages return to the pool at once. */
   truncate(layer: number, head: number, count: number): void;
 }

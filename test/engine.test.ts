@@ -851,11 +851,11 @@ test('a reader that lost its turn and comes to its end late does not speak for t
     cache: { shape: { layers: 1, queryHeads: 1, kvHeads: 1, headDim: 1 }, pageBytes: 1 },
     options: { idleMs: 1000 },
   } as unknown as ReaderParts;
-  const reader = new PromptReader(parts, new Turns());
+  const reader = new PromptReader(parts, new Turns(async () => {}));
   const job = { tokens: [1], covered: 1, checked: null, notes: [], size: {} } as unknown as Job;
   const read = (): Promise<unknown> => {
     const run = { sequence: { shrinkReservation: () => {} }, beat: 0, spent: new Spent() } as unknown as Running;
-    return reader.read(job, run, false);
+    return reader.read(job, run, null);
   };
   const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
 

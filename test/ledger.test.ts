@@ -23,13 +23,13 @@ function setUp(geometry: LedgerGeometry) {
   const guard = address + Ledger.bytes(exports, geometry);
   kernels.u8(guard, 64).fill(0xa5);
   const pool = new Float64Array(geometry.pages * geometry.slotStride);
+  const scratch = kernels.alloc(4096);
   let copies = 0;
-  const ledger = new Ledger({ exports, memory: kernels.memory }, address, geometry, (from, to) => {
+  const ledger = new Ledger({ exports, memory: kernels.memory, alloc: () => scratch, free: () => {} }, address, geometry, (from, to) => {
     copies++;
     const { slotStride } = geometry;
     pool.copyWithin(to * slotStride, from * slotStride, (from + 1) * slotStride);
   });
-  const scratch = kernels.alloc(4096);
   const tablePages = (sequence: number, list: number) =>
     kernels.u32(
       ledger.tables(sequence) + list * geometry.tableStride * 4,
@@ -43,10 +43,15 @@ function setUp(geometry: LedgerGeometry) {
     /** Writes entries into ledger and pool, as storeEntries would. */
     write(sequence: number, list: number, from: number, entries: Entry[], ranked: boolean) {
       if (ranked) {
-        kernels.u32(scratch, entries.length).set(entries.map((e) => e.position));
-        const scores = scratch + 1024;
-        for (const e of entries) kernels.f32(scores + e.position * 4, 1)[0] = e.score;
-        ledger.writeRanked(sequence, list, from, entries.length, scratch, scores);
+        const scores = new Float32Array(1 + Math.max(0, ...entries.map((e) => e.position)));
+        for (const e of entries) scores[e.position] = e.score;
+        ledger.writeRanked(
+          sequence,
+          list,
+          from,
+          Uint32Array.from(entries, (e) => e.position),
+          scores,
+        );
       } else ledger.writeRun(sequence, list, from, entries.length, entries[0]?.position ?? 0, entries[0]?.score ?? 0);
       const per = ledger.entriesPerPage(sequence);
       const pages = tablePages(sequence, list);

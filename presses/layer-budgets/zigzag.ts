@@ -9,7 +9,6 @@
  *  The method's first implementation measured LMBA on scores padded with a huge value for the protected window, which gave 58 or 59 in every
  *  layer of every text. Protected tokens are never measured here. */
 import * as z from 'zod';
-import { at } from '../../worker/backend/backend.ts';
 import type { BudgetContext, MeasuredBudget } from '../contract.ts';
 import { fraction, oneOf } from '../params.ts';
 import { OBSERVATION_WINDOW, windowAttention } from '../window-attention.ts';
@@ -44,7 +43,7 @@ export const zigzag: MeasuredBudget<typeof params> = {
     const Hq = shape.queryHeads;
     const attention = windowAttention(context, Math.min(context.scorerQueries || OBSERVATION_WINDOW, n - 1)); // [Hq, n]
     const order = context.scratch(Hq * n * 4, 'attention order'); // [Hq, n]
-    for (let a = 0; a < Hq; a++) backend.topK(at(order, a * n * 4), at(attention, a * n * 4), n, n, keep);
+    backend.topK(order, attention, Hq, n, n, keep);
     return backend.massCount(attention, order, n, Hq, keep, threshold, 'identity');
   },
   limits(u, context, { bound_ratio }) {

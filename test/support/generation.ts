@@ -85,9 +85,9 @@ export function watchPages(): PageWatch {
       append.call(this, layer, k, v, n, start);
       note(this, `appending ${n} entries to layer ${layer}`);
     }),
-    vi.spyOn(KvSequence.prototype, 'keep').mockImplementation(async function (this: KvSequence, tensors, head, order, scores, count) {
-      await keep.call(this, tensors, head, order, scores, count);
-      note(this, `keeping ${count} entries of layer ${tensors.layer}`);
+    vi.spyOn(KvSequence.prototype, 'keep').mockImplementation(function (this: KvSequence, tensors, rows) {
+      keep.call(this, tensors, rows);
+      note(this, `keeping ${rows.counts} entries of layer ${tensors.layer}`);
     }),
     vi.spyOn(KvSequence.prototype, 'shrinkReservation').mockImplementation(function (this: KvSequence, pages) {
       shrinkReservation.call(this, pages);

@@ -2,9 +2,9 @@
 import { checkPress, type PressSize } from '../../presses/check-press.ts';
 import { Compressor } from '../../presses/compressor.ts';
 import { parsePress } from '../../presses/config.ts';
-import type { KeptStore, LayerTensors, PressReport, PressRequest, Scorer } from '../../presses/contract.ts';
+import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scorer } from '../../presses/contract.ts';
 import { noParams } from '../../presses/params.ts';
-import { type AttentionShape, at, type Backend, type MassMap, type Protected, type View } from '../../worker/backend/backend.ts';
+import { type AttentionShape, at, type Backend, type MassMap, type Protected } from '../../worker/backend/backend.ts';
 import type { PressRuntime } from './press-runtimes.ts';
 import type { Random } from './random.ts';
 
@@ -20,12 +20,17 @@ export class PositionStore implements KeptStore {
   get held(): number {
     return [...this.lists.values()].reduce((sum, list) => sum + list.length, 0);
   }
-  async keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): Promise<void> {
-    const name = `${tensors.layer}.${head}`;
-    if (this.lists.has(name)) throw new Error(`list ${name} is kept twice`);
-    const ranks = new Uint32Array((await this.#backend.read(order, count * 4)).slice().buffer);
-    this.scores.set(name, new Float32Array((await this.#backend.read(scores, tensors.n * 4)).slice().buffer));
-    this.lists.set(name, [...ranks]);
+  /** The device's order and the host's must say the same. */
+  async keep({ layer }: LayerTensors, { order, ranks, scores, counts }: KeptRows): Promise<void> {
+    for (const [head, count] of counts.entries()) {
+      const name = `${layer}.${head}`;
+      if (this.lists.has(name)) throw new Error(`list ${name} is kept twice`);
+      const view = at(order.rows, head * order.stride * 4);
+      const list = [...new Uint32Array((await this.#backend.read(view, count * 4)).slice().buffer)];
+      if (list.some((row, i) => row !== ranks[head][i])) throw new Error(`list ${name}: the ledger is told other rows than the device stores`);
+      this.scores.set(name, scores[head].slice());
+      this.lists.set(name, list);
+    }
     this.heldMost = Math.max(this.heldMost, this.held);
   }
   truncate(layer: number, head: number, count: number): void {

@@ -7,10 +7,15 @@ import {
   at,
   type Backend,
   type DeviceBuffer,
+  type EntryRuns,
+  type LinearTarget,
   type MassMap,
+  type NormPart,
   OutOfDeviceMemory,
   type PagedLayer,
   type Protected,
+  type RankOrder,
+  type RopePart,
   type View,
   type Weight,
 } from '../../worker/backend/backend.ts';
@@ -99,9 +104,7 @@ export class ReferenceBackend implements Backend {
   copy(target: View, source: View, bytes: number): void {
     u8(target, bytes).set(u8(source, bytes).slice());
   }
-  mirror(): number {
-    throw new Error('the reference backend shares no memory with a ledger; copy what a ledger needs yourself');
-  }
+  async pace(): Promise<void> {}
 
   embed(out: View, table: Weight, tokens: View, n: number): void {
     const w = weights(table);
@@ -110,7 +113,10 @@ export class ReferenceBackend implements Backend {
     for (let i = 0; i < n; i++) for (let c = 0; c < table.cols; c++) y[i * table.cols + c] = w[ids[i] * table.cols + c];
   }
 
-  rmsNorm(out: View, x: View, weight: View, rows: number, cols: number, eps: number): void {
+  rmsNorm(parts: readonly NormPart[], cols: number, eps: number): void {
+    for (const part of parts) this.#rmsNorm(part, cols, eps);
+  }
+  #rmsNorm({ out, x, weight, rows }: NormPart, cols: number, eps: number): void {
     const input = f32(x, rows * cols);
     const w = f32(weight, cols);
     const y = f32(out, rows * cols);
@@ -122,7 +128,10 @@ export class ReferenceBackend implements Backend {
     }
   }
 
-  linear(out: View, x: View, weight: Weight, n: number, bias?: View | null, accumulate = false): void {
+  linear(targets: readonly LinearTarget[], x: View, n: number): void {
+    for (const target of targets) this.#linear(target, x, n);
+  }
+  #linear({ out, weight, bias, accumulate = false }: LinearTarget, x: View, n: number): void {
     const { rows, cols } = weight;
     const w = weights(weight);
     const input = f32(x, n * cols);
@@ -137,7 +146,10 @@ export class ReferenceBackend implements Backend {
     }
   }
 
-  rope(x: View, table: View, n: number, heads: number, headDim: number): void {
+  rope(parts: readonly RopePart[], table: View, n: number, headDim: number): void {
+    for (const part of parts) this.#rope(part, table, n, headDim);
+  }
+  #rope({ x, heads }: RopePart, table: View, n: number, headDim: number): void {
     const half = headDim / 2;
     const angles = f32(table, n * headDim); // [n, d]: cos, then sin
     const y = f32(x, n * heads * headDim);
@@ -206,16 +218,27 @@ export class ReferenceBackend implements Backend {
 
   storeEntries(
     cache: PagedLayer,
+    { from, counts }: EntryRuns,
+    k: View,
+    v: View,
+    order: RankOrder | null,
+    shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+  ): void {
+    for (let h = 0; h < shape.kvHeads; h++) {
+      const rows = order ? u32(at(order.rows, h * order.stride * 4), counts[h]) : Uint32Array.from(range(0, counts[h]));
+      this.#storeHead(cache, h, from[h], k, v, rows, shape);
+    }
+  }
+  #storeHead(
+    cache: PagedLayer,
     head: number,
     from: number,
     k: View,
     v: View,
-    order: View | null,
-    count: number,
+    rows: Uint32Array,
     { kvHeads: H, headDim: d }: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
   ): void {
-    const rows = order ? u32(order, count) : Uint32Array.from(range(0, count));
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < rows.length; i++) {
       const place = this.#place(cache, head, from + i, d);
       for (const [source, target] of [
         [k, place.key],
@@ -306,7 +329,17 @@ export class ReferenceBackend implements Backend {
     }
   }
 
-  topK(order: View, scores: View, n: number, count: number, keep: Protected): void {
+  gather(out: View, x: View, { rows, stride }: RankOrder, count: number, H: number, d: number): void {
+    for (let h = 0; h < H; h++) {
+      const order = u32(at(rows, h * stride * 4), count);
+      for (let j = 0; j < count; j++) this.copy(at(out, (j * H + h) * d * 4), at(x, (order[j] * H + h) * d * 4), d * 4);
+    }
+  }
+
+  topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
+    for (let r = 0; r < rows; r++) this.#topK(at(order, r * count * 4), at(scores, r * n * 4), n, count, keep);
+  }
+  #topK(order: View, scores: View, n: number, count: number, keep: Protected): void {
     const s = f32(scores, n);
     const [first, evictableEnd] = evictable(n, keep);
     const rank = (t: number): number => (Number.isNaN(s[t]) ? -Infinity : s[t]);

@@ -1,6 +1,7 @@
 /**
  * The Backend seam: a small, fixed vocabulary of operations over opaque device memory. The engine and the presses are
- * written once, against this file. `wasm.ts` runs an operation at once; a GPU backend records it. Only `read` waits.
+ * written once, against this file. `wasm.ts` runs an operation at once; `webgpu.ts` records it, and submits what it has when somebody
+ * reads, or when there is much of it. Only `read`, `massCount` and `pace` wait.
  *
  * Adding a kernel = one file in asm/, its twin in wgsl/, one method here, one parity case in test/parity/.
  *
@@ -76,6 +77,39 @@ export interface Protected {
 /** How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature. */
 export type MassMap = 'identity' | 'affine' | 'softmax';
 
+/** One of the norms that are taken at once, all of the same width. */
+export interface NormPart {
+  readonly out: View;
+  readonly x: View;
+  readonly weight: View;
+  readonly rows: number;
+}
+
+/** One of the matrices that are applied to the same rows. */
+export interface LinearTarget {
+  readonly out: View;
+  readonly weight: Weight;
+  readonly bias?: View | null;
+  readonly accumulate?: boolean;
+}
+
+export interface RopePart {
+  readonly x: View;
+  readonly heads: number;
+}
+
+/** Per KV head: where in its list entries go, and how many. */
+export interface EntryRuns {
+  readonly from: readonly number[]; // [H]
+  readonly counts: readonly number[]; // [H]
+}
+
+/** Row numbers, u32 [H, stride]. */
+export interface RankOrder {
+  readonly rows: View;
+  readonly stride: number;
+}
+
 export interface Backend {
   readonly name: 'wasm' | 'webgpu';
   /** What /health says of it, e.g. "plain simd" or "relaxed simd". */
@@ -96,20 +130,17 @@ export interface Backend {
   /** A copy of `bytes` bytes at `source`. */
   read(source: View, bytes: number): Promise<Uint8Array>;
   copy(target: View, source: View, bytes: number): void;
-  /**
-   * Address, in the AssemblyScript module's memory (where the ledger and the budget math live), of bytes that equal the view's: the place
-   * itself on WASM, elsewhere a copy that is good until the next call.
-   */
-  mirror(source: View, bytes: number): number | Promise<number>;
+  /** Resolves when the device is at most a little behind what was recorded, so that work does not pile up. Rejects when it is lost. */
+  pace(): Promise<void>;
 
   /** out[i] = table[tokens[i]].   out [n, cols] f32, tokens [n] u32 */
   embed(out: View, table: Weight, tokens: View, n: number): void;
-  /** out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight.   x, out [rows, cols] f32 (may be the same), weight [cols] f32 */
-  rmsNorm(out: View, x: View, weight: View, rows: number, cols: number, eps: number): void;
-  /** out = x Wᵀ (+ bias) (+ out when `accumulate`).   x [n, W.cols], out [n, W.rows], bias [W.rows] f32 */
-  linear(out: View, x: View, weight: Weight, n: number, bias?: View | null, accumulate?: boolean): void;
-  /** Rotates in place, half-split convention: channel c turns with channel c + d/2.   x [n, heads, d]; table [n, d]: row i = cos (d/2) then sin (d/2) of its position */
-  rope(x: View, table: View, n: number, heads: number, headDim: number): void;
+  /** Of each: out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight.   x, out [rows, cols] f32 (may be the same), weight [cols] f32 */
+  rmsNorm(parts: readonly NormPart[], cols: number, eps: number): void;
+  /** Of each target: out = x Wᵀ (+ bias) (+ out when `accumulate`).   x [n, W.cols], out [n, W.rows], bias [W.rows] f32 */
+  linear(targets: readonly LinearTarget[], x: View, n: number): void;
+  /** Rotates each in place, half-split convention: channel c turns with channel c + d/2.   x [n, heads, d]; table [n, d]: row i = cos (d/2) then sin (d/2) of its position */
+  rope(parts: readonly RopePart[], table: View, n: number, headDim: number): void;
   /** out = silu(gate) * up.   [count] f32; out may be gate */
   swiglu(out: View, gate: View, up: View, count: number): void;
   /**
@@ -123,17 +154,15 @@ export interface Backend {
    */
   attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void;
   /**
-   * Writes `count` entries of KV head `head` into its pages, from slot `from` of its list on. Entry i is row order[i] of k, v
+   * Writes counts[h] entries of every KV head h into its pages, from slot from[h] of its list on. Entry i is row order[h, i] of k, v
    * ([*, H, d]), or row i when `order` is null. int8 rows carry one f32 scale each (max |x| / 127).
    */
   storeEntries(
     cache: PagedLayer,
-    head: number,
-    from: number,
+    runs: EntryRuns,
     k: View,
     v: View,
-    order: View | null,
-    count: number,
+    order: RankOrder | null,
     shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
   ): void;
 
@@ -150,16 +179,33 @@ export interface Backend {
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
   /** out[h, j] = sign * cosine(k[j,h], mean over t of k[t,h]/|k[t,h]|).   k [n, H, d], out [H, n] */
   cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
+  /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
+  gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
   /**
-   * The rank order of one head: protected tokens first (ascending position), then the `count - protected` best of the others, higher score first,
-   * ties to the lower position. NaN ranks last.   scores [n] f32, order [count] u32; count between protected and n
+   * The rank order of every row: protected tokens first (ascending position), then the `count - protected` best of the others, higher score first,
+   * ties to the lower position. NaN ranks last.   scores [rows, n] f32, order [rows, count] u32; count between protected and n
    */
-  topK(order: View, scores: View, n: number, count: number, keep: Protected): void;
+  topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void;
   /**
    * MBA of each head: the fewest evictable tokens whose mass reaches `threshold` of the evictable mass; ceil(threshold * evictable)
    * when the mass is 0 or not finite.   scores [H, n]; order [H, n] full rank orders from topK.  Resolves to H integers
    */
   massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]>;
+  /**
+   * Absent where logits are as near to the host as to the kernels: it samples them itself, in f64. Else: token = what is drawn from `logits` [vocab]
+   * at `draw` in [0, 1), and counts[token] += 1; 0xffffffff where a logit is NaN or infinite.   token [1] u32; counts [vocab] u32 for the penalties
+   */
+  sample?(token: View, logits: View, vocab: number, counts: View | null, settings: SampleSettings, draw: number): void;
+}
+
+/** How a token is drawn from logits; `worker/engine/sampler.ts` has the formulas. */
+export interface SampleSettings {
+  readonly temperature: number; // 0 = greedy
+  readonly topK: number; // 0 = off
+  readonly topP: number; // 1 = off
+  readonly minP: number; // 0 = off
+  readonly frequencyPenalty: number;
+  readonly presencePenalty: number;
 }
 
 export class OutOfDeviceMemory extends Error {

@@ -1,5 +1,19 @@
 /** The Backend on AssemblyScript kernels: every operation runs at once, on one memory. Each method is a call of the kernel of its name. */
-import type { AttentionShape, Backend, DeviceBuffer, MassMap, PagedLayer, Protected, View, Weight } from './backend.ts';
+import type {
+  AttentionShape,
+  Backend,
+  DeviceBuffer,
+  EntryRuns,
+  LinearTarget,
+  MassMap,
+  NormPart,
+  PagedLayer,
+  Protected,
+  RankOrder,
+  RopePart,
+  View,
+  Weight,
+} from './backend.ts';
 import type { Kernels } from './kernels.ts';
 
 /** Device memory on WASM is an address. */
@@ -74,27 +88,31 @@ export class WasmBackend implements Backend {
   copy(target: View, source: View, bytes: number): void {
     this.kernels.u8(0, this.kernels.memory.buffer.byteLength).copyWithin(address(target), address(source), address(source) + bytes);
   }
-  mirror(source: View): number {
-    return address(source);
+  async pace(): Promise<void> {}
+  /** The bytes in place: good until memory grows. */
+  view(source: View, bytes: number): Uint8Array<ArrayBuffer> {
+    return this.kernels.u8(address(source), bytes) as Uint8Array<ArrayBuffer>;
   }
 
   embed(out: View, table: Weight, tokens: View, n: number): void {
     this.#call(EMBED[table.type], address(out), address(table), address(tokens), table.cols, n);
   }
 
-  rmsNorm(out: View, x: View, weight: View, rows: number, cols: number, eps: number): void {
-    this.#call('rmsNorm', address(out), address(x), address(weight), rows, cols, eps);
+  rmsNorm(parts: readonly NormPart[], cols: number, eps: number): void {
+    for (const { out, x, weight, rows } of parts) this.#call('rmsNorm', address(out), address(x), address(weight), rows, cols, eps);
   }
 
-  linear(out: View, x: View, weight: Weight, n: number, bias?: View | null, accumulate = false): void {
-    const { rows, cols } = weight;
-    const kernel = LINEAR[weight.type];
-    const scratch = this.#room(this.#call(`${kernel}Scratch`, rows, cols, n));
-    this.#call(kernel, address(out), address(x), address(weight), addressOrNull(bias), rows, cols, n, Number(accumulate), scratch);
+  linear(targets: readonly LinearTarget[], x: View, n: number): void {
+    for (const { out, weight, bias, accumulate = false } of targets) {
+      const { rows, cols } = weight;
+      const kernel = LINEAR[weight.type];
+      const scratch = this.#room(this.#call(`${kernel}Scratch`, rows, cols, n));
+      this.#call(kernel, address(out), address(x), address(weight), addressOrNull(bias), rows, cols, n, Number(accumulate), scratch);
+    }
   }
 
-  rope(x: View, table: View, n: number, heads: number, headDim: number): void {
-    this.#call('rope', address(x), address(table), n, heads, headDim);
+  rope(parts: readonly RopePart[], table: View, n: number, headDim: number): void {
+    for (const { x, heads } of parts) this.#call('rope', address(x), address(table), n, heads, headDim);
   }
 
   swiglu(out: View, gate: View, up: View, count: number): void {
@@ -150,30 +168,34 @@ export class WasmBackend implements Backend {
 
   storeEntries(
     cache: PagedLayer,
-    head: number,
-    from: number,
+    { from, counts }: EntryRuns,
     k: View,
     v: View,
-    order: View | null,
-    count: number,
-    shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+    order: RankOrder | null,
+    { kvHeads, headDim }: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
   ): void {
-    this.#call(
-      'storeEntries',
-      address(cache.pool),
-      cache.pageBytes,
-      ENTRY_TYPES[cache.entryType],
-      cache.entriesPerPage,
-      cache.pageTable + head * cache.tableStride * 4,
-      from,
-      address(k),
-      address(v),
-      addressOrNull(order),
-      count,
-      head,
-      shape.kvHeads,
-      shape.headDim,
-    );
+    for (let head = 0; head < kvHeads; head++) {
+      this.#call(
+        'storeEntries',
+        address(cache.pool),
+        cache.pageBytes,
+        ENTRY_TYPES[cache.entryType],
+        cache.entriesPerPage,
+        cache.pageTable + head * cache.tableStride * 4,
+        from[head],
+        address(k),
+        address(v),
+        order ? address(order.rows) + head * order.stride * 4 : 0,
+        counts[head],
+        head,
+        kvHeads,
+        headDim,
+      );
+    }
+  }
+
+  gather(out: View, x: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
+    this.#call('gather', address(out), address(x), address(rows), stride, count, kvHeads, headDim);
   }
 
   scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
@@ -199,9 +221,10 @@ export class WasmBackend implements Backend {
     this.#call('cosineToMean', address(out), address(k), n, kvHeads, headDim, sign, scratch);
   }
 
-  topK(order: View, scores: View, n: number, count: number, keep: Protected): void {
+  topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
     const scratch = this.#room(this.#call('topKScratchBytes', n));
-    this.#call('topK', address(order), address(scores), n, count, keep.first, keep.last, scratch);
+    for (let r = 0; r < rows; r++)
+      this.#call('topK', address(order) + r * count * 4, address(scores) + r * n * 4, n, count, keep.first, keep.last, scratch);
   }
 
   async massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]> {

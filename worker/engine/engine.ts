@@ -2,15 +2,15 @@
 import { protectedCount } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { type Backend, OutOfDeviceMemory } from '../backend/backend.ts';
-import type { Forward } from './forward.ts';
+import { type Backend, OutOfDeviceMemory, type View } from '../backend/backend.ts';
+import { createDecoder, type Decoder, readLogits } from './decode.ts';
+import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
 import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { PromptReader } from './read-prompt.ts';
 import { isStatic } from './request-size.ts';
 import { checkRoom, fits } from './room.ts';
-import { createSampler } from './sampler.ts';
 import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
 import type {
@@ -44,7 +44,7 @@ export class EdgeEngine implements Engine {
   readonly info: ModelInfo;
   readonly #parts: EngineParts;
   readonly #admission: Gate;
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
   readonly #reader: PromptReader;
   readonly #running = new Set<Running>();
   #closed = false;
@@ -53,6 +53,7 @@ export class EdgeEngine implements Engine {
     this.#parts = parts;
     this.info = parts.info;
     this.#admission = new Gate(parts.options.maxWaiting);
+    this.#turns = new Turns(() => parts.backend.pace());
     this.#reader = new PromptReader(parts, this.#turns);
   }
 
@@ -109,56 +110,49 @@ export class EdgeEngine implements Engine {
   async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
     this.#turns.checkOpen();
     const { sampling } = request;
-    const { forward } = this.#parts;
+    const { backend, forward, tokenizer } = this.#parts;
     const job = checkJob(this.#parts, request.prompt, request.press, sampling.maxTokens);
     const run = await this.#admit(job, signal);
+    let decoder: Decoder | null = null;
     try {
-      const read = await this.#reader.read(job, run, true, signal);
+      const { sequence } = run;
+      const parts = { backend, forward, sequence, promptTokens: job.tokens.length, vocabSize: this.info.vocabSize };
+      const answer = createDecoder(parts, sampling);
+      decoder = answer;
+      const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal);
       this.#admission.poke(); // it may hold less from now on
-      let logits = read.logits!;
-      yield { type: 'prompt', promptTokens: job.tokens.length, kvCache: read.usage };
+      yield { type: 'prompt', promptTokens: job.tokens.length, kvCache: usage };
 
-      const sampler = createSampler(sampling);
-      const text = new TextStream(this.#parts.tokenizer, sampling.stop);
+      const text = new TextStream(tokenizer, sampling.stop);
       const eos = new Set(sampling.ignoreEos ? [] : this.#parts.eosIds);
-      let reason: 'stop' | 'length' = 'length';
       let count = 0;
-      let last = -1; // the token before, which is not read yet
-      while (count < job.maxTokens) {
-        const { tokenId, logprobs } = await this.#turns.piece(
-          run,
-          'decodeMs',
-          async () => {
-            if (count > 0) logits = (await forward.extend([last], job.tokens.length + count - 1, run.sequence, true))!;
-            return sampler.next(logits);
-          },
-          signal,
-        );
-        last = tokenId;
-        count++;
-        if (eos.has(tokenId)) {
-          reason = 'stop';
-          break;
-        }
-        const piece = text.push(tokenId, logprobs && this.#named(tokenId, logprobs));
-        if (piece) yield piece;
-        if (text.stopped) {
-          reason = 'stop';
+      let ended = false;
+      while (count < job.maxTokens && !ended) {
+        const left = job.maxTokens - count;
+        const tokens = await this.#turns.piece(run, 'decodeMs', () => answer.next(left), signal);
+        for (const [i, { tokenId, logprobs }] of tokens.entries()) {
+          count++;
+          ended = eos.has(tokenId);
+          const piece = ended ? null : text.push(tokenId, logprobs && this.#named(tokenId, logprobs));
+          if (piece) yield piece;
+          ended ||= text.stopped;
+          if (!ended) continue;
+          answer.discard(tokens.length - 1 - i);
           break;
         }
       }
       const rest = text.flush();
       if (rest) yield rest;
-      if (text.stopped) reason = 'stop';
       yield {
         type: 'finish',
-        reason,
-        usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache: read.usage },
+        reason: ended || text.stopped ? 'stop' : 'length',
+        usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache: usage },
         timings: run.spent.timings,
       };
     } catch (error) {
       throw asInputError(error);
     } finally {
+      decoder?.close();
       this.#dismiss(run);
     }
   }
@@ -166,14 +160,18 @@ export class EdgeEngine implements Engine {
   /** The logits [vocab] after a prompt, read under a press. */
   async logits(prompt: PromptInput, press: PressRequest): Promise<Float32Array> {
     this.#turns.checkOpen();
-    return this.#reads(checkJob(this.#parts, prompt, press, 0), true, ({ logits }) => logits!);
+    let logits: Float32Array | null = null;
+    const take = async (view: View): Promise<void> => {
+      logits = await readLogits(this.#parts.backend, view, this.info.vocabSize);
+    };
+    return this.#reads(checkJob(this.#parts, prompt, press, 0), take, () => logits!);
   }
 
   /** Reads a prompt, presses all of it, and tells which positions every layer and head kept. */
   async inspect(prompt: PromptInput, press: PressRequest): Promise<Inspection> {
     this.#turns.checkOpen();
     const job = checkJob(this.#parts, prompt, { ...press, scope: press.scope ?? 'prompt' }, 0);
-    return this.#reads(job, false, ({ usage, sequence }) => {
+    return this.#reads(job, null, ({ usage, sequence }) => {
       // Protected tokens come first and were not ranked by their scores; where nothing was pressed there are none.
       const stage = job.checked?.stages.at(-1);
       const unscored = stage ? protectedCount(stage.keep, job.covered) : job.covered;
@@ -205,15 +203,11 @@ export class EdgeEngine implements Engine {
   }
 
   /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */
-  async #reads<T>(
-    job: Job,
-    wantLogits: boolean,
-    use: (read: { logits: Float32Array | null; usage: KvCacheUsage; sequence: KvSequence }) => T,
-  ): Promise<T> {
+  async #reads<T>(job: Job, take: TakeLogits | null, use: (read: { usage: KvCacheUsage; sequence: KvSequence }) => T): Promise<T> {
     const run = await this.#admit(job);
     try {
-      const read = await this.#reader.read(job, run, wantLogits);
-      return use({ ...read, sequence: run.sequence });
+      const usage = await this.#reader.read(job, run, take);
+      return use({ usage, sequence: run.sequence });
     } catch (error) {
       throw asInputError(error);
     } finally {

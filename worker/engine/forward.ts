@@ -18,10 +18,13 @@ export interface AppendableCache {
   layer(layer: number): PagedLayer;
 }
 
+export type TakeLogits = (logits: View) => void | Promise<void>;
+
 export interface PrefillOptions {
   /** How many of the last queries `onLayer` is handed. */
   readonly queries: number;
-  readonly wantLogits: boolean;
+  /** Handed the logits [vocab] after the last token, within the piece of work that makes them: the next piece writes over them. Null = not wanted. */
+  readonly logits: TakeLogits | null;
   /** Called once a layer, when its K,V are whole; not within `run`. */
   onLayer(tensors: LayerTensors): void | Promise<void>;
   /** Runs one bounded piece of work; the scheduler puts other requests between pieces. */
@@ -91,8 +94,8 @@ export class Forward {
     return prefillBytes(this.#shape, tokens, queries) + this.#productBytes;
   }
 
-  /** Reads the prompt. Returns the logits [vocab] after its last token, or null when not wanted. */
-  async prefill(tokens: readonly number[], options: PrefillOptions): Promise<Float32Array | null> {
+  /** Reads the prompt. */
+  async prefill(tokens: readonly number[], options: PrefillOptions): Promise<void> {
     const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
     const N = tokens.length;
     const window = Math.min(options.queries, N);
@@ -123,16 +126,14 @@ export class Forward {
             const x = at(hidden, start * D * F32);
             this.#norm(this.#normed, x, weights.attnNorm, n);
             const rows = at(table, start * d * F32);
-            this.#keysAndValues(weights, at(k, start * H * d * F32), at(v, start * H * d * F32), rows, n);
             // Above the last layer nobody reads the hidden states, but for the last token's logits: its queries serve the press only.
-            if (l < last || start + n > N - Math.max(window, 1)) {
-              this.#queries(weights, this.#q, rows, n);
-              this.#keepWindow(windowQ, start, n, N, window);
-            }
+            const asks = l < last || start + n > N - Math.max(window, 1);
+            this.#project(weights, asks ? this.#q : null, at(k, start * H * d * F32), at(v, start * H * d * F32), rows, n);
+            if (asks) this.#keepWindow(windowQ, start, n, N, window);
             if (l < last) {
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, start, shape);
               this.#afterAttention(weights, x, this.#attended, n);
-            } else if (options.wantLogits && start + n === N) {
+            } else if (options.logits && start + n === N) {
               const row = (n - 1) * Hq * d * F32;
               this.#backend.attendCausal(this.#attended, at(this.#q, row), k, v, 1, N - 1, shape);
               this.#afterAttention(weights, at(hidden, (N - 1) * D * F32), this.#attended, 1);
@@ -141,32 +142,34 @@ export class Forward {
         }
         await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, shape });
       }
-      if (!options.wantLogits) return null;
-      return await options.run(() => this.#head(at(hidden, (N - 1) * D * F32)));
+      const take = options.logits;
+      if (take) await options.run(() => take(this.#head(at(hidden, (N - 1) * D * F32))));
     } finally {
       for (const buffer of own) this.#backend.free(buffer);
     }
   }
 
   /**
-   * Reads at most `chunkTokens` new tokens at positions start.. over the cache and appends their entries. Returns the logits after the last
-   * token, or null when not wanted.
+   * Reads at most `chunkTokens` new tokens at positions start.. over the cache and appends their entries; a single token may lie on the
+   * device. Returns the logits [vocab] after the last one, good until the next call, or null when not wanted.
    */
-  async extend(tokens: readonly number[], start: number, cache: AppendableCache, wantLogits: boolean): Promise<Float32Array | null> {
+  extend(tokens: readonly number[] | View, start: number, cache: AppendableCache, wantLogits: boolean): View | null {
     const D = this.#shape.hiddenSize;
-    const n = tokens.length;
+    const onDevice = 'buffer' in tokens;
+    const n = onDevice ? 1 : tokens.length;
     if (n === 0 || n > this.chunkTokens) throw new Error(`extend takes 1 to ${this.chunkTokens} tokens, got ${n}`);
     const backend = this.#backend;
     backend.write(this.#rope, ropeTable(this.#invFreq, start, n));
-    this.#embed(this.#hidden, tokens);
+    if (onDevice) backend.embed(this.#hidden, this.#weights.embed, tokens, 1);
+    else this.#embed(this.#hidden, tokens);
     const last = this.#weights.layers.length - 1;
     for (let l = 0; l <= last; l++) {
       const weights = this.#weights.layers[l];
       this.#norm(this.#normed, this.#hidden, weights.attnNorm, n);
-      this.#keysAndValues(weights, this.#k, this.#v, this.#rope, n);
+      const asks = l < last || wantLogits;
+      this.#project(weights, asks ? this.#q : null, this.#k, this.#v, this.#rope, n);
       cache.append(l, this.#k, this.#v, n, start);
-      if (l === last && !wantLogits) break;
-      this.#queries(weights, this.#q, this.#rope, n);
+      if (!asks) break;
       backend.attendPaged(this.#attended, this.#q, cache.layer(l), n, start, this.attention(l));
       this.#afterAttention(weights, this.#hidden, this.#attended, n);
     }
@@ -198,23 +201,26 @@ export class Forward {
   }
 
   #norm(out: View, x: View, weight: View, rows: number): void {
-    this.#backend.rmsNorm(out, x, weight, rows, this.#shape.hiddenSize, this.#shape.normEps);
+    this.#backend.rmsNorm([{ out, x, weight, rows }], this.#shape.hiddenSize, this.#shape.normEps);
   }
 
-  /** k = rope(norm(W_k x + b)), v = W_v x + b of the normed rows. */
-  #keysAndValues(w: LayerWeights, k: View, v: View, rope: View, n: number): void {
-    const { kvHeads: H, headDim: d, normEps } = this.#shape;
-    this.#backend.linear(k, this.#normed, w.k, n, w.kBias);
-    this.#backend.linear(v, this.#normed, w.v, n, w.vBias);
-    if (w.kNorm) this.#backend.rmsNorm(k, k, w.kNorm, n * H, d, normEps);
-    this.#backend.rope(k, rope, n, H, d);
-  }
-
-  #queries(w: LayerWeights, q: View, rope: View, n: number): void {
-    const { queryHeads: Hq, headDim: d, normEps } = this.#shape;
-    this.#backend.linear(q, this.#normed, w.q, n, w.qBias);
-    if (w.qNorm) this.#backend.rmsNorm(q, q, w.qNorm, n * Hq, d, normEps);
-    this.#backend.rope(q, rope, n, Hq, d);
+  /** k = rope(norm(W_k x + b)), v = W_v x + b and, where wanted, q = rope(norm(W_q x + b)) of the normed rows. */
+  #project(w: LayerWeights, q: View | null, k: View, v: View, rope: View, n: number): void {
+    const { queryHeads: Hq, kvHeads: H, headDim: d, normEps } = this.#shape;
+    const targets = [
+      { out: k, weight: w.k, bias: w.kBias },
+      { out: v, weight: w.v, bias: w.vBias },
+    ];
+    const norms = w.kNorm ? [{ out: k, x: k, weight: w.kNorm, rows: n * H }] : [];
+    const turned = [{ x: k, heads: H }];
+    if (q) {
+      targets.unshift({ out: q, weight: w.q, bias: w.qBias });
+      if (w.qNorm) norms.unshift({ out: q, x: q, weight: w.qNorm, rows: n * Hq });
+      turned.unshift({ x: q, heads: Hq });
+    }
+    this.#backend.linear(targets, this.#normed, n);
+    if (norms.length > 0) this.#backend.rmsNorm(norms, d, normEps);
+    this.#backend.rope(turned, rope, n, d);
   }
 
   /** Copies those of the chunk's queries that belong to the last `window` of the prompt. */
@@ -229,18 +235,20 @@ export class Forward {
   /** x += W_o attended;  x += W_down(silu(W_gate y) * W_up y), y = norm(x). */
   #afterAttention(w: LayerWeights, x: View, attended: View, n: number): void {
     const backend = this.#backend;
-    backend.linear(x, attended, w.o, n, null, true);
+    backend.linear([{ out: x, weight: w.o, accumulate: true }], attended, n);
     this.#norm(this.#normed, x, w.ffnNorm, n);
-    backend.linear(this.#gate, this.#normed, w.gate, n);
-    backend.linear(this.#up, this.#normed, w.up, n);
+    const inner = [
+      { out: this.#gate, weight: w.gate },
+      { out: this.#up, weight: w.up },
+    ];
+    backend.linear(inner, this.#normed, n);
     backend.swiglu(this.#gate, this.#gate, this.#up, n * this.#shape.intermediateSize);
-    backend.linear(x, this.#gate, w.down, n, null, true);
+    backend.linear([{ out: x, weight: w.down, accumulate: true }], this.#gate, n);
   }
 
-  async #head(x: View): Promise<Float32Array> {
+  #head(x: View): View {
     this.#norm(this.#normed, x, this.#weights.finalNorm, 1);
-    this.#backend.linear(this.#logits, this.#normed, this.#weights.head, 1);
-    const bytes = await this.#backend.read(this.#logits, this.#shape.vocabSize * F32);
-    return new Float32Array(bytes.buffer, bytes.byteOffset, this.#shape.vocabSize);
+    this.#backend.linear([{ out: this.#logits, weight: this.#weights.head }], this.#normed, 1);
+    return this.#logits;
   }
 }

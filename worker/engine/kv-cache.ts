@@ -4,7 +4,7 @@
  *
  * Page of d-wide heads, 128 d bytes: 16 f32 entries (K and V rows), or floor(64 d / (d + 4)) int8 entries with one f32 scale a row.
  */
-import type { KeptStore, LayerTensors } from '../../presses/contract.ts';
+import type { KeptRows, KeptStore, LayerTensors } from '../../presses/contract.ts';
 import type { Backend, DeviceBuffer, EntryType, PagedLayer, View } from '../backend/backend.ts';
 import { at } from '../backend/backend.ts';
 import type { AppendableCache } from './forward.ts';
@@ -161,22 +161,28 @@ export class KvSequence implements KeptStore, AppendableCache {
 
   append(layer: number, k: View, v: View, n: number, start: number): void {
     const { kvHeads } = this.#cache.shape;
+    const from: number[] = [];
     for (let head = 0; head < kvHeads; head++) {
-      const from = this.#room(layer, head, n);
-      this.#ledger.writeRun(this.#id, layer * kvHeads + head, from, n, start);
-      this.#backend.storeEntries(this.layer(layer), head, from, k, v, null, n, this.#cache.shape);
+      from.push(this.#room(layer, head, n));
+      this.#ledger.writeRun(this.#id, layer * kvHeads + head, from[head], n, start);
     }
+    this.#backend.storeEntries(this.layer(layer), { from, counts: from.map(() => n) }, k, v, null, this.#cache.shape);
     this.#notePeak();
   }
 
-  async keep(tensors: LayerTensors, head: number, order: View, scores: View, count: number): Promise<void> {
-    const list = tensors.layer * this.#cache.shape.kvHeads + head;
-    const from = this.#room(tensors.layer, head, count);
-    const orderAddress = await this.#backend.mirror(order, count * 4);
-    const scoresAddress = await this.#backend.mirror(scores, tensors.n * 4);
-    this.#ledger.writeRanked(this.#id, list, from, count, orderAddress, scoresAddress);
-    this.#backend.storeEntries(this.layer(tensors.layer), head, from, tensors.k, tensors.v, order, count, this.#cache.shape);
+  keep({ layer, k, v }: LayerTensors, { order, ranks, scores, counts }: KeptRows): void {
+    const { kvHeads } = this.#cache.shape;
+    const from = counts.map((count, head) => this.#room(layer, head, count));
+    for (let head = 0; head < kvHeads; head++)
+      this.#ledger.writeRanked(this.#id, layer * kvHeads + head, from[head], ranks[head].subarray(0, counts[head]), scores[head]);
+    this.#backend.storeEntries(this.layer(layer), { from, counts }, k, v, order, this.#cache.shape);
     this.#notePeak();
+  }
+
+  /** Lets go of the newest `count` entries of every list: tokens that were read ahead and are not part of the answer. */
+  dropNewest(count: number): void {
+    const { layers, kvHeads } = this.#cache.shape;
+    for (let list = 0; list < layers * kvHeads; list++) this.#ledger.truncate(this.#id, list, this.#ledger.length(this.#id, list) - count);
   }
 
   truncate(layer: number, head: number, count: number): void {

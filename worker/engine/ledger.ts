@@ -61,7 +61,7 @@ const MISTAKES: Record<number, string> = {
 export class Ledger {
   readonly geometry: LedgerGeometry;
   readonly #exports: LedgerExports;
-  readonly #memory: WebAssembly.Memory;
+  readonly #host: LedgerHost;
   readonly #address: number;
   readonly #copyPage: CopyPage;
 
@@ -70,10 +70,11 @@ export class Ledger {
   }
 
   /** Takes the `Ledger.bytes(...)` bytes at `address` (8-byte aligned), which stay the caller's to free. */
-  constructor({ exports, memory }: Pick<LedgerHost, 'exports' | 'memory'>, address: number, geometry: LedgerGeometry, copyPage: CopyPage) {
+  constructor(host: LedgerHost, address: number, geometry: LedgerGeometry, copyPage: CopyPage) {
+    const { exports } = host;
     this.geometry = geometry;
+    this.#host = host;
     this.#exports = exports;
-    this.#memory = memory;
     this.#address = address;
     this.#copyPage = copyPage;
     const { pages, slotStride, sequences, lists, tableStride } = geometry;
@@ -107,9 +108,17 @@ export class Ledger {
     done('close', this.#exports.ledgerClose(this.#address, sequence));
   }
 
-  /** Entries from..from+count-1 are tokens order[0..count-1] with scores[token]. Addresses in the module's memory. */
-  writeRanked(sequence: number, list: number, from: number, count: number, order: number, scores: number): void {
-    done('writeRanked', this.#exports.ledgerWriteRanked(this.#address, sequence, list, from, count, order, scores));
+  /** The entries from `from` on are the tokens of `order`, with scores[token]. Takes room in the module's memory for the two meanwhile. */
+  writeRanked(sequence: number, list: number, from: number, order: Uint32Array, scores: Float32Array): void {
+    const { exports, memory, alloc, free } = this.#host;
+    const room = alloc(Math.max(8, order.byteLength + scores.byteLength), 'ranked entries');
+    try {
+      new Uint32Array(memory.buffer, room, order.length).set(order);
+      new Float32Array(memory.buffer, room + order.byteLength, scores.length).set(scores);
+      done('writeRanked', exports.ledgerWriteRanked(this.#address, sequence, list, from, order.length, room, room + order.byteLength));
+    } finally {
+      free(room);
+    }
   }
   /** Entries from..from+count-1 have positions start, start+1, … and all the same score. */
   writeRun(sequence: number, list: number, from: number, count: number, start: number, score = 0): void {
@@ -120,7 +129,7 @@ export class Ledger {
     const length = this.length(sequence, list);
     const perPage = this.entriesPerPage(sequence);
     const { slotStride, tableStride } = this.geometry;
-    const { buffer } = this.#memory; // views for this call only: growth of the memory detaches them
+    const { buffer } = this.#host.memory; // views for this call only: growth of the memory detaches them
     const positions = new Uint32Array(length);
     const scores = new Float32Array(length);
     const pages = new Uint32Array(buffer, this.tables(sequence) + list * tableStride * 4, Math.ceil(length / perPage));

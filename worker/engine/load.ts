@@ -72,7 +72,7 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
     weights = block;
     return {
       write: (offset, data) => backend.write(at(block, offset), data),
-      view: (offset, length) => kernels.u8(backend.mirror(at(block, offset)), length) as Uint8Array<ArrayBuffer>,
+      view: (offset, length) => backend.view(at(block, offset), length),
     };
   });
   const { config, layout } = model;

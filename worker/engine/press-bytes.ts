@@ -39,6 +39,7 @@ export function pressBytes({ stages, size }: CheckedPress, { layers, queryHeads:
     take(n, H); // order and
     take(N, H); // scores in the rows of the whole layer
   }
+  take(2 * N); // one head's order and scores on their way into the ledger
   take(headBudget.part.ragged ? H * (n + 2) : 0); // the budget arithmetic's arguments: sorted scores,
   take(8 * layers); // or weights, caps and budgets
   return bytes;

@@ -2,7 +2,7 @@
 import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { Forward } from './forward.ts';
+import type { Forward, TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
 import { type KvCache, layerBytesOf } from './kv-cache.ts';
@@ -14,12 +14,6 @@ export interface ReaderParts {
   readonly forward: Forward;
   readonly cache: KvCache;
   readonly options: { readonly idleMs: number };
-}
-
-export interface PromptRead {
-  /** [vocab], after the last token; null when not wanted. */
-  readonly logits: Float32Array | null;
-  readonly usage: KvCacheUsage;
 }
 
 type Slot = Awaited<ReturnType<FairLock['acquire']>>;
@@ -41,7 +35,8 @@ export class PromptReader {
     return this.#reading?.freeBytes ?? this.#parts.backend.memory.freeBytes;
   }
 
-  async read(job: Job, run: Running, wantLogits: boolean, signal?: AbortSignal): Promise<PromptRead> {
+  /** `take` is handed the logits after the last token within the piece of work that makes them; null when nobody wants them. */
+  async read(job: Job, run: Running, take: TakeLogits | null, signal?: AbortSignal): Promise<KvCacheUsage> {
     const { forward, cache, backend } = this.#parts;
     const { tokens, covered, checked } = job;
     const { sequence } = run;
@@ -55,9 +50,9 @@ export class PromptReader {
       };
       const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
       sequence.scratchBytes = layerBytesOf(cache.shape, covered);
-      let logits = await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
+      await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
         queries: compressor ? compressor.queries : 0,
-        wantLogits: wantLogits && covered === tokens.length,
+        logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
         onLayer: (tensors) =>
           compressor
@@ -68,11 +63,15 @@ export class PromptReader {
       sequence.scratchBytes = 0;
       for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
         const chunk = tokens.slice(start, start + forward.chunkTokens);
-        logits = await piece('prefillMs', () => forward.extend(chunk, start, sequence, wantLogits && start + chunk.length === tokens.length));
+        const last = start + chunk.length === tokens.length;
+        await piece('prefillMs', () => {
+          const logits = forward.extend(chunk, start, sequence, last && take !== null);
+          return logits && take?.(logits);
+        });
       }
       const usage = usageOf(job, run, cache, report);
       sequence.shrinkReservation(job.size.pagesEnd);
-      return { logits, usage };
+      return usage;
     } finally {
       if (this.#reading?.slot === slot) this.#reading = null;
       slot.release();

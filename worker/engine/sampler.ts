@@ -52,6 +52,15 @@ export function checkFinite(logits: Float32Array): void {
   }
 }
 
+/** What a backend that samples itself can say of such logits. */
+export function unusableLogits(): InputError {
+  return new InputError(
+    'model_output_invalid',
+    'model',
+    "the model's weights give no numbers: a logit is NaN or infinite; the model's files are damaged, or are not what its config says",
+  );
+}
+
 /** OpenAI's formula, over generated tokens only: logit -= count * frequency + (count > 0) * presence. `logits` itself if nothing changes. */
 export function penalise(logits: Float32Array, counts: ReadonlyMap<number, number>, frequency: number, presence: number): Float32Array {
   if (counts.size === 0 || (frequency === 0 && presence === 0)) return logits;

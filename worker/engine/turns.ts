@@ -32,7 +32,13 @@ export const TURN_STALE_MS = 60_000;
 
 export class Turns {
   readonly #lock = new FairLock(TURN_STALE_MS);
+  readonly #pace: () => Promise<void>;
   #closed = false;
+
+  /** `pace` resolves when the device has nearly done what it was given. */
+  constructor(pace: () => Promise<void>) {
+    this.#pace = pace;
+  }
 
   /** No piece begins from now on: what they compute with is given back. */
   close(): void {
@@ -52,7 +58,9 @@ export class Turns {
     const started = performance.now();
     try {
       this.checkOpen();
-      return await work();
+      const result = await work();
+      await this.#pace();
+      return result;
     } finally {
       const took = performance.now() - started;
       turn.release();
