@@ -14,8 +14,7 @@ function joined(file, seen = new Set()) {
   });
 }
 
-function describe(file) {
-  const source = joined(file);
+function describe(file, source) {
   const found = [...source.matchAll(BINDING)].map(([, at, access, name]) => ({ at: Number(at), access, name }));
   found.sort((a, b) => a.at - b.at);
   if (found.some(({ at }, i) => at !== i)) throw new Error(`wgsl/${file}: bindings are not numbered 0, 1, 2, ...`);
@@ -36,12 +35,12 @@ function describe(file) {
   return { source, bindings, dims };
 }
 
-/** A file that is only ever included has no entry point. */
-const files = readdirSync('wgsl').filter(
-  (file) => file.endsWith('.wgsl') && readFileSync(`wgsl/${file}`, 'utf8').includes('@compute') && !file.startsWith('_'),
-);
-const parts = files.filter((file) => readFileSync(`wgsl/${file}`, 'utf8').includes('struct Dims'));
-const shaders = Object.fromEntries(parts.map((file) => [file.slice(0, -'.wgsl'.length), describe(file)]));
+const shaders = {};
+for (const file of readdirSync('wgsl').filter((name) => name.endsWith('.wgsl'))) {
+  const source = joined(file);
+  if (!source.includes('@compute')) throw new Error(`wgsl/${file}: no entry point; what others only include lies in wgsl/parts`);
+  shaders[file.slice(0, -'.wgsl'.length)] = describe(file, source);
+}
 mkdirSync('build', { recursive: true });
 writeFileSync(
   'build/shaders.ts',

@@ -26,7 +26,7 @@ fn main(
   let i = (group.y * groups.x + group.x) * 256u + lane;
   if (i >= dims.count) { return; }
   let o = dims.outAt + i;
-  var g: f32;
-  if (dims.inPlace != 0u) { g = out[o]; } else { g = gate[dims.gateAt + i]; }
+  var g = out[o];
+  if (dims.inPlace == 0u) { g = gate[dims.gateAt + i]; }
   out[o] = g / (1.0 + exp(-g)) * up[dims.upAt + i];
 }

@@ -9,14 +9,13 @@ export function golden<T>(path: string): T {
   return JSON.parse(readFileSync(new URL(`../golden/${path}`, import.meta.url), 'utf8')) as T;
 }
 
+export function goldenPath(name: string): string {
+  if (name === 'needle') return 'models/needle';
+  return existsSync(`test/golden/gguf/${name}.gguf`) ? `test/golden/gguf/${name}.gguf` : `test/golden/models/${name}`;
+}
+
 export function openGolden(name: string, options: LoadOptions = {}): Promise<EdgeEngine> {
-  const path =
-    name === 'needle'
-      ? 'models/needle'
-      : existsSync(`test/golden/gguf/${name}.gguf`)
-        ? `test/golden/gguf/${name}.gguf`
-        : `test/golden/models/${name}`;
-  return openEngine(path, options);
+  return openEngine(goldenPath(name), options);
 }
 
 export const greedy: Sampling = {

@@ -4,6 +4,7 @@ import { type BudgetMath, createBudgetMath } from '../../presses/budget-math.ts'
 import type { Backend } from '../../worker/backend/backend.ts';
 import { Kernels } from '../../worker/backend/kernels.ts';
 import { WasmBackend } from '../../worker/backend/wasm.ts';
+import { openWebGpu } from '../../worker/backend/webgpu.ts';
 import { ReferenceBackend } from './reference-backend.ts';
 import { referenceBudgetMath } from './reference-budget-math.ts';
 
@@ -36,24 +37,51 @@ function builtKernels(): WebAssembly.Module | null {
 
 const simd = builtKernels();
 
-export const runtimes: readonly { readonly name: string; make(): Promise<PressRuntime> }[] = [
+async function wasmModule(): Promise<Kernels> {
+  return Kernels.create({ kernels: { simd: simd! } });
+}
+
+function mathOf({ heap, memory, exports }: Kernels): BudgetMath {
+  return createBudgetMath({
+    exports,
+    memory,
+    alloc: (bytes) => heap.alloc(bytes, 'budget math'),
+    free: (address) => heap.free(address),
+  });
+}
+
+interface Runtime {
+  readonly name: string;
+  make(): Promise<PressRuntime>;
+}
+
+const onCpu: readonly Runtime[] = [
   { name: 'reference', make: async () => ({ backend: new ReferenceBackend(), math: referenceBudgetMath }) },
-  ...(simd === null
-    ? []
-    : [
-        {
-          name: 'wasm',
-          async make() {
-            const kernels = await Kernels.create({ kernels: { simd } });
-            const { heap, memory } = kernels;
-            const math = createBudgetMath({
-              exports: kernels.exports as never,
-              memory,
-              alloc: (bytes) => heap.alloc(bytes, 'budget math'),
-              free: (address) => heap.free(address),
-            });
-            return { backend: new WasmBackend(kernels), math };
-          },
-        },
-      ]),
+  {
+    name: 'wasm',
+    async make() {
+      const kernels = await wasmModule();
+      return { backend: new WasmBackend(kernels), math: mathOf(kernels) };
+    },
+  },
 ];
+
+/** One device for all: opening one takes longer than most tests. */
+let device: Promise<PressRuntime> | null = null;
+const onGpu: readonly Runtime[] = [
+  {
+    name: 'webgpu',
+    make: () =>
+      (device ??= (async () => {
+        const { testGpu } = await import('./gpu.ts');
+        const kernels = await wasmModule();
+        const backend = await openWebGpu(await testGpu(), { ledgerMemory: kernels.memory });
+        return { backend: backend!, math: mathOf(kernels) };
+      })()),
+  },
+];
+
+/** vitest.gpu.config.ts sets GPU. */
+export const runtimes: readonly Runtime[] = process.env.GPU ? onGpu : simd ? onCpu : onCpu.slice(0, 1);
+/** The reference, and the kernels that are held against it. */
+export const compared: readonly Runtime[] = [onCpu[0], runtimes[runtimes.length - 1]];

@@ -72,7 +72,12 @@ export class ReferenceBackend implements Backend {
   get live(): string[] {
     return [...this.#live].map(({ label }) => label);
   }
+  readonly failure = null;
+  get largestBytes(): number {
+    return this.#limit;
+  }
   trim(): void {}
+  close(): void {}
   linearScratchBytes(): number {
     return 0;
   }

@@ -52,6 +52,15 @@ function setting<T>(name: string): T {
   return JSON.parse(line[1]) as T;
 }
 
+/** Which paths are the worker's and which are answered with files, as wrangler reads the rules. */
+function routes() {
+  const rules = setting<string[]>('run_worker_first');
+  return {
+    user_worker: rules.filter((rule) => !rule.startsWith('!')),
+    asset_worker: rules.filter((rule) => rule.startsWith('!')).map((rule) => rule.slice(1)),
+  };
+}
+
 let bundling: ReturnType<typeof bundle> | null = null;
 let packing: Promise<string> | null = null;
 
@@ -68,7 +77,7 @@ export async function startWorker({ vars = {}, assets }: { vars?: Record<string,
     assets: {
       directory: assets ?? (await packedNeedle()),
       binding: 'ASSETS',
-      routerConfig: { has_user_worker: true, invoke_user_worker_ahead_of_assets: setting('run_worker_first') },
+      routerConfig: { has_user_worker: true, static_routing: routes() },
     },
     cf: false,
     host: '127.0.0.1',

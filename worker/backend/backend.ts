@@ -110,21 +110,33 @@ export interface RankOrder {
   readonly stride: number;
 }
 
+/** The last offset in (start, most] at which a block may be cut in two; null where there is none. */
+export type CutBefore = (start: number, most: number) => number | null;
+
 export interface Backend {
   readonly name: 'wasm' | 'webgpu';
   /** What /health says of it, e.g. "plain simd" or "relaxed simd". */
   readonly variant: string;
+  /** Why the device is of no use any more; null while it is. */
+  readonly failure: DeviceFailed | null;
+  /** The largest block that is not cut. */
+  readonly largestBytes: number;
   /** Bytes allocated now and at the highest point so far; `freeBytes` could be had in one piece after a `trim`. */
   readonly memory: { readonly usedBytes: number; readonly peakBytes: number; readonly freeBytes: number; readonly limitBytes: number };
   /** Gives back what operations keep for themselves from call to call. */
   trim(): void;
+  /** Gives everything back. Nothing may be asked of it afterwards but to free. */
+  close(): void;
   /** The most that `linear` keeps for itself on up to n rows. */
   linearScratchBytes(weight: Weight, n: number): number;
   /** The most that the others keep for themselves while the keys of one layer are attended over and, where `n` > 0, n of them scored and ranked. */
   scratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number;
 
-  /** Throws OutOfDeviceMemory. Contents are undefined. 64-byte aligned. */
-  alloc(bytes: number, label: string): DeviceBuffer;
+  /**
+   * Throws OutOfDeviceMemory. Contents are undefined. 64-byte aligned. `cutBefore` says where a block that is too large for one binding of a
+   * device may be cut: what an operation reads or writes lies between two cuts, but for the matrices of `linear` and `embed`.
+   */
+  alloc(bytes: number, label: string, cutBefore?: CutBefore): DeviceBuffer;
   free(buffer: DeviceBuffer): void;
   write(target: View, data: ArrayBufferView): void;
   /** A copy of `bytes` bytes at `source`. */
@@ -193,8 +205,9 @@ export interface Backend {
   massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]>;
   /**
    * Absent where logits are as near to the host as to the kernels: it samples them itself, in f64. Else: token = what is drawn from `logits` [vocab]
-   * at `draw` in [0, 1), and counts[token] += 1; 0xffffffff where a logit is NaN or infinite.   token [1] u32; counts [vocab] u32 for the penalties
+   * at `draw` in [0, 1), and counts[token] += 1; 0xffffffff where a logit is NaN or infinite. Three buffers, none of them another.   token [1] u32; counts [vocab] u32 for the penalties
    */
+  readonly sampleScratchBytes?: (vocab: number) => number;
   sample?(token: View, logits: View, vocab: number, counts: View | null, settings: SampleSettings, draw: number): void;
 }
 
@@ -216,5 +229,16 @@ export class OutOfDeviceMemory extends Error {
     this.name = 'OutOfDeviceMemory';
     this.neededBytes = neededBytes;
     this.freeBytes = freeBytes;
+  }
+}
+
+/** The device cannot be used any more: lost, out of memory, or it refused a command. */
+export class DeviceFailed extends Error {
+  readonly kind: 'lost' | 'out of memory' | 'refused';
+  constructor(kind: DeviceFailed['kind'], detail: string) {
+    const what = { lost: 'the GPU was lost', 'out of memory': 'the GPU has no memory left', refused: 'the GPU refused a command' };
+    super(`${what[kind]}: ${detail || 'no reason was given'}`);
+    this.name = 'DeviceFailed';
+    this.kind = kind;
   }
 }

@@ -43,6 +43,7 @@ const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2 
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
+  readonly failure = null;
   readonly kernels: Kernels;
   #scratch: Block | null = null;
 
@@ -53,6 +54,9 @@ export class WasmBackend implements Backend {
   get variant(): string {
     return this.kernels.variant;
   }
+  get largestBytes(): number {
+    return this.kernels.heap.limitBytes;
+  }
   get memory(): Backend['memory'] {
     const { usedBytes, peakBytes, freeBytes, limitBytes } = this.kernels.heap;
     return { usedBytes, peakBytes, freeBytes: freeBytes + (this.#scratch?.bytes ?? 0), limitBytes };
@@ -60,6 +64,10 @@ export class WasmBackend implements Backend {
   trim(): void {
     if (this.#scratch) this.free(this.#scratch);
     this.#scratch = null;
+  }
+  /** The memory goes with the module. */
+  close(): void {
+    this.trim();
   }
   linearScratchBytes({ type, rows, cols }: Weight, n: number): number {
     let most = 0; // few rows may take another way than many

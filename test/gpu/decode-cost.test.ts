@@ -1,0 +1,36 @@
+/** What a decoded token costs beside the arithmetic: dispatches, submissions, readbacks. Bounds of the issue that built this backend. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Counts } from '../../worker/backend/webgpu/recorder.ts';
+import type { WebGpuBackend } from '../../worker/backend/webgpu.ts';
+import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import { requestOf } from '../support/generation.ts';
+import { openOnGpu } from '../support/gpu-backends.ts';
+
+describe.each(['needle', 'qwen3'])('%s', (name) => {
+  let engine: EdgeEngine;
+  let backend: WebGpuBackend;
+  beforeAll(async () => {
+    ({ engine, backend } = await openOnGpu(name, { contextLength: 512 }));
+  });
+  afterAll(() => engine.close());
+
+  /** What generating so many tokens took in all. */
+  const costOf = async (tokens: number, press: string): Promise<Counts> => {
+    const before = { ...backend.recorder.counts };
+    const prompt = Array.from({ length: 160 }, (_, i) => i % engine.info.vocabSize);
+    for await (const _ of engine.generate(requestOf(prompt, press, { maxTokens: tokens })));
+    const after = backend.recorder.counts;
+    return Object.fromEntries(Object.entries(after).map(([what, count]) => [what, count - before[what as keyof Counts]])) as unknown as Counts;
+  };
+
+  test.each(['no_press', 'snapkv'])('%s: at most 12 dispatches a layer and 2 submissions a token', async (press) => {
+    const [few, many] = [await costOf(17, press), await costOf(81, press)];
+    const perToken = (what: keyof Counts): number => (many[what] - few[what]) / 64;
+    console.log(
+      `${name}, ${press}: ${perToken('dispatches')} dispatches, ${perToken('submissions')} submissions, ${perToken('uploadedBytes')} bytes up, ${perToken('readBytes')} bytes back a decoded token`,
+    );
+    const besideLayers = 6; // embedding, last norm, head, sampling
+    expect(perToken('dispatches')).toBeLessThanOrEqual(12 * engine.info.layers + besideLayers);
+    expect(perToken('submissions')).toBeLessThanOrEqual(2);
+  });
+});

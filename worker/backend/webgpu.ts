@@ -1,0 +1,205 @@
+/**
+ * The Backend on WebGPU: every operation is a WGSL kernel of its name (wgsl/), recorded in order and submitted together. What comes back goes
+ * through `read`. A device that is lost, out of memory or told nonsense is no device any more: everything fails with `DeviceFailed` from then on.
+ */
+import type {
+  AttentionShape,
+  Backend,
+  CutBefore,
+  DeviceBuffer,
+  DeviceFailed,
+  EntryRuns,
+  LinearTarget,
+  MassMap,
+  NormPart,
+  PagedLayer,
+  Protected,
+  RankOrder,
+  RopePart,
+  SampleSettings,
+  View,
+  Weight,
+} from './backend.ts';
+import { attendCausal, attendPaged, attentionScratchBytes, storeEntries } from './webgpu/attention.ts';
+import { Buffers, type GpuBlock } from './webgpu/buffers.ts';
+import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from './webgpu/device.ts';
+import { rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
+import { Faults } from './webgpu/faults.ts';
+import type { Gpu } from './webgpu/gpu.ts';
+import { embed, linear } from './webgpu/linear.ts';
+import { Readback } from './webgpu/readback.ts';
+import { Recorder } from './webgpu/recorder.ts';
+import { sample, sampleScratchBytes } from './webgpu/sampling.ts';
+import { avgPool, cosineToMean, gather, groupMean, keyNorm, massCount, scoreWindow, scoringScratchBytes, topK } from './webgpu/scoring.ts';
+
+export interface WebGpuOptions {
+  /** Most device memory in bytes. WebGPU does not say how much there is: without a limit the driver decides. */
+  readonly limitBytes?: number;
+  /** The AssemblyScript module's memory, where the ledger lives. */
+  readonly ledgerMemory: WebAssembly.Memory;
+}
+
+/** Null where the GPU object has no adapter. */
+export async function openWebGpu(gpu: GPU, options: WebGpuOptions & DeviceOptions): Promise<WebGpuBackend | null> {
+  const opened = await openDevice(gpu, options);
+  return opened && new WebGpuBackend(opened, options);
+}
+
+const NO_LIMIT = 2 ** 40;
+/** Submissions that the host may be ahead of the device: a wait costs 11 ms on wgpu under Deno, whatever it is for. */
+const MOST_AHEAD = 8;
+
+export class WebGpuBackend implements Backend, Gpu {
+  readonly name = 'webgpu';
+  readonly variant: string;
+  readonly features: ReadonlySet<Feature>;
+  readonly software: boolean;
+  readonly ledgerMemory: WebAssembly.Memory;
+  readonly recorder: Recorder;
+  readonly buffers: Buffers;
+  readonly #device: GPUDevice;
+  readonly #faults: Faults;
+  readonly #readback: Readback;
+  #unwaited = 0; // submissions since the device was last waited for
+  #closed = false;
+
+  constructor({ device, features, adapterName, software }: OpenedDevice, { limitBytes = NO_LIMIT, ledgerMemory }: WebGpuOptions) {
+    this.#device = device;
+    this.features = features;
+    this.software = software;
+    this.ledgerMemory = ledgerMemory;
+    const kernels = [features.has('subgroups') ? 'subgroups' : null, features.has('shader-f16') ? 'f16' : null].filter((x) => x !== null);
+    this.variant = `${adapterName}, ${kernels.length > 0 ? kernels.join(' and ') : 'plain'} kernels`;
+    this.#faults = new Faults(device);
+    this.recorder = new Recorder(device, () => {
+      this.#unwaited++;
+      this.#faults.check();
+    });
+    this.buffers = new Buffers(device, limitBytes, () => this.recorder.forget());
+    this.#readback = new Readback(device, this.recorder, this.#faults);
+  }
+
+  /** Why the device is of no use any more; null while it is. */
+  get failure(): DeviceFailed | null {
+    return this.#faults.failure;
+  }
+  get memory(): Backend['memory'] {
+    const { usedBytes, peakBytes, freeBytes, limitBytes } = this.buffers;
+    return { usedBytes, peakBytes, freeBytes, limitBytes };
+  }
+  trim(): void {
+    this.buffers.trim();
+  }
+  linearScratchBytes(): number {
+    return 0;
+  }
+  scratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
+    return attentionScratchBytes(this, shape) + (n === 0 ? 0 : scoringScratchBytes(n, window, shape));
+  }
+  /** Destroys the device and all that lies on it. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#faults.close();
+    this.recorder.close();
+    this.#readback.close();
+    this.buffers.close();
+    this.#device.destroy();
+  }
+
+  get largestBytes(): number {
+    return Math.min(this.buffers.mostBytes, this.buffers.limitBytes);
+  }
+  alloc(bytes: number, label: string, cutBefore?: CutBefore): DeviceBuffer {
+    this.#faults.throwIfFailed();
+    return this.buffers.alloc(bytes, label, cutBefore);
+  }
+  free(buffer: DeviceBuffer): void {
+    if (!this.#closed) this.buffers.free(buffer as GpuBlock);
+  }
+  write(target: View, data: ArrayBufferView): void {
+    this.recorder.write(target, data);
+  }
+  async read(source: View, bytes: number): Promise<Uint8Array> {
+    const read = await this.#readback.read(source, bytes);
+    this.#unwaited = 0;
+    return read;
+  }
+  copy(target: View, source: View, bytes: number): void {
+    this.recorder.copy(target, source, bytes);
+  }
+  async pace(): Promise<void> {
+    this.#faults.throwIfFailed();
+    this.recorder.submit();
+    if (this.#unwaited < MOST_AHEAD) return;
+    this.#unwaited = 0;
+    await this.#faults.unlessFailed(this.#device.queue.onSubmittedWorkDone());
+  }
+
+  embed(out: View, table: Weight, tokens: View, n: number): void {
+    embed(this, out, table, tokens, n);
+  }
+  rmsNorm(parts: readonly NormPart[], cols: number, eps: number): void {
+    rmsNorm(this, parts, cols, eps);
+  }
+  linear(targets: readonly LinearTarget[], x: View, n: number): void {
+    linear(this, targets, x, n);
+  }
+  rope(parts: readonly RopePart[], table: View, n: number, headDim: number): void {
+    rope(this, parts, table, n, headDim);
+  }
+  swiglu(out: View, gate: View, up: View, count: number): void {
+    swiglu(this, out, gate, up, count);
+  }
+  attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
+    attendCausal(this, out, q, k, v, n, start, shape);
+  }
+  attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void {
+    attendPaged(this, out, q, cache, n, start, shape);
+  }
+  storeEntries(
+    cache: PagedLayer,
+    runs: EntryRuns,
+    k: View,
+    v: View,
+    order: RankOrder | null,
+    shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
+  ): void {
+    storeEntries(this, cache, runs, k, v, order, shape);
+  }
+  scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+    scoreWindow(this, out, q, k, window, n, shape);
+  }
+  avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+    avgPool(this, out, x, rows, cols, stride, kernelSize);
+  }
+  groupMean(out: View, x: View, groups: number, group: number, n: number): void {
+    groupMean(this, out, x, groups, group, n);
+  }
+  keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+    keyNorm(this, out, k, n, kvHeads, headDim, sign);
+  }
+  cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+    cosineToMean(this, out, k, n, kvHeads, headDim, sign);
+  }
+  gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
+    gather(this, out, x, order, count, kvHeads, headDim);
+  }
+  topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
+    topK(this, order, scores, rows, n, count, keep);
+  }
+  async massCount(scores: View, order: View, n: number, kvHeads: number, keep: Protected, threshold: number, map: MassMap): Promise<number[]> {
+    const counts = this.alloc(kvHeads * 4, 'mass counts');
+    try {
+      massCount(this, counts, scores, order, n, kvHeads, keep, threshold, map);
+      const bytes = await this.read(counts, kvHeads * 4);
+      return [...new Uint32Array(bytes.buffer, bytes.byteOffset, kvHeads)];
+    } finally {
+      this.free(counts);
+    }
+  }
+  readonly sampleScratchBytes = sampleScratchBytes;
+  sample(token: View, logits: View, vocab: number, counts: View | null, settings: SampleSettings, draw: number): void {
+    sample(this, token, logits, vocab, counts, settings, draw);
+  }
+}

@@ -1,0 +1,132 @@
+/** What presses score, rank and count with, on the device. Arrays that are read and written in one operation are different buffers. */
+import type { AttentionShape, MassMap, Protected, RankOrder, View } from '../backend.ts';
+import { type Gpu, withScratch } from './gpu.ts';
+import { fold } from './recorder.ts';
+
+const F32 = 4;
+const CHUNK = 256; // keys whose directions one workgroup adds up
+const TILE = 2048; // tokens that one workgroup sorts at most: all of the 16 KiB that it may have
+const MOST_THREADS = 65_536; // that find out (m, z); enough for any device
+const LEAST_SPAN = 64; // keys of one of them
+const MASS_MAPS: Readonly<Record<MassMap, number>> = { identity: 0, affine: 1, softmax: 2 };
+
+/** The most that operations here take at once, over n tokens: none holds scratch beside another. */
+export function scoringScratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
+  const { queryHeads, kvHeads, headDim } = shape;
+  const bytes = Math.max(
+    statsBytes(queryHeads * window, mostSpans(queryHeads * window, n)),
+    sortBytes(Math.max(queryHeads, kvHeads), n),
+    directionBytes(n, kvHeads, headDim),
+  );
+  return Math.ceil(1.25 * bytes) + 256; // Buffers round up
+}
+
+export function scoreWindow(gpu: Gpu, out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+  const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
+  const rows = queryHeads * window;
+  const start = slidingWindow > 0 ? Math.max(0, n - window - slidingWindow + 1) : 0;
+  const span = Math.ceil((n - start) / mostSpans(rows, n - start));
+  const spans = Math.ceil((n - start) / span);
+  withScratch(gpu, statsBytes(rows, spans), 'softmax statistics', (stats) => {
+    const views = { q, k, stats, out };
+    const dims = { n, window, queryHeads, kvHeads, vectors: vectors(headDim), start, span, spans, slidingWindow, scale };
+    gpu.recorder.dispatch('score-window', { entry: 'rows', views, dims, grid: [Math.ceil(rows / kvHeads / 64), kvHeads, spans] });
+    if (spans > 1) gpu.recorder.dispatch('score-window', { entry: 'combine', views, dims, grid: [Math.ceil(rows / 64)] });
+    gpu.recorder.dispatch('score-window', { entry: 'columns', views, dims, grid: [Math.ceil(n / 64), queryHeads] });
+  });
+}
+
+export function avgPool(gpu: Gpu, out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+  gpu.recorder.dispatch('avg-pool', { views: { x, out }, dims: { cols, stride, kernelSize }, grid: [Math.ceil(cols / 256), rows] });
+}
+
+export function groupMean(gpu: Gpu, out: View, x: View, groups: number, group: number, n: number): void {
+  gpu.recorder.dispatch('group-mean', { views: { x, out }, dims: { n, size: group }, grid: [Math.ceil(n / 256), groups] });
+}
+
+export function keyNorm(gpu: Gpu, out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+  const dims = { n, kvHeads, vectors: vectors(headDim), sign };
+  gpu.recorder.dispatch('key-norm', { views: { k, out }, dims, grid: fold(Math.ceil((n * kvHeads) / 64)) });
+}
+
+export function cosineToMean(gpu: Gpu, out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
+  const chunks = Math.ceil(n / CHUNK);
+  withScratch(gpu, directionBytes(n, kvHeads, headDim), 'sums of directions', (sums) => {
+    const views = { k, sums, out };
+    const dims = { n, kvHeads, vectors: vectors(headDim), chunks, sign };
+    for (const entry of ['directions', 'cosines']) gpu.recorder.dispatch('cosine-to-mean', { entry, views, dims, grid: [chunks, kvHeads] });
+  });
+}
+
+export function gather(gpu: Gpu, out: View, x: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
+  const dims = { stride, count, kvHeads, headDim };
+  gpu.recorder.dispatch('gather', { views: { x, order: rows, out }, dims, grid: fold(Math.ceil((count * kvHeads * headDim) / 256)) });
+}
+
+export function topK(gpu: Gpu, order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
+  const { first, last } = cut(keep, n);
+  const others = n - first - last;
+  if (count < first + last || count > n) throw new Error(`topK: ${count} of ${n} tokens, ${first + last} protected`);
+  withScratch(gpu, sortBytes(rows, others), 'rank order', (scratch) => {
+    const views = { scores, scratch, order };
+    const tile = Math.min(TILE, 2 ** Math.ceil(Math.log2(Math.max(2, others))));
+    const dims = { n, count, first, last, tile };
+    if (gpu.software) return gpu.recorder.dispatch('top-k', { entry: 'alone', views, dims, grid: [1, rows] });
+    gpu.recorder.dispatch('top-k', { entry: 'tiles', views, dims, grid: [Math.ceil(others / tile), rows] });
+    gpu.recorder.dispatch('top-k', { entry: 'merge', views, dims, grid: [Math.ceil(n / 256), rows] });
+  });
+}
+
+/** To counts [rows] u32. */
+export function massCount(
+  gpu: Gpu,
+  counts: View,
+  scores: View,
+  order: View,
+  n: number,
+  rows: number,
+  keep: Protected,
+  threshold: number,
+  map: MassMap,
+): void {
+  const { first, last } = cut(keep, n);
+  const evictable = n - first - last;
+  const dims = {
+    n,
+    evictable,
+    map: MASS_MAPS[map],
+    threshold: Math.min(2 ** 32 - 1, Math.floor(threshold * 2 ** 32)),
+    all: Number(threshold >= 1),
+    uninformed: Math.ceil(threshold * evictable),
+  };
+  gpu.recorder.dispatch('mass-count', { views: { scores, order, counts }, dims, grid: [1, rows] });
+}
+
+/** Protected tokens that there are. */
+function cut({ first, last }: Protected, n: number): Protected {
+  const firsts = Math.min(first, n);
+  return { first: firsts, last: Math.min(last, n - firsts) };
+}
+
+function mostSpans(rows: number, keys: number): number {
+  return Math.max(1, Math.min(Math.floor(MOST_THREADS / rows), Math.ceil(keys / LEAST_SPAN)));
+}
+
+/** (m, z) of each row over each span. */
+function statsBytes(rows: number, spans: number): number {
+  return 2 * F32 * rows * spans;
+}
+
+/** A key and a position of each token, or two positions. */
+function sortBytes(rows: number, tokens: number): number {
+  return 2 * F32 * rows * tokens;
+}
+
+function directionBytes(n: number, kvHeads: number, headDim: number): number {
+  return F32 * Math.ceil(n / CHUNK) * kvHeads * headDim;
+}
+
+function vectors(headDim: number): number {
+  if (headDim % 4 !== 0) throw new Error(`WebGPU kernels want a head_dim that is a multiple of 4, got ${headDim}`);
+  return headDim / 4;
+}
