@@ -4,6 +4,7 @@ import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { GenerateRequest, Timings } from '../worker/engine/types.ts';
+import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
 
@@ -54,10 +55,18 @@ async function run(options: BenchOptions): Promise<void> {
       kv_bytes_peak: runs[0].bytesPeak,
       memory_peak_bytes: memory.peak_bytes,
     };
-    if (options.json) console.log(JSON.stringify(result, null, 2));
-    else
+    const gpu = await gpuFigures(engine, {
+      decodeTokensPerS: result.decode_tokens_per_s,
+      kvBytesKept: result.kv_bytes_kept,
+      answerTokens: options.decodeTokens,
+      run: (answerTokens) => once(engine, press, { ...options, decodeTokens: answerTokens - 1 }),
+    });
+    if (options.json) console.log(JSON.stringify(gpu ? { ...result, gpu } : result, null, 2));
+    else {
       for (const [name, value] of Object.entries(result))
         console.log(`${name.padEnd(22)} ${typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(1) : value}`);
+      if (gpu) printGpuFigures(gpu);
+    }
   } finally {
     engine.close();
   }

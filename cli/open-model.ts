@@ -2,18 +2,28 @@
 import { SingleBar } from 'cli-progress';
 import type { EntryType } from '../worker/backend/backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import { openEngine } from '../worker/node.ts';
+import type { EngineSupply } from '../worker/engine/supply.ts';
+import { openSupply } from '../worker/node.ts';
 import type { ModelOptions } from './options.ts';
 
-/** `entryType` is how entries are stored when a request does not say. */
-export async function openModel(options: ModelOptions, entryType?: EntryType): Promise<EdgeEngine> {
+export async function openModel(options: ModelOptions): Promise<EdgeEngine> {
+  return (await openSupplied(options)).current;
+}
+
+/** For a server: with another engine when the GPU fails. `entryType` is how entries are stored when a request does not say. */
+export async function openSupplied(options: ModelOptions, entryType?: EntryType): Promise<EngineSupply> {
   const bar = progressBar(`loading ${options.model}`);
   try {
-    return await openEngine(options.model, {
+    return await openSupply(options.model, {
+      backend: options.backend,
       kvPoolBytes: options.kvPool,
       memoryLimitBytes: options.memoryLimit,
       entryType,
       onProgress: bar.update,
+      onNote: (note) => {
+        bar.stop();
+        console.error(`edgepress: ${note}`);
+      },
     });
   } finally {
     bar.stop();

@@ -5,10 +5,11 @@ import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import { parseBytes } from '../worker/engine/bytes.ts';
+import type { BackendName } from '../worker/engine/load.ts';
 
 export interface ModelOptions {
   readonly model: string;
-  readonly backend: 'wasm';
+  readonly backend: BackendName | 'auto';
   readonly json?: boolean;
   readonly kvPool?: number;
   readonly memoryLimit?: number;
@@ -18,7 +19,9 @@ export interface ModelOptions {
 export function withModelOptions(command: Command, defaultModel: string, usualLimit = '4GiB'): Command {
   return command
     .option('-m, --model <path>', 'a Hugging Face folder, a .gguf file or a packed model', defaultModel)
-    .addOption(new Option('--backend <name>', 'where the model runs').choices(['wasm']).default('wasm'))
+    .addOption(
+      new Option('--backend <name>', 'where the model runs; auto tries both and says why').choices(['wasm', 'webgpu', 'auto']).default('wasm'),
+    )
     .option('--kv-pool <bytes>', 'memory for KV entries; default what the limit leaves, at most 64MiB', bytesArgument)
     .option('--memory-limit <bytes>', `most memory for weights, activations and KV entries; default ${usualLimit}`, bytesArgument)
     .option('--json', 'print JSON');

@@ -2,12 +2,13 @@
 import { existsSync } from 'node:fs';
 import { setInterval } from 'node:timers'; // Deno's own has no unref
 import { type Command, Option } from 'commander';
+import { InputError } from '../presses/input-error.ts';
 import { parseApiKeys } from '../worker/api/auth.ts';
 import { exampleCurl } from '../worker/api/example.ts';
 import { openModelPath } from '../worker/engine/weights/node-files.ts';
 import { serveNode } from '../worker/serve.ts';
 import { freePort, hostArgument, listenError, originOf, portArgument } from './address.ts';
-import { openModel } from './open-model.ts';
+import { openSupplied } from './open-model.ts';
 import { type ModelOptions, withModelOptions } from './options.ts';
 import { serveWorkerd } from './serve-workerd.ts';
 
@@ -42,6 +43,12 @@ export function serveCommand(program: Command, defaultModel: string): void {
 }
 
 async function run(options: ServeOptions): Promise<void> {
+  if (options.runtime === 'workerd' && options.backend !== 'wasm')
+    throw new InputError(
+      'no_gpu',
+      'backend',
+      `--runtime workerd has no GPU: --backend wasm, or --runtime node with --backend ${options.backend}, would work`,
+    );
   if (!existsSync(options.model)) await openModelPath(options.model); // says what a model is, before the port is tried
   const port = await freePort(options.host, options.port);
   const starting = options.runtime === 'workerd' ? inWorkerd({ ...options, port }) : inProcess({ ...options, port });
@@ -53,12 +60,17 @@ async function run(options: ServeOptions): Promise<void> {
 
 async function inProcess(options: ServeOptions): Promise<Served> {
   const { API_KEYS: apiKeys } = process.env;
-  const engine = await openModel(options, options.entryType);
+  const supply = await openSupplied(options, options.entryType);
   const { host } = options;
-  const server = await serveNode({ engine, host, port: options.port, apiKeys }).catch((error) => {
+  const server = await serveNode({ supply, host, port: options.port, apiKeys }).catch((error) => {
     throw listenError(error, host, options.port);
   });
-  return { origin: originOf(host, server.port), model: engine.info.id, needsKey: parseApiKeys(apiKeys).length > 0, close: () => server.close() };
+  return {
+    origin: originOf(host, server.port),
+    model: supply.current.info.id,
+    needsKey: parseApiKeys(apiKeys).length > 0,
+    close: () => server.close(),
+  };
 }
 
 async function inWorkerd(options: ServeOptions): Promise<Served> {

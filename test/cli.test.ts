@@ -198,7 +198,7 @@ describe('mistakes', () => {
     [['pack', 'models/needle', 'models/needle'], 'models/needle is the model itself'],
     [['pack', 'models/needle', 'package.json'], 'package.json is, or lies in, a file'],
     [['frobnicate'], 'unknown command'],
-    [['generate', 'x', '--backend', 'webgpu'], 'Allowed choices'],
+    [['generate', 'x', '--backend', 'metal'], 'Allowed choices'],
   ])('%j fails with a clear line', (args, message) => {
     const { status, err } = edgepress(...args);
     expect(status).toBe(1);

@@ -449,7 +449,7 @@ describe('refusals', () => {
 
   test('kv_budget_exceeded: what a press takes while it works counts too: wide windows, presses in a row', async () => {
     const tokens = Array.from({ length: 3500 }, (_, i) => 5 + ((i * 7919) % 1000));
-    const tight = await openGolden('needle', { memoryLimitBytes: 34 * 2 ** 20 });
+    const tight = await openGolden('needle', { memoryLimitBytes: 34.25 * 2 ** 20 });
     const before = tight.health().memory;
     const composed = [
       { preset: 'snapkv', compression_ratio: 0.1 },

@@ -59,8 +59,8 @@ describe('a packed model', () => {
     const { arena } = await loadDirectly('golden/models/llama');
     let bytes = new Uint8Array(0);
     const sizes: number[] = [];
-    await loadPacked(serve(out), (size) => {
-      bytes = new Uint8Array(size);
+    await loadPacked(serve(out), ({ layout }) => {
+      bytes = new Uint8Array(layout.bytes);
       return {
         write: (offset, part) => {
           bytes.set(part, offset);
@@ -369,7 +369,7 @@ describe('a damaged packed model', () => {
       // Sealed again, as whoever means harm would.
       if (changed !== null && typeof changed === 'object') changed.sha256 = await manifestDigest(changed);
       let size = 0;
-      const arena = (bytes: number) => {
+      const arena = ({ layout: { bytes } }: { layout: { bytes: number } }) => {
         size = bytes;
         expect(bytes).toBeLessThan(8 << 20); // the tensors of this config need 2 MiB; no manifest talks us into more
         const memory = new Uint8Array(bytes);

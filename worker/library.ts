@@ -7,6 +7,7 @@ import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine, Inspection } from './engine/engine.ts';
+import type { EngineSupply } from './engine/supply.ts';
 import type { ChatMessage, GenerateEvent, Health, ModelInfo, PressPlan, PromptInput, PromptLength, Sampling } from './engine/types.ts';
 import { defaultLimits } from './wire/limits.ts';
 import { chatPrompt } from './wire/prompt.ts';
@@ -44,11 +45,15 @@ export interface PlanRequest {
 }
 
 export class Model {
-  /** The engine itself, which takes what it is given as it is. */
-  readonly engine: EdgeEngine;
+  readonly #supply: EngineSupply;
 
-  constructor(engine: EdgeEngine) {
-    this.engine = engine;
+  constructor(supply: EngineSupply) {
+    this.#supply = supply;
+  }
+
+  /** The engine itself, which takes what it is given as it is. After its GPU failed, the next request puts another one in its place. */
+  get engine(): EdgeEngine {
+    return this.#supply.current;
   }
 
   get info(): ModelInfo {
@@ -76,16 +81,18 @@ export class Model {
   /** Events: the prompt is read; pieces of text; the finish with its account. Leaving the loop early, or `signal`, gives back every page. */
   async *generate(request: ModelRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
     const { prompt, press, sampling } = asInput(requestFields, request);
-    yield* this.engine.generate({ prompt: promptOf(prompt), press: pressOf(press), sampling: fullSampling(sampling ?? {}) }, signal);
+    const engine = await this.#supply.get();
+    yield* engine.generate({ prompt: promptOf(prompt), press: pressOf(press), sampling: fullSampling(sampling ?? {}) }, signal);
   }
 
   /** Which positions every layer and head keeps of a prompt; all of it is pressed unless the press has a scope. */
-  inspect(prompt: Prompt, press?: PressConfig | null): Promise<Inspection> {
-    return this.engine.inspect(promptOf(prompt), pressOf(press));
+  async inspect(prompt: Prompt, press?: PressConfig | null): Promise<Inspection> {
+    const engine = await this.#supply.get();
+    return engine.inspect(promptOf(prompt), pressOf(press));
   }
 
   close(): void {
-    this.engine.close();
+    this.#supply.close();
   }
 }
 

@@ -2,8 +2,10 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
+import { type OpenOn, openChosen, supplyOf } from './engine/choose-backend.ts';
 import type { EdgeEngine } from './engine/engine.ts';
-import { type LoadSettings, loadEngine } from './engine/load.ts';
+import { type BackendName, type LoadSettings, loadEngine } from './engine/load.ts';
+import type { EngineSupply } from './engine/supply.ts';
 import { manifestFile } from './engine/weights/manifest.ts';
 import { modelNameOf, openModelPath, packedFolder } from './engine/weights/node-files.ts';
 import { loadOpened } from './engine/weights/open-model.ts';
@@ -18,12 +20,17 @@ export type { PressRequest } from '../presses/contract.ts';
 export { InputError } from '../presses/input-error.ts';
 export { listPresses } from '../presses/list-presses.ts';
 export type { EdgeEngine, Inspection } from './engine/engine.ts';
-export type { LoadSettings } from './engine/load.ts';
+export type { BackendName, LoadSettings } from './engine/load.ts';
+export { EngineSupply } from './engine/supply.ts';
 export type * from './engine/types.ts';
 export { openModelPath } from './engine/weights/node-files.ts';
 export * from './library.ts';
 
-export interface LoadOptions extends LoadSettings {
+export interface LoadOptions extends Omit<LoadSettings, 'backend'> {
+  /** Where the model runs. "auto" loads it on both and keeps the faster one, "gpu-first" takes the GPU where there is one; default wasm. */
+  readonly backend?: BackendName | 'auto' | 'gpu-first';
+  /** Told what was chosen and why, and when a failed GPU was replaced. */
+  readonly onNote?: (note: string) => void;
   /** Most linear memory in bytes; default 4 GiB less one page. */
   readonly memoryLimitBytes?: number;
   /** Quantises f32, f16 and bf16 matrices while loading; a packed model has made its choice. */
@@ -33,11 +40,25 @@ export interface LoadOptions extends LoadSettings {
 
 /** Loads a Hugging Face folder, a .gguf file or a packed model; without a path, the embedded one. InputError says why a model cannot be used. */
 export async function loadModel(path?: string, options: LoadOptions = {}): Promise<Model> {
-  return new Model(await openEngine(path ?? embeddedModel(), options));
+  return new Model(await openSupply(path ?? embeddedModel(), options));
+}
+
+/** An engine that is replaced when its GPU fails: by one on a fresh device, or on WASM. */
+export function openSupply(path: string, options: LoadOptions = {}): Promise<EngineSupply> {
+  return supplyOf(openerOf(path, options), { ...options, backend: options.backend ?? 'wasm' });
 }
 
 /** The engine without the library's conveniences: whole requests only. */
-export async function openEngine(path: string, options: LoadOptions = {}): Promise<EdgeEngine> {
+export function openEngine(path: string, options: LoadOptions = {}): Promise<EdgeEngine> {
+  return openChosen(openerOf(path, options), { ...options, backend: options.backend ?? 'wasm' });
+}
+
+function openerOf(path: string, options: LoadOptions): OpenOn {
+  return (backend, again) => openOn(backend, path, again ? { ...options, onProgress: undefined } : options);
+}
+
+async function openOn(backend: BackendName, path: string, options: LoadOptions): Promise<EdgeEngine> {
+  const settings: LoadSettings = { ...options, backend };
   const host = await nodeHost(options.memoryLimitBytes);
   const progress = ({ doneBytes, totalBytes }: { doneBytes: number; totalBytes: number }) => options.onProgress?.(doneBytes, totalBytes);
   const packed = await access(join(path, manifestFile)).then(
@@ -47,11 +68,11 @@ export async function openEngine(path: string, options: LoadOptions = {}): Promi
   if (packed) {
     if (options.quantize)
       throw new InputError('quantize_useless', 'quantize', `${path} is packed: its matrices were quantised, or not, when that was done`);
-    return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), options);
+    return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), settings);
   }
   const model = await openModelPath(path);
   try {
-    return await loadEngine(host, (arena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress), options);
+    return await loadEngine(host, (arena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress), settings);
   } finally {
     await model.source.close();
   }

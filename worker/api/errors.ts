@@ -25,6 +25,7 @@ const KNOWN: Record<string, { status: Status; code?: string; headers?: Record<st
   model_not_found: { status: 404 },
   queue_full: { status: 429, headers: { 'retry-after': '5' } }, // a prompt of a few hundred tokens on one core
   model_output_invalid: { status: 500 }, // the server's model, not the request
+  device_failed: { status: 503, headers: { 'retry-after': '1' } }, // the next request finds the model loaded anew
   model_loading: { status: 503, headers: { 'retry-after': '2' } },
 };
 

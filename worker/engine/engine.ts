@@ -2,7 +2,7 @@
 import { protectedCount } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { type Backend, OutOfDeviceMemory, type View } from '../backend/backend.ts';
+import { type Backend, DeviceFailed, OutOfDeviceMemory, type View } from '../backend/backend.ts';
 import { createDecoder, type Decoder, readLogits } from './decode.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
@@ -55,6 +55,16 @@ export class EdgeEngine implements Engine {
     this.#admission = new Gate(parts.options.maxWaiting);
     this.#turns = new Turns(() => parts.backend.pace());
     this.#reader = new PromptReader(parts, this.#turns);
+  }
+
+  /** Why this engine answers nobody any more, though it was not closed: its device failed. Null while it works. */
+  get failure(): Error | null {
+    return this.#parts.backend.failure;
+  }
+
+  /** For measurements. Whoever computes with it must not do so while a request runs. */
+  get backend(): Backend {
+    return this.#parts.backend;
   }
 
   health(): Health {
@@ -254,6 +264,9 @@ export class EdgeEngine implements Engine {
 
 /** Pages are reserved, so it is activations that ran out in spite of the check: the request's size, not our fault. Anything else stays as it is. */
 function asInputError(error: unknown): unknown {
+  if (error instanceof DeviceFailed) {
+    return new InputError('device_failed', null, `${error.message}; this request was given up, the next one gets a fresh device: send it again`);
+  }
   if (!(error instanceof OutOfDeviceMemory)) return error;
   return new InputError(
     'kv_budget_exceeded',

@@ -51,8 +51,8 @@ export class Forward {
   readonly #weights: ModelWeights;
   readonly #invFreq: Float32Array;
   readonly #buffers: DeviceBuffer[] = [];
-  /** What the hungriest product of a chunk takes for itself. */
-  readonly #productBytes: number;
+  /** What the hungriest product of a chunk and sampling take for themselves. */
+  readonly #scratchBytes: number;
   readonly #tokens: DeviceBuffer; // [C] u32
   readonly #hidden: DeviceBuffer; // [C, D], extend only
   readonly #normed: DeviceBuffer; // [C, D]
@@ -86,12 +86,14 @@ export class Forward {
     this.#logits = this.#alloc(vocabSize * F32, 'logits');
     const products = weights.layers.flatMap(({ q, k, v, o, gate, up, down }) => [q, k, v, o, gate, up, down]);
     const kinds = new Map([...products, weights.head].map((weight) => [`${weight.type} ${weight.rows} ${weight.cols}`, weight]));
-    this.#productBytes = Math.max(...[...kinds.values()].map((weight) => backend.linearScratchBytes(weight, chunkTokens)));
+    this.#scratchBytes =
+      (backend.sampleScratchBytes?.(vocabSize) ?? 0) +
+      Math.max(...[...kinds.values()].map((weight) => backend.linearScratchBytes(weight, chunkTokens)));
   }
 
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
   readingBytes(tokens: number, queries: number): number {
-    return prefillBytes(this.#shape, tokens, queries) + this.#productBytes;
+    return prefillBytes(this.#shape, tokens, queries) + this.#scratchBytes;
   }
 
   /** Reads the prompt. */

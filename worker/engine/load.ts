@@ -1,24 +1,26 @@
 /** From a host and a model to a running engine: kernels, weights into linear memory, forward pass, KV pool sized from what is left. */
 import { createBudgetMath } from '../../presses/budget-math.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { at, type DeviceBuffer, type EntryType, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
-import { Kernels } from '../backend/kernels.ts';
-import { WasmBackend } from '../backend/wasm.ts';
+import { at, type DeviceBuffer, DeviceFailed, type EntryType, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
 import type { Host } from '../host.ts';
 import { formatBytes } from './bytes.ts';
+import { type Compute, MOST_WASM_MEMORY, wasmCompute, webgpuCompute } from './compute.ts';
 import { EdgeEngine } from './engine.ts';
 import { Forward } from './forward.ts';
 import { KvCache } from './kv-cache.ts';
-import type { LedgerExports } from './ledger.ts';
 import { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
 import type { ModelConfig } from './model/config.ts';
 import { invFreq } from './model/rope.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
 import { Tokenizer } from './tokenizer/tokenizer.ts';
-import type { Arena, LoadedModel, OpenArena } from './weights/packed.ts';
+import type { LoadedModel, OpenArena } from './weights/packed.ts';
 import { type ArenaLayout, arenaTensor } from './weights/plan.ts';
 
+export type BackendName = 'wasm' | 'webgpu';
+
 export interface LoadSettings {
+  /** Where the model runs. Default wasm. */
+  readonly backend?: BackendName;
   /** Pages for KV entries; default: what weights and activations leave of the memory limit, at most 64 MiB. */
   readonly kvPoolBytes?: number;
   /** How entries are stored when a request does not say. Default f32. */
@@ -32,48 +34,53 @@ export interface LoadSettings {
   readonly chunkTokens?: number;
 }
 
-/** WebAssembly's 4 GiB less one page; and what the module's static data needs. */
-const MOST_MEMORY = 65_535 * 65_536;
-const LEAST_MEMORY = 2 * 65_536;
+const MOST_GPU_HEAD_DIM = 256;
 const MOST_SEQUENCES = 16;
 const MOST_CONTEXT = 32_768;
 const CHUNK_TOKENS = 128;
 
-type Load = (arena: OpenArena<Required<Arena>>) => Promise<LoadedModel>;
+type Load = (arena: OpenArena) => Promise<LoadedModel>;
 
 /** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. Throws InputError where the memory limit is too low. */
 export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}): Promise<EdgeEngine> {
+  const compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host);
+  if (!compute) throw noGpu();
   try {
-    return await assemble(host, load, settings);
+    return await assemble(compute, load, settings);
   } catch (error) {
-    if (!(error instanceof OutOfDeviceMemory)) throw error;
-    throw new InputError('memory_exceeded', 'memory_limit', `${error.message}: a higher memory limit (--memory-limit) or a smaller model would work`);
+    compute.backend.close();
+    if (error instanceof OutOfDeviceMemory || error instanceof DeviceFailed) {
+      const advice = 'a higher memory limit (--memory-limit), a smaller KV pool (--kv-pool) or a smaller model would work';
+      throw new InputError('memory_exceeded', 'memory_limit', `${error.message}: ${advice}`);
+    }
+    throw error;
   }
 }
 
-async function assemble(host: Host, load: Load, settings: LoadSettings): Promise<EdgeEngine> {
-  const limit = host.memoryLimitBytes ?? MOST_MEMORY;
-  const kernels = await Kernels.create({ ...host, memoryLimitBytes: Math.max(limit, LEAST_MEMORY) });
-  const { exports, memory, heap } = kernels;
-  const backend = new WasmBackend(kernels);
-  // Ledger and budget arithmetic live in the module's memory, wherever the backend computes.
-  const module = {
-    exports,
-    memory,
-    alloc: (bytes: number, label = 'budget arguments') => heap.alloc(bytes, label),
-    free: (address: number) => heap.free(address),
-  };
+export function noGpu(): InputError {
+  return new InputError(
+    'no_gpu',
+    'backend',
+    'this runtime has no WebGPU adapter: a GPU driver (on Debian without a GPU: mesa-vulkan-drivers), or --backend wasm, would work',
+  );
+}
+
+async function assemble(compute: Compute, load: Load, settings: LoadSettings): Promise<EdgeEngine> {
+  const { backend, module } = compute;
   let weights: DeviceBuffer | null = null;
   let needs: MemoryNeeds | null = null;
-  const model = await load((bytes, { name, config }) => {
-    needs = needsOf(config, bytes, settings, heap.limitBytes - heap.freeBytes, exports);
-    checkMemory(needs, limit, { name, weightBytes: bytes }, settings);
-    const block = backend.alloc(bytes, 'weights');
+  const model = await load(({ name, config, layout }) => {
+    if (backend.name === 'webgpu' && (config.headDim % 4 !== 0 || config.headDim > MOST_GPU_HEAD_DIM))
+      throw new InputError(
+        'model_unsupported',
+        'model',
+        `the WebGPU kernels take a head_dim that is a multiple of 4, at most ${MOST_GPU_HEAD_DIM}; ${name} has ${config.headDim}: backend wasm would work`,
+      );
+    needs = needsOf(config, layout.bytes, settings, compute);
+    checkMemory(needs, compute, { name, weightBytes: layout.bytes }, settings);
+    const { block, arena } = compute.arena(layout);
     weights = block;
-    return {
-      write: (offset, data) => backend.write(at(block, offset), data),
-      view: (offset, length) => backend.view(at(block, offset), length),
-    };
+    return arena;
   });
   const { config, layout } = model;
   const bound = bindWeights(weights!, config, layout);
@@ -110,7 +117,7 @@ async function assemble(host: Host, load: Load, settings: LoadSettings): Promise
     },
     dispose: () => {
       backend.free(weights!);
-      backend.trim();
+      backend.close();
     },
   });
 }
@@ -119,8 +126,9 @@ function contextOf(config: ModelConfig, { contextLength }: LoadSettings): number
   return Math.min(config.contextLength, contextLength ?? MOST_CONTEXT);
 }
 
-function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSettings, baseBytes: number, ledger: LedgerExports): MemoryNeeds {
+function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSettings, { baseBytes, usualPoolBytes, module }: Compute): MemoryNeeds {
   return memoryNeeds({
+    usualPoolBytes,
     shape: { ...forwardShape(config), layers: config.layers },
     weightBytes,
     contextLength: contextOf(config, settings),
@@ -128,14 +136,14 @@ function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSetting
     sequences: MOST_SEQUENCES,
     poolBytes: settings.kvPoolBytes ?? null,
     baseBytes,
-    ledger,
+    ledger: module.exports,
   });
 }
 
 /** Refuses, before any weight is read, a memory that the model does not fit into, and says which it would. */
 function checkMemory(
   needs: MemoryNeeds,
-  limit: number,
+  { limitBytes: limit, backend }: Compute,
   { name, weightBytes }: { name: string; weightBytes: number },
   { kvPoolBytes: pool }: LoadSettings,
 ): void {
@@ -150,12 +158,12 @@ function checkMemory(
   if (needs.fits(limit)) return;
   const withPool = pool === undefined ? '' : ` and a KV pool of ${formatBytes(pool)}`;
   const refused = `${name} with ${formatBytes(weightBytes)} of weights${withPool} does not fit into a memory limit of ${formatBytes(limit)}`;
-  if (needs.leastBytes > MOST_MEMORY) {
+  if (backend.name === 'wasm' && needs.leastBytes > MOST_WASM_MEMORY) {
     const instead = pool === undefined ? 'a smaller model, or one in 4-bit blocks' : 'a smaller --kv-pool';
     throw new InputError('memory_exceeded', 'memory_limit', `${refused}; WebAssembly has 4 GiB at most: ${instead} would work`);
   }
   const roomy =
-    needs.roomyBytes > needs.leastBytes && needs.roomyBytes <= MOST_MEMORY
+    needs.roomyBytes > needs.leastBytes && needs.roomyBytes <= MOST_WASM_MEMORY
       ? `, ${MiB(needs.roomyBytes)} leaves ${formatBytes(needs.wholePoolBytes)} for the KV pool`
       : '';
   const smaller = pool === undefined ? '' : '; so would a smaller --kv-pool';

@@ -5,7 +5,6 @@ import type { LedgerExports } from './ledger.ts';
 import type { ForwardShape } from './model-weights.ts';
 
 const MiB = 2 ** 20;
-const USUAL_POOL = 64 * MiB;
 const LEAST_PAGES_PER_LIST = 4;
 const SHORT_REQUEST = 256; // tokens, of prompt and answer: what "works" means for a limit
 const WINDOW = 64; // queries that presses usually read
@@ -16,6 +15,8 @@ export interface MemoryModel {
   readonly contextLength: number;
   readonly chunkTokens: number;
   readonly sequences: number;
+  /** Where nobody asks, a pool has no more. */
+  readonly usualPoolBytes: number;
   /** The pool that was asked for; null = what is left. */
   readonly poolBytes: number | null;
   /** Where the module's static data ends. */
@@ -37,17 +38,17 @@ export interface MemoryNeeds {
 }
 
 export function memoryNeeds(model: MemoryModel): MemoryNeeds {
-  const { shape, weightBytes, contextLength, chunkTokens, sequences, baseBytes, ledger } = model;
+  const { usualPoolBytes, shape, weightBytes, contextLength, chunkTokens, sequences, baseBytes, ledger } = model;
   const fixed = baseBytes + weightBytes + fixedBytes(shape, chunkTokens);
   const page = pageBytesOf(shape.headDim);
   const perPage = entriesPerPageOf('f32', shape.headDim);
   const lists = shape.layers * shape.kvHeads;
   const leastPoolBytes = LEAST_PAGES_PER_LIST * lists * page;
-  const poolOf = (tokens: number): number => Math.min(USUAL_POOL, lists * Math.ceil(Math.min(tokens, contextLength) / perPage) * page);
+  const poolOf = (tokens: number): number => Math.min(usualPoolBytes, lists * Math.ceil(Math.min(tokens, contextLength) / perPage) * page);
   const [shortPool, wholePool] = [poolOf(SHORT_REQUEST), poolOf(contextLength)];
   // What is left when a prompt of half the context length is being read.
   const half = prefillBytes(shape, Math.ceil(contextLength / 2), WINDOW);
-  const poolBytes = (free: number): number => model.poolBytes ?? Math.min(USUAL_POOL, Math.floor((free - half) * 0.8));
+  const poolBytes = (free: number): number => model.poolBytes ?? Math.min(usualPoolBytes, Math.floor((free - half) * 0.8));
   const loaded = (pool: number): number => fixed + kvCacheBytes(ledger, shape, { poolBytes: pool, contextLength, sequences });
   const fits = (limit: number): boolean => {
     const pool = poolBytes(limit - fixed);

@@ -1,6 +1,5 @@
 /** Names a model by what it is: stored contexts carry it, so that they are never decoded by other weights. */
 import type { ModelConfig } from '../model/config.ts';
-import type { Arena } from './packed.ts';
 import type { ArenaLayout } from './plan.ts';
 import { sha256Hex } from './sha256.ts';
 
@@ -15,9 +14,29 @@ export async function fingerprint(config: ModelConfig, layout: ArenaLayout, piec
   return sha256Hex(new TextEncoder().encode(JSON.stringify([entries, tensors, pieces])));
 }
 
-export async function fingerprintArena(config: ModelConfig, layout: ArenaLayout, arena: Required<Pick<Arena, 'view'>>): Promise<string> {
-  const pieces: string[] = [];
-  for (let at = 0; at < layout.bytes; at += fingerprintPiece)
-    pieces.push(await sha256Hex(arena.view(at, Math.min(fingerprintPiece, layout.bytes - at))));
-  return fingerprint(config, layout, pieces);
+/** Hashes what is written on, at ascending, gapless offsets, in pieces. */
+export class PieceHasher {
+  readonly #digests: string[] = [];
+  readonly #piece = new Uint8Array(fingerprintPiece);
+  #filled = 0;
+
+  async take(bytes: Uint8Array): Promise<void> {
+    for (let from = 0; from < bytes.length; ) {
+      const count = Math.min(bytes.length - from, fingerprintPiece - this.#filled);
+      this.#piece.set(bytes.subarray(from, from + count), this.#filled);
+      this.#filled += count;
+      from += count;
+      if (this.#filled === fingerprintPiece) await this.#end();
+    }
+  }
+
+  async digests(): Promise<readonly string[]> {
+    if (this.#filled > 0) await this.#end();
+    return this.#digests;
+  }
+
+  async #end(): Promise<void> {
+    this.#digests.push(await sha256Hex(this.#piece.subarray(0, this.#filled)));
+    this.#filled = 0;
+  }
 }

@@ -8,9 +8,9 @@ import { tokenizerFromGguf } from '../tokenizer/gguf.ts';
 import { tokenizerFromFolder } from '../tokenizer/huggingface.ts';
 import type { TokenizerData } from '../tokenizer/settings.ts';
 import { checkVocabularyFits } from '../tokenizer/tokenizer-json.ts';
-import { fingerprintArena } from './fingerprint.ts';
+import { fingerprint, PieceHasher } from './fingerprint.ts';
 import { openGguf } from './gguf.ts';
-import type { Arena, LoadedModel, OpenArena } from './packed.ts';
+import type { LoadedModel, OpenArena } from './packed.ts';
 import { type PlanOptions, planWeights } from './plan.ts';
 import { openSafetensors } from './safetensors.ts';
 import { type ModelFiles, type RangeReader, readJson, readTensor, type WeightSource } from './source.ts';
@@ -69,12 +69,18 @@ export async function loadOpened(
   name: string,
   model: OpenedModel,
   options: PlanOptions,
-  arena: OpenArena<Required<Arena>>,
+  arena: OpenArena,
   onProgress?: (progress: LoadProgress) => void,
 ): Promise<LoadedModel> {
   const plan = planWeights(model.config, model.source, options);
-  const memory = arena(plan.bytes, { name, config: model.config });
-  await writeWeights(plan, memory, onProgress);
   const layout = { tensors: plan.tensors.map(({ source: _, interleavedHead: __, ...tensor }) => tensor), bytes: plan.bytes };
-  return { name, config: model.config, layout, tokenizer: model.tokenizer, fingerprint: await fingerprintArena(model.config, layout, memory) };
+  const memory = arena({ name, config: model.config, layout });
+  const hasher = new PieceHasher();
+  const write = async (offset: number, bytes: Uint8Array): Promise<void> => {
+    await hasher.take(bytes);
+    await memory.write(offset, bytes);
+  };
+  await writeWeights(plan, { write }, onProgress);
+  const print = await fingerprint(model.config, layout, await hasher.digests());
+  return { name, config: model.config, layout, tokenizer: model.tokenizer, fingerprint: print };
 }

@@ -13,15 +13,16 @@ const maxManifestBytes = 16 << 20;
 /** One file of the packed model, from assets, object storage, a disk. */
 export type FetchAsset = (name: string) => Promise<Response | ReadableStream<Uint8Array>>;
 
-/** Where the weights go. Offsets count from the arena's first byte. */
+/** Where the weights go. Offsets count from the arena's first byte, and come ascending, without gaps. */
 export interface Arena {
-  write(offset: number, bytes: Uint8Array): void;
+  /** It is done with `bytes` when it returns, or resolves. Where there is a `view` it returns at once. */
+  write(offset: number, bytes: Uint8Array): void | Promise<void>;
   /** The bytes in place, if the memory can be seen (WASM). Without it a shard is held beside the arena until it is checked (GPU). */
   view?(offset: number, bytes: number): Uint8Array<ArrayBuffer>;
 }
 
-/** Called once, before any weight is read, with the bytes that all of them need and the model that they make; it may throw when they do not fit. */
-export type OpenArena<A extends Arena> = (bytes: number, model: { readonly name: string; readonly config: ModelConfig }) => A;
+/** Called once, before any weight is read, with the model that the weights make and how they lie; it may throw when they do not fit. */
+export type OpenArena = (model: { readonly name: string; readonly config: ModelConfig; readonly layout: ArenaLayout }) => Arena;
 
 /** A model whose weights lie in an arena: tensor t begins at the arena's start + t.offset. */
 export interface LoadedModel {
@@ -44,15 +45,12 @@ export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
   return manifest;
 }
 
-export async function loadPacked(
-  fetchAsset: FetchAsset,
-  arena: OpenArena<Arena>,
-  onProgress?: (progress: LoadProgress) => void,
-): Promise<LoadedModel> {
+export async function loadPacked(fetchAsset: FetchAsset, arena: OpenArena, onProgress?: (progress: LoadProgress) => void): Promise<LoadedModel> {
   const manifest = await readManifest(fetchAsset);
   const tokenizer = manifest.tokenizer && (await loadTokenizer(fetchAsset, manifest.tokenizer));
   if (tokenizer) checkVocabularyFits(tokenizer.json, manifest.config.vocabSize);
-  const memory = arena(manifest.arenaBytes, manifest);
+  const layout = { tensors: manifest.tensors, bytes: manifest.arenaBytes };
+  const memory = arena({ name: manifest.name, config: manifest.config, layout });
   for (const shard of manifest.shards) {
     await loadShard(fetchAsset, memory, shard);
     onProgress?.({ doneBytes: shard.offset + shard.bytes, totalBytes: manifest.arenaBytes, item: shard.file });
@@ -60,7 +58,7 @@ export async function loadPacked(
   return {
     name: manifest.name,
     config: manifest.config,
-    layout: { tensors: manifest.tensors, bytes: manifest.arenaBytes },
+    layout,
     tokenizer,
     fingerprint: manifest.fingerprint,
   };
@@ -81,7 +79,7 @@ async function loadShard(fetchAsset: FetchAsset, memory: Arena, shard: Manifest[
   });
   if (received !== shard.bytes) throw invalidModel(`shard ${shard.file} is truncated: ${received} of ${shard.bytes} bytes`);
   await checkDigest(`shard ${shard.file}`, held ?? memory.view!(shard.offset, shard.bytes), shard.sha256);
-  if (held) memory.write(shard.offset, held);
+  if (held) await memory.write(shard.offset, held);
 }
 
 /** Hands the file on in chunks and returns its length. Stops reading at the first byte past `limit`. */

@@ -172,3 +172,17 @@ export function arenaTensor(layout: ArenaLayout, name: string): ArenaTensor {
   if (!found) throw new Error(`no tensor ${name} in the arena`);
   return found;
 }
+
+/**
+ * The last place in (start, most] at which the arena may be cut in two: between tensors, or within one that is larger than that. There after 32 rows or a
+ * multiple of them, which are whole groups of a quantised matrix and, in every layout, a multiple of 64 bytes.
+ */
+export function cutBefore({ tensors }: ArenaLayout, start: number, most: number): number | null {
+  const across = tensors.findLast(({ offset }) => offset <= most);
+  if (!across) return null;
+  if (across.offset > start) return across.offset;
+  const blocks = across.type === 'q8' || across.type === 'q4'; // padded to whole groups
+  const step = 32 * (across.bytes / (blocks ? 4 * Math.ceil(across.rows / 4) : across.rows));
+  const cut = across.offset + Math.floor((most - across.offset) / step) * step;
+  return cut > start ? cut : null;
+}
