@@ -2,8 +2,10 @@
  * The Cloudflare Worker in local workerd, by wrangler's own start function: the bundle, bindings and routes of wrangler.toml. Without the inspector:
  * wrangler forwards each 4 KiB of every asset to it as a message, and a model of 100 MB drowns in them.
  */
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, rmSync } from 'node:fs';
+import { copyFile, mkdtemp, readdir, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { unstable_startWorker } from 'wrangler';
 import { InputError } from '../presses/input-error.ts';
@@ -34,7 +36,9 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: st
       '--runtime workerd needs wrangler, which is not installed beside edgepress: npm install --save-dev wrangler@4, or use --runtime node',
     );
   });
-  const assets = await packedAssets(options.model, root);
+  const assets = await siteOf(await packedAssets(options.model, root), join(root, 'dist', 'browser'));
+  const removeSite = () => rmSync(assets, { recursive: true, force: true });
+  process.once('exit', removeSite); // at a signal Miniflare ends the process itself, before close() is done
   const text = (value: string | number | undefined) => (value === undefined ? [] : [{ type: 'plain_text' as const, value: String(value) }]);
   const vars = {
     MEMORY_LIMIT: text(options.memoryLimit),
@@ -54,8 +58,9 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: st
     const { origin } = await worker.url;
     const model = await loadedModel(origin);
     const { status } = await ask(`${origin}/v1/models`); // .dev.vars may hold keys too
-    return { model, needsKey: status === 401, close: () => worker.dispose() };
+    return { model, needsKey: status === 401, close: () => worker.dispose().finally(removeSite) };
   } catch (error) {
+    removeSite();
     await Promise.race([worker.dispose(), new Promise((resolve) => setTimeout(resolve, MOST_DISPOSING_MS))]);
     throw error;
   }
@@ -91,6 +96,22 @@ async function packedAssets(model: string, root: string): Promise<string> {
   const bar = progressBar(`packing ${model}`);
   await packModel(model, out, {}, ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes)).finally(bar.stop);
   return out;
+}
+
+/**
+ * A folder of links: the packed model's files, which only the worker reads, and in chat/ the page for everybody with the library, the kernels and the
+ * embedded model, whichever model is served. Run from the sources there may be no built page; then there is no chat/.
+ */
+export async function siteOf(packed: string, page: string): Promise<string> {
+  const site = await mkdtemp(join(tmpdir(), 'edgepress-site-'));
+  for (const name of await readdir(packed)) if (name !== 'chat') await link(resolve(packed, name), join(site, name));
+  if (existsSync(join(page, 'index.html'))) await symlink(resolve(page), join(site, 'chat'), 'junction');
+  return site;
+}
+
+/** A copy where links are for administrators only (Windows). */
+async function link(from: string, to: string): Promise<void> {
+  await symlink(from, to).catch(() => copyFile(from, to));
 }
 
 /** The model's name, once /health answers 200: the worker loads the model at its first request. */
