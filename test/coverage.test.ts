@@ -7,9 +7,7 @@ const tests = (folder: string) => readdirSync(folder).flatMap((name) => (name.en
 
 test('every test file stands in coverage.md', () => {
   const files = ['test', 'test/parity', 'test/worker', 'test/real', 'test/browser', 'test/gpu', 'test/gpu/parity'].flatMap(tests);
-  const missing = files.filter(
-    (file) => !coverage.includes(file) && !coverage.includes(file.replace(/[\w-]+(?=\.test\.ts$)/, '*')),
-  );
+  const missing = files.filter((file) => !coverage.includes(file) && !coverage.includes(file.replace(/[\w-]+(?=\.test\.ts$)/, '*')));
   expect(missing).toEqual([]);
 });
 
