@@ -9,6 +9,8 @@ const onDawn = [
   'test/gpu/smoke.test.ts',
   'test/gpu/shaders.test.ts',
   'test/gpu/faults.test.ts',
+  'test/gpu/recorder.test.ts',
+  'test/gpu/command.test.ts',
   'test/gpu/parity/elementwise.test.ts',
   'test/gpu/parity/linear.test.ts',
   'test/gpu/parity/top-k.test.ts',

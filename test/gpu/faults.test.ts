@@ -46,6 +46,13 @@ async function harmed(engine: EdgeEngine, harm: () => void): Promise<unknown> {
 
 const harms: [name: string, harm: (backend: WebGpuBackend) => void, message: RegExp][] = [
   ['destroyed', ({ recorder }) => recorder.device.destroy(), /the GPU was lost: /],
+  [
+    'out of memory',
+    ({ recorder: { device } }) => {
+      device.popErrorScope = async () => new GPUOutOfMemoryError('not enough memory left'); // no test can fill a machine's memory
+    },
+    /the GPU has no memory left: not enough memory left/,
+  ],
   ['told nonsense', ({ recorder }) => recorder.device.createBuffer({ size: 4, usage: 0 }), /the GPU refused a command: /],
 ];
 

@@ -1,0 +1,112 @@
+/** The command and the server on this stack's GPU: Deno on wgpu, Node on Dawn. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { exampleRequest } from '../../worker/api/example.ts';
+import { stack } from '../support/gpu.ts';
+
+const runtime = stack === 'wgpu' ? ['run', '-A', '--no-lock', 'cli/index.ts'] : ['--import', 'tsx', 'cli/index.ts'];
+
+function edgepress(...args: string[]): { status: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...runtime, ...args], { encoding: 'utf8' });
+  return { status, out: stdout, err: stderr };
+}
+
+const QUESTION = 'Anna lives in Oslo. Where does Anna live?';
+
+test('generate --backend webgpu answers as on WASM', () => {
+  const [gpu, wasm] = [edgepress('generate', QUESTION, '--backend', 'webgpu'), edgepress('generate', QUESTION)];
+  expect([gpu.status, gpu.out]).toEqual([0, wasm.out]);
+  expect(wasm.out).toContain('Oslo');
+});
+
+test('--backend auto says what it chose and why', () => {
+  const { status, out, err } = edgepress('generate', QUESTION, '--backend', 'auto');
+  expect([status, out.trim()]).toEqual([0, 'Oslo']);
+  expect(err).toMatch(/edgepress: chose (wasm|webgpu), for 32 \+ 8 tokens took \d+ ms on wasm \(.+\) and \d+ ms on webgpu \(.+\)/);
+});
+
+test('inspect --backend webgpu keeps what WASM keeps', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'edgepress-gpu-')), 'ids.json');
+  writeFileSync(file, JSON.stringify(Array.from({ length: 150 }, (_, i) => 100 + i)));
+  const on = (backend: string) => JSON.parse(edgepress('inspect', '--tokens', file, '--press', 'zigzag_snapkv', '--json', '--backend', backend).out);
+  const [gpu, wasm] = [on('webgpu'), on('wasm')];
+  expect(gpu.layers.map(({ budget }: { budget: number }) => budget)).toEqual(wasm.layers.map(({ budget }: { budget: number }) => budget));
+});
+
+test('bench --backend webgpu tells dispatches, bytes and the time of each kernel', () => {
+  const { status, out } = edgepress(
+    'bench',
+    '--backend',
+    'webgpu',
+    '--prompt-tokens',
+    '140',
+    '--decode-tokens',
+    '8',
+    '--runs',
+    '1',
+    '--press',
+    'snapkv',
+    '--json',
+  );
+  expect(status).toBe(0);
+  const { gpu } = JSON.parse(out);
+  expect(gpu.dispatches_per_token).toBeLessThanOrEqual(12 * 6 + 6);
+  expect(gpu.copy_bytes_per_s).toBeGreaterThan(1e8);
+  expect(gpu.decode_share_of_copy_bandwidth).toBeGreaterThan(0);
+  const names = gpu.kernels.map(({ phase, kernel }: { phase: string; kernel: string }) => `${phase} ${kernel.split('/')[0]}`);
+  for (const name of ['prefill attend-causal', 'prefill top-k', 'decode attend-paged', 'decode rms-norm']) expect(names).toContain(name);
+});
+
+describe.runIf(stack === 'wgpu')('deno serve', () => {
+  let server: ChildProcess | null = null;
+  afterEach(() => {
+    server?.kill('SIGKILL');
+    server = null;
+  });
+
+  /** Starts worker/deno.ts on a port that the system chooses; resolves with what it printed once `sign` was there, or when it ended. */
+  function start(env: Record<string, string>, sign: RegExp): Promise<string> {
+    server = spawn(process.execPath, ['serve', '-A', '--no-lock', '--host', '127.0.0.1', '--port', '0', 'worker/deno.ts'], {
+      env: { ...process.env, ...env },
+    });
+    let printed = '';
+    return new Promise((resolve) => {
+      const take = (chunk: Buffer): void => {
+        printed += chunk;
+        if (sign.test(printed)) resolve(printed);
+      };
+      server!.stdout!.on('data', take);
+      server!.stderr!.on('data', take);
+      server!.on('exit', () => resolve(printed));
+    });
+  }
+
+  test('worker/deno.ts serves the routes on wgpu: the printed request gets 4821 with half the cache', async () => {
+    const printed = await start({}, /curl -s/);
+    expect(printed).toMatch(/edgepress serves needle on http:\/\/127\.0\.0\.1:\d+, webgpu: /);
+    const [origin] = /http:\/\/127\.0\.0\.1:\d+/.exec(printed)!;
+    const health = await (await fetch(`${origin}/health`)).json();
+    expect(health.backend.name).toBe('webgpu');
+    const answer = await fetch(`${origin}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', connection: 'close' },
+      body: JSON.stringify(exampleRequest),
+    });
+    const { choices, usage } = await answer.json();
+    expect(choices[0].message.content).toBe(' 4821');
+    expect(usage.kv_cache.kept_per_layer).toEqual([39, 38, 47, 46, 29, 35]);
+  });
+
+  test.each([
+    [{ BACKEND: 'metal' }, /edgepress: BACKEND must be webgpu, wasm, auto, gpu-first, got "metal"/],
+    [{ MEMORY_LIMIT: 'lots' }, /edgepress: MEMORY_LIMIT: /],
+    [{ MODEL: 'nowhere' }, /edgepress: .*nowhere/],
+  ])('%o is refused in words', async (env, message) => {
+    const printed = await start(env, message);
+    expect(printed).toMatch(message);
+    expect(printed).not.toMatch(/\n\s+at /);
+  });
+});
