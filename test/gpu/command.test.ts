@@ -60,7 +60,9 @@ test('bench --backend webgpu tells dispatches, bytes and the time of each kernel
   for (const name of ['prefill attend-causal', 'prefill top-k', 'decode attend-paged', 'decode rms-norm']) expect(names).toContain(name);
 });
 
-describe.runIf(stack === 'wgpu')('deno serve', () => {
+if (stack === 'wgpu') describe('deno serve', serving);
+
+function serving(): void {
   let server: ChildProcess | null = null;
   afterEach(() => {
     server?.kill('SIGKILL');
@@ -109,4 +111,4 @@ describe.runIf(stack === 'wgpu')('deno serve', () => {
     expect(printed).toMatch(message);
     expect(printed).not.toMatch(/\n\s+at /);
   });
-});
+}
