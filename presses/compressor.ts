@@ -25,10 +25,10 @@ export interface CompressorOptions {
 interface KeptLayer {
   readonly layer: number;
   counts: number[]; // [H] entries held
-  readonly sorted: Float32Array[]; // [H] scores of the evictable ones, best first; empty unless heads share by score
-  readonly masses: Float32Array[]; // [H] attention mass of each; empty when not measured
-  readonly wholeMass: number[]; // [H] of all n columns
-  readonly lmba: number | null;
+  sorted: Float32Array[]; // [H] scores of the evictable ones, best first; empty unless heads share by score
+  masses: Float32Array[]; // [H] attention mass of each; empty when not measured
+  wholeMass: number[]; // [H] of all n columns
+  lmba: number | null;
 }
 
 export class Compressor {
@@ -43,6 +43,7 @@ export class Compressor {
   readonly #seed: number;
   readonly #kept: KeptLayer[] = [];
   readonly #signals: number[] = [];
+  readonly #storing: Promise<void>[] = [];
   readonly #notes: Set<string>;
 
   constructor({ backend, checked, store, massWindow = OBSERVATION_WINDOW }: CompressorOptions) {
@@ -69,7 +70,8 @@ export class Compressor {
     }
   }
 
-  finish(): PressReport {
+  async finish(): Promise<PressReport> {
+    await Promise.all(this.#storing);
     const { layers, tokens, kvHeads } = this.#checked.size;
     if (this.#kept.length !== layers) throw new Error(`the press saw ${this.#kept.length} of ${layers} layers`);
     if (this.#checked.deferred) this.#shrinkTo(this.#limits());
@@ -106,35 +108,46 @@ export class Compressor {
     const { scorer } = this.#last.press;
     const signalContext = { ...rows.context, scores, order, keep, massMap: scorer.part.massMap, scorerQueries: scorer.part.queries(scorer.params) };
     const mba = budget.signal === 'none' ? null : budget.measure(signalContext, params);
-    const [counted, ranks, scoresRead, massesRead] = await Promise.all([
+
+    const heads = Array.from({ length: H }, (_, h) => h);
+    const P = protectedCount(keep, n);
+    const entry: KeptLayer = { layer: tensors.layer, counts: heads.map(() => ranked), sorted: [], masses: [], wholeMass: [], lmba: null };
+    const read = Promise.all([
       mba,
       this.#read(order, H * stride).then((bytes) => new Uint32Array(bytes)),
       this.#read(scores, H * n).then((bytes) => new Float32Array(bytes)),
       masses ? this.#read(masses, H * tensors.n).then((bytes) => new Float32Array(bytes)) : null,
     ]);
-    if (counted) this.#signals.push(sum(counted));
+    const host = read.then(([counted, ranksRead, scoresRead, massesRead]) => {
+      const ranks = heads.map((h) => ranksRead.subarray(h * stride, h * stride + ranked));
+      if (counted) {
+        this.#signals.push(sum(counted));
+        entry.lmba = sum(counted) / counted.length;
+      }
+      if (ragged) entry.sorted = heads.map((h) => Float32Array.from(ranks[h].subarray(P), (row) => scoresRead[h * n + row]));
+      if (massesRead) {
+        const massOf = (h: number, row: number): number => massesRead[h * tensors.n + rows.position(h, row)];
+        entry.masses = heads.map((h) => Float32Array.from(ranks[h].subarray(0, entry.counts[h]), (row) => massOf(h, row)));
+        entry.wholeMass = heads.map((h) => sum(massesRead.subarray(h * tensors.n, (h + 1) * tensors.n)));
+      }
+      return { ranks, scores: heads.map((h) => scoresRead.subarray(h * n, (h + 1) * n)) };
+    });
 
-    const heads = Array.from({ length: H }, (_, h) => h);
-    const rank = (h: number): Uint32Array => ranks.subarray(h * stride, h * stride + ranked);
-    const scoresOf = (h: number): Float32Array => scoresRead.subarray(h * n, (h + 1) * n);
-    const P = protectedCount(keep, n);
-    const entry: KeptLayer = {
-      layer: tensors.layer,
-      counts: heads.map(() => ranked),
-      sorted: ragged ? heads.map((h) => Float32Array.from(rank(h).subarray(P), (row) => scoresRead[h * n + row])) : [],
-      masses: massesRead ? heads.map((h) => Float32Array.from(rank(h), (row) => massesRead[h * tensors.n + rows.position(h, row)])) : [],
-      wholeMass: massesRead ? heads.map((h) => sum(massesRead.subarray(h * tensors.n, (h + 1) * tensors.n))) : [],
-      lmba: counted ? sum(counted) / counted.length : null,
-    };
+    // Where what is read decides nothing, nobody waits for it before the end: on a GPU a wait costs more than the reading.
+    const decides = mba !== null || ragged || rows.narrowed;
+    if (decides) await host;
     const limits = this.#checked.deferred ? null : this.#limits();
     if (limits) {
       this.#shrinkTo(limits); // earlier layers first: their pages are there for this one
       this.#trim(entry, this.#counts(entry, limits[index]));
     }
     const { counts } = entry;
-    const kept = { order: { rows: order, stride }, ranks: heads.map(rank), scores: heads.map(scoresOf), counts };
-    await this.#store.keep(tensors, rows.narrowed ? rows.inFullRows(kept) : kept);
+    const kept = rows.narrowed ? rows.inFullRows(await host, counts) : { order: { rows: order, stride }, counts, host };
+    const stored = Promise.resolve(this.#store.keep(tensors, kept));
     this.#kept.push(entry);
+    if (decides) return stored;
+    stored.catch(() => {}); // finish() waits for it, unless the request ends before
+    this.#storing.push(stored);
   }
 
   /** Scores [H, n] and the best `count` rows of every head, in rank order [H, stride]. */

@@ -126,15 +126,20 @@ export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInf
 
 /** Rows of one layer that are kept. Per KV head, in rank order. */
 export interface KeptRows {
-  readonly order: RankOrder; // on the device
-  readonly ranks: readonly Uint32Array[]; // [H] the same, for the ledger
-  readonly scores: readonly Float32Array[]; // [H] of [n]
+  readonly order: RankOrder; // on the device, until `keep` returns
   readonly counts: readonly number[]; // [H]
+  /** What the ledger is told, once it has come back from the device. */
+  readonly host: Promise<HostRows>;
+}
+
+export interface HostRows {
+  readonly ranks: readonly Uint32Array[]; // [H] the order
+  readonly scores: readonly Float32Array[]; // [H] of [n]
 }
 
 /** Where kept entries go: the engine's paged cache. Lists are (layer, KV head). Entries arrive in rank order, so that shrinking is truncation. */
 export interface KeptStore {
-  /** Makes the layer's lists, empty until now, hold the first counts[h] rows of each head's order. */
+  /** Makes the layer's lists, empty until now, hold the first counts[h] rows of each head's order: at once, but for the positions and scores, which come with `host`. */
   keep(tensors: LayerTensors, rows: KeptRows): void | Promise<void>;
   /** Lets go of all but the first `count` entries; pages return to the pool at once. */
   truncate(layer: number, head: number, count: number): void;

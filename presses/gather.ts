@@ -3,7 +3,7 @@
  * press sees what it would see in a shorter prompt; each head has its own rows, as many as the others.
  */
 import type { Backend, RankOrder, View } from '../worker/backend/backend.ts';
-import type { KeptRows, ScoreContext } from './contract.ts';
+import type { HostRows, KeptRows, ScoreContext } from './contract.ts';
 
 export class Gathered {
   /** The layer as the next press sees it: n, k and v of the rows that are left. The last queries stay as they are. */
@@ -41,7 +41,7 @@ export class Gathered {
   }
 
   /** What is kept of the rows that are left, in all rows. Rows that an earlier press dropped score -infinity. */
-  inFullRows({ ranks, scores, counts }: KeptRows): KeptRows {
+  inFullRows({ ranks, scores }: HostRows, counts: readonly number[]): KeptRows {
     const { backend, scratch, n } = this.#full;
     const full = ranks.map((list, h) => list.subarray(0, counts[h]).map((row) => this.position(h, row)));
     const stride = Math.max(1, ...counts);
@@ -52,7 +52,7 @@ export class Gathered {
       for (const [row, score] of of.entries()) all[this.position(h, row)] = score;
       return all;
     };
-    return { order: { rows, stride }, ranks: full, scores: scores.map(spread), counts };
+    return { order: { rows, stride }, counts, host: Promise.resolve({ ranks: full, scores: scores.map(spread) }) };
   }
 }
 

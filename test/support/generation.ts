@@ -86,8 +86,9 @@ export function watchPages(): PageWatch {
       note(this, `appending ${n} entries to layer ${layer}`);
     }),
     vi.spyOn(KvSequence.prototype, 'keep').mockImplementation(function (this: KvSequence, tensors, rows) {
-      keep.call(this, tensors, rows);
+      const kept = keep.call(this, tensors, rows);
       note(this, `keeping ${rows.counts} entries of layer ${tensors.layer}`);
+      return kept;
     }),
     vi.spyOn(KvSequence.prototype, 'shrinkReservation').mockImplementation(function (this: KvSequence, pages) {
       shrinkReservation.call(this, pages);

@@ -21,12 +21,13 @@ export class PositionStore implements KeptStore {
     return [...this.lists.values()].reduce((sum, list) => sum + list.length, 0);
   }
   /** The device's order and the host's must say the same. */
-  async keep({ layer }: LayerTensors, { order, ranks, scores, counts }: KeptRows): Promise<void> {
-    for (const [head, count] of counts.entries()) {
+  async keep({ layer }: LayerTensors, { order, counts, host }: KeptRows): Promise<void> {
+    const stored = counts.map((count, head) => this.#backend.read(at(order.rows, head * order.stride * 4), count * 4)); // now: the order is gone later
+    const { ranks, scores } = await host;
+    for (const [head, bytes] of (await Promise.all(stored)).entries()) {
       const name = `${layer}.${head}`;
       if (this.lists.has(name)) throw new Error(`list ${name} is kept twice`);
-      const view = at(order.rows, head * order.stride * 4);
-      const list = [...new Uint32Array((await this.#backend.read(view, count * 4)).slice().buffer)];
+      const list = [...new Uint32Array(bytes.slice().buffer)];
       if (list.some((row, i) => row !== ranks[head][i])) throw new Error(`list ${name}: the ledger is told other rows than the device stores`);
       this.scores.set(name, scores[head].slice());
       this.lists.set(name, list);
@@ -84,7 +85,7 @@ export async function runPress(
       for (const block of blocks) backend.free(block);
     }
   }
-  const report = compressor.finish();
+  const report = await compressor.finish();
   const heads = Array.from({ length: shape.kvHeads }, (_, h) => h);
   return {
     report,

@@ -170,13 +170,17 @@ export class KvSequence implements KeptStore, AppendableCache {
     this.#notePeak();
   }
 
-  keep({ layer, k, v }: LayerTensors, { order, ranks, scores, counts }: KeptRows): void {
+  async keep({ layer, k, v }: LayerTensors, { order, counts, host }: KeptRows): Promise<void> {
     const { kvHeads } = this.#cache.shape;
     const from = counts.map((count, head) => this.#room(layer, head, count));
-    for (let head = 0; head < kvHeads; head++)
-      this.#ledger.writeRanked(this.#id, layer * kvHeads + head, from[head], ranks[head].subarray(0, counts[head]), scores[head]);
     this.#backend.storeEntries(this.layer(layer), { from, counts }, k, v, order, this.#cache.shape);
     this.#notePeak();
+    const { ranks, scores } = await host;
+    for (let head = 0; head < kvHeads; head++) {
+      const list = layer * kvHeads + head;
+      const left = Math.min(counts[head], this.#ledger.length(this.#id, list)); // it may have been truncated meanwhile
+      this.#ledger.writeRanked(this.#id, list, from[head], ranks[head].subarray(0, left), scores[head]);
+    }
   }
 
   /** Lets go of the newest `count` entries of every list: tokens that were read ahead and are not part of the answer. */
