@@ -7,11 +7,13 @@ import type { GenerateRequest, Timings } from '../worker/engine/types.ts';
 import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
+import { randomModel, shapes } from './random-model.ts';
 
 interface BenchOptions extends ModelOptions, PressOptions {
   readonly promptTokens: number;
   readonly decodeTokens: number;
   readonly runs: number;
+  readonly random?: string;
 }
 
 export function benchCommand(program: Command, defaultModel: string): void {
@@ -20,13 +22,15 @@ export function benchCommand(program: Command, defaultModel: string): void {
     .description('measure prefill and decode speed, press time and peak bytes: medians over runs of random tokens')
     .option('--prompt-tokens <n>', 'prompt length', countFrom(1), 512)
     .option('--decode-tokens <n>', 'tokens to generate', countFrom(1), 128)
-    .option('--runs <n>', 'counted runs, after one warm-up', countFrom(1), 3);
+    .option('--runs <n>', 'counted runs, after one warm-up', countFrom(1), 3)
+    .option('--random <shape>', `random 4-bit weights in place of a model: ${Object.keys(shapes).join(', ')}`);
   withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
 
 async function run(options: BenchOptions): Promise<void> {
   const press = pressOf(options);
-  const engine = await openModel(options);
+  const { random } = options;
+  const engine = random === undefined ? await openModel(options) : await openModel({ ...options, model: random }, randomModel(random));
   try {
     checkLength(options, engine.info.contextLength);
     const runs: Measured[] = [];

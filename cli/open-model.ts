@@ -3,15 +3,16 @@ import { SingleBar } from 'cli-progress';
 import type { EntryType } from '../worker/backend/backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { EngineSupply } from '../worker/engine/supply.ts';
+import type { OpenedModel } from '../worker/engine/weights/open-model.ts';
 import { openSupply } from '../worker/node.ts';
 import type { ModelOptions } from './options.ts';
 
-export async function openModel(options: ModelOptions): Promise<EdgeEngine> {
-  return (await openSupplied(options)).current;
+export async function openModel(options: ModelOptions, model?: OpenedModel): Promise<EdgeEngine> {
+  return (await openSupplied(options, undefined, model)).current;
 }
 
 /** For a server: with another engine when the GPU fails. `entryType` is how entries are stored when a request does not say. */
-export async function openSupplied(options: ModelOptions, entryType?: EntryType): Promise<EngineSupply> {
+export async function openSupplied(options: ModelOptions, entryType?: EntryType, model?: OpenedModel): Promise<EngineSupply> {
   const bar = progressBar(`loading ${options.model}`);
   try {
     return await openSupply(options.model, {
@@ -19,6 +20,7 @@ export async function openSupplied(options: ModelOptions, entryType?: EntryType)
       kvPoolBytes: options.kvPool,
       memoryLimitBytes: options.memoryLimit,
       entryType,
+      model,
       onProgress: bar.update,
       onNote: (note) => {
         bar.stop();

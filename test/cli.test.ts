@@ -199,6 +199,7 @@ describe('mistakes', () => {
     [['pack', 'models/needle', 'package.json'], 'package.json is, or lies in, a file'],
     [['frobnicate'], 'unknown command'],
     [['generate', 'x', '--backend', 'metal'], 'Allowed choices'],
+    [['bench', '--random', 'llama-9000b'], '--random must be one of smollm2-135m, llama-1b'],
   ])('%j fails with a clear line', (args, message) => {
     const { status, err } = edgepress(...args);
     expect(status).toBe(1);

@@ -8,7 +8,7 @@ import { type BackendName, type LoadSettings, loadEngine } from './engine/load.t
 import type { EngineSupply } from './engine/supply.ts';
 import { manifestFile } from './engine/weights/manifest.ts';
 import { modelNameOf, openModelPath, packedFolder } from './engine/weights/node-files.ts';
-import { loadOpened } from './engine/weights/open-model.ts';
+import { loadOpened, type OpenedModel } from './engine/weights/open-model.ts';
 import { loadPacked } from './engine/weights/packed.ts';
 import { nodeHost } from './host-node.ts';
 import { Model } from './library.ts';
@@ -36,6 +36,8 @@ export interface LoadOptions extends Omit<LoadSettings, 'backend'> {
   /** Quantises f32, f16 and bf16 matrices while loading; a packed model has made its choice. */
   readonly quantize?: 'q8' | 'q4' | null;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** A model that is open already; the path then only names it. */
+  readonly model?: OpenedModel;
 }
 
 /** Loads a Hugging Face folder, a .gguf file or a packed model; without a path, the embedded one. InputError says why a model cannot be used. */
@@ -70,7 +72,7 @@ async function openOn(backend: BackendName, path: string, options: LoadOptions):
       throw new InputError('quantize_useless', 'quantize', `${path} is packed: its matrices were quantised, or not, when that was done`);
     return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), settings);
   }
-  const model = await openModelPath(path);
+  const model = options.model ?? (await openModelPath(path));
   try {
     return await loadEngine(host, (arena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress), settings);
   } finally {

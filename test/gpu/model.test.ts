@@ -5,6 +5,7 @@ import { presets } from '../../presses/presets.ts';
 import type { EdgeEngine, Inspection } from '../../worker/engine/engine.ts';
 import { generation } from '../support/generation.ts';
 import { golden, needleSamples, openGolden, tokensOf } from '../support/golden.ts';
+import { openOnGpu } from '../support/gpu-backends.ts';
 import { Random } from '../support/random.ts';
 
 const none = parsePress('no_press');
@@ -60,6 +61,18 @@ describe.each(models)('%s on the GPU', (name, tolerance) => {
     const after = gpu.health().memory;
     expect([after.used_bytes, after.kv_used_bytes, after.kv_reserved_bytes]).toEqual([before.used_bytes, 0, 0]);
   });
+});
+
+test.each(['needle', 'tiny-llama'])('%s: weights in many pieces, matrices cut among them, give the same bits', async (name) => {
+  const largestBytes = 256 * 1024;
+  const whole = await openOnGpu(name, { contextLength: 128, chunkTokens: 16, kvPoolBytes: 192 * 1024 });
+  const cut = await openOnGpu(name, { contextLength: 128, chunkTokens: 16, kvPoolBytes: 192 * 1024, largestBytes });
+  const tokens = Array.from({ length: 40 }, (_, i) => (i * 37 + 5) % whole.engine.info.vocabSize); // rows of every piece of the embedding
+  const read = ({ engine }: typeof cut) => engine.logits({ kind: 'tokens', tokens }, none);
+  expect(await read(cut)).toEqual(await read(whole));
+  expect(cut.engine.info.weightBytes).toBeGreaterThan(2 * largestBytes);
+  expect(Math.max(...cut.backend.buffers.sizes)).toBeLessThanOrEqual(largestBytes);
+  for (const { engine } of [whole, cut]) engine.close();
 });
 
 describe('needle on the GPU', () => {

@@ -88,13 +88,16 @@ export function expectClose(what: string, got: Float32Array, want: ArrayLike<num
 }
 
 /** A golden model on the GPU, and the backend below it, so that a test can count what it records or take its device away. */
-export async function openOnGpu(name: string, settings: LoadSettings = {}): Promise<{ engine: EdgeEngine; backend: WebGpuBackend }> {
+export async function openOnGpu(
+  name: string,
+  { largestBytes, ...settings }: LoadSettings & { largestBytes?: number } = {},
+): Promise<{ engine: EdgeEngine; backend: WebGpuBackend }> {
   const gpu = await testGpu();
   let backend: WebGpuBackend | null = null;
   const host: Host = {
     ...(await nodeHost()),
     webgpu: async (options) => {
-      backend = await openWebGpu(gpu, options);
+      backend = await openWebGpu(gpu, { ...options, largestBytes });
       return backend;
     },
   };

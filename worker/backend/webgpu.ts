@@ -37,6 +37,8 @@ export interface WebGpuOptions {
   readonly limitBytes?: number;
   /** The AssemblyScript module's memory, where the ledger lives. */
   readonly ledgerMemory: WebAssembly.Memory;
+  /** Most bytes of one buffer, where a test wants less than the device can bind. */
+  readonly largestBytes?: number;
 }
 
 /** Null where the GPU object has no adapter. */
@@ -63,7 +65,7 @@ export class WebGpuBackend implements Backend, Gpu {
   #unwaited = 0; // submissions since the device was last waited for
   #closed = false;
 
-  constructor({ device, features, adapterName, software }: OpenedDevice, { limitBytes = NO_LIMIT, ledgerMemory }: WebGpuOptions) {
+  constructor({ device, features, adapterName, software }: OpenedDevice, { limitBytes = NO_LIMIT, ledgerMemory, largestBytes }: WebGpuOptions) {
     this.#device = device;
     this.features = features;
     this.software = software;
@@ -75,7 +77,7 @@ export class WebGpuBackend implements Backend, Gpu {
       this.#unwaited++;
       this.#faults.check();
     });
-    this.buffers = new Buffers(device, limitBytes, () => this.recorder.forget());
+    this.buffers = new Buffers(device, limitBytes, () => this.recorder.forget(), largestBytes);
     this.#readback = new Readback(device, this.recorder, this.#faults);
   }
 

@@ -33,6 +33,8 @@ const SMALLEST = 256;
 
 export class Buffers {
   readonly limitBytes: number;
+  /** The most that one buffer holds and one binding sees. */
+  readonly mostBytes: number;
   usedBytes = 0;
   peakBytes = 0;
   readonly #device: GPUDevice;
@@ -43,7 +45,9 @@ export class Buffers {
   /** Told before buffers are destroyed, so that nothing that was recorded still wants them. */
   readonly #beforeDestroy: () => void;
 
-  constructor(device: GPUDevice, limitBytes: number, beforeDestroy: () => void) {
+  constructor(device: GPUDevice, limitBytes: number, beforeDestroy: () => void, mostBytes = Infinity) {
+    const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+    this.mostBytes = Math.min(mostBytes, maxBufferSize, maxStorageBufferBindingSize);
     this.#device = device;
     this.limitBytes = limitBytes;
     this.#beforeDestroy = beforeDestroy;
@@ -57,10 +61,9 @@ export class Buffers {
     return [...this.#live].map(({ label }) => label);
   }
 
-  /** The most that one binding can hold. */
-  get mostBytes(): number {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.#device.limits;
-    return Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  /** Bytes of every GPU buffer that is in use. */
+  get sizes(): number[] {
+    return [...this.#live].flatMap(({ segments }) => segments.map(({ bytes }) => bytes));
   }
 
   /** A block with `cutBefore` is of its own size, cut where one binding cannot hold it all, and not kept when it is freed. */
