@@ -1,4 +1,4 @@
-// The kernels module: one export line a file. The ledger and the budget math apart, each is to get a WGSL twin: wgsl/README.md.
+// The kernels module: one export line a file. The ledger and the budget math apart, each has a WGSL twin: wgsl/README.md.
 // Memory is the host's; static data ends at heapBase, where the host's allocations begin.
 export function heapBase(): usize {
   return __heap_base;

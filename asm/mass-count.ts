@@ -1,4 +1,4 @@
-// mass-count: MBA of each head, the fewest evictable tokens that hold `threshold` of the evictable mass.
+// mass-count: MBA of each head, the fewest evictable tokens that hold `threshold` of the evictable mass. LMBA is its mean over a layer's heads.
 //   masses m >= 0 in rank order;  c_k = m_1 + .. + m_k in f64;  MBA = min { k >= 1 : c_k >= threshold * c_last }
 //   c_last 0 or not finite (no information): MBA = ceil(threshold * evictable).  Nothing evictable: 0
 // maps from scores s to masses, all over the evictable tokens of the head:

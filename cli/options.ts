@@ -22,7 +22,7 @@ export function withModelOptions(command: Command, defaultModel: string, usualLi
     .addOption(
       new Option('--backend <name>', 'where the model runs; auto tries both and says why').choices(['wasm', 'webgpu', 'auto']).default('wasm'),
     )
-    .option('--kv-pool <bytes>', 'memory for KV entries; default what the limit leaves, at most 64MiB', bytesArgument)
+    .option('--kv-pool <bytes>', 'memory for KV entries; default what the limit leaves, at most 64MiB (on a GPU 512MiB)', bytesArgument)
     .option('--memory-limit <bytes>', `most memory for weights, activations and KV entries; default ${usualLimit}`, bytesArgument)
     .option('--json', 'print JSON');
 }

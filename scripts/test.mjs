@@ -39,8 +39,8 @@ async function needed(find) {
     failures.push(error.message);
   }
 }
-// Before the first part, which takes longest. Chromium first: it brings a driver too.
-const browser = await needed(chromium);
+// Before the first part, which takes longest. Chromium first: it brings a driver too. Only Node's tests open it.
+const browser = only.includes('node') ? await needed(chromium) : undefined;
 const found = { node: { env: {} } };
 for (const name of only.filter((name) => name in stacks)) found[name] = await needed(stacks[name]);
 

@@ -36,6 +36,9 @@ describe('loadModel', () => {
     expect(model.info.id).toBe('needle');
     expect(model.info.fingerprint).toMatch(/^[0-9a-f]{64}$/);
   });
+  test('of a backend that there is not it says which there are', async () => {
+    await expect(loadModel(undefined, { backend: 'cuda' as 'wasm' })).rejects.toMatchObject({ code: 'invalid_value', param: 'backend' });
+  });
   test('of a path without a model it says which path', async () => {
     await expect(loadModel('nowhere')).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining('nowhere') });
   });

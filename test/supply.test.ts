@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { chooseEngine } from '../worker/engine/choose-backend.ts';
+import { InputError } from '../presses/input-error.ts';
+import { chooseEngine, openChosen } from '../worker/engine/choose-backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { EngineSupply } from '../worker/engine/supply.ts';
 import { type ArenaLayout, cutBefore } from '../worker/engine/weights/plan.ts';
@@ -73,6 +74,19 @@ describe('--backend auto', () => {
     expect(engine.health().backend.name).toBe(chosen);
     expect([wasm.closed, webgpu.closed]).toEqual(chosen === 'wasm' ? [0, 1] : [1, 0]);
     expect(why).toMatch(new RegExp(`^${chosen}, for 32 \\+ 8 tokens took \\d+ ms on wasm \\(wasm kernels\\) and \\d+ ms on webgpu`));
+  });
+});
+
+describe('--backend auto, with a GPU that fails while it is timed', () => {
+  test('the model runs on wasm, and the engine on the GPU is closed', async () => {
+    const [wasm, webgpu] = [fake('wasm'), fake('webgpu')];
+    // biome-ignore lint/correctness/useYield: it fails before the first event
+    webgpu.generate = async function* () {
+      throw new InputError('device_failed', null, 'the GPU was lost');
+    };
+    const chosen = await openChosen(async (name) => (name === 'wasm' ? wasm : webgpu), { backend: 'auto' });
+    expect(chosen).toBe(wasm);
+    expect([wasm.closed, webgpu.closed]).toEqual([0, 1]);
   });
 });
 

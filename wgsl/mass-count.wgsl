@@ -1,4 +1,4 @@
-// mass-count: MBA of each row, the fewest evictable tokens that hold `threshold` of the evictable mass.
+// mass-count: MBA of each row, the fewest evictable tokens that hold `threshold` of the evictable mass. LMBA is its mean over a layer's heads.
 //   masses m >= 0 in rank order;  c_k = m_1 + .. + m_k;  MBA = min { k >= 1 : c_k >= threshold * c_last }
 //   c_last 0 or not finite (no information): MBA = ceil(threshold * evictable), which the host hands over.  Nothing evictable: 0
 // maps from scores s to masses:  0 identity  m = max(s, 0)    1 affine  m = max(s + 1, 0), twice the twin's

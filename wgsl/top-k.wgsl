@@ -2,7 +2,8 @@
 // -0 equals +0, NaN comes last.
 //   order = 0 .. first-1, n-last .. n-1, then the `count` - first - last best of first .. n-last-1
 // in   0 scores  [rows, n] f32, as bits
-// out  1 scratch [rows, 2, others] u32: of the tokens that are not protected, main: keys and positions    2 order [rows, count] u32
+// out  1 scratch [rows, 2, others] u32, others = n - first - last: by tile, keys in order, then their tokens; alone: two lists of tokens
+//      2 order [rows, count] u32
 // grid tiles: (ceil(others / tile), rows), one workgroup sorts `tile` tokens: bitonic, by (key, position), which no two share
 //      merge: (ceil(n / 256), rows), one thread = one token: its rank is its place in its own tile, plus how many it comes after in each other one
 //      alone: (1, rows), one thread sorts one row by radix, for adapters on which barriers are slow

@@ -13,14 +13,6 @@ import type { LoadProgress } from './engine/weights/write.ts';
 import { browserHost } from './host-browser.ts';
 import { Model } from './library.ts';
 
-export { parsePress } from '../presses/config.ts';
-export type { PressRequest } from '../presses/contract.ts';
-export { InputError } from '../presses/input-error.ts';
-export { listPresses } from '../presses/list-presses.ts';
-export type { EdgeEngine, Inspection } from './engine/engine.ts';
-export type { BackendName, LoadSettings } from './engine/load.ts';
-export { EngineSupply } from './engine/supply.ts';
-export type * from './engine/types.ts';
 export * from './library.ts';
 
 // zod compiles its checks where it may: a page whose Content-Security-Policy forbids that would see a violation in its log.

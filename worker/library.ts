@@ -15,6 +15,15 @@ import { requestSchemas } from './wire/request-schema.ts';
 import { samplingOf } from './wire/sampling.ts';
 import { show, strictObject, validate } from './wire/validate.ts';
 
+export { parsePress } from '../presses/config.ts';
+export type { PressRequest } from '../presses/contract.ts';
+export { InputError } from '../presses/input-error.ts';
+export { listPresses } from '../presses/list-presses.ts';
+export type { EdgeEngine, Inspection } from './engine/engine.ts';
+export type { BackendName, LoadSettings } from './engine/load.ts';
+export { EngineSupply } from './engine/supply.ts';
+export type * from './engine/types.ts';
+
 export interface Message {
   readonly role: 'system' | 'developer' | 'user' | 'assistant' | (string & {}); // what a variable's inferred type has is checked when it runs
   /** A text, or parts {type: 'text', text}; of a user message's parts, scope "context" presses all but the last one. */

@@ -15,14 +15,6 @@ import { Model } from './library.ts';
 import { embeddedModel } from './package-root.ts';
 import './webassembly-types.ts';
 
-export { parsePress } from '../presses/config.ts';
-export type { PressRequest } from '../presses/contract.ts';
-export { InputError } from '../presses/input-error.ts';
-export { listPresses } from '../presses/list-presses.ts';
-export type { EdgeEngine, Inspection } from './engine/engine.ts';
-export type { BackendName, LoadSettings } from './engine/load.ts';
-export { EngineSupply } from './engine/supply.ts';
-export type * from './engine/types.ts';
 export { openModelPath } from './engine/weights/node-files.ts';
 export * from './library.ts';
 
@@ -31,7 +23,7 @@ export interface LoadOptions extends Omit<LoadSettings, 'backend'> {
   readonly backend?: BackendName | 'auto' | 'gpu-first';
   /** Told what was chosen and why, and when a failed GPU was replaced. */
   readonly onNote?: (note: string) => void;
-  /** Most linear memory in bytes; default 4 GiB less one page. */
+  /** Most bytes of weights, cache and activations. Default: on wasm 4 GiB less one page, on a GPU what its driver gives. */
   readonly memoryLimitBytes?: number;
   /** Quantises f32, f16 and bf16 matrices while loading; a packed model has made its choice. */
   readonly quantize?: 'q8' | 'q4' | null;

@@ -83,6 +83,52 @@ test('requests that run side by side all hear of it, and those that come after a
   supply.close();
 });
 
+test('requests that wait for pages hear of the device too, not of a model that was closed', async () => {
+  const backends: WebGpuBackend[] = [];
+  const open = async (): Promise<EdgeEngine> => {
+    const { engine, backend } = await openOnGpu('needle', { ...settings, kvPoolBytes: 3 * 2 ** 20 });
+    backends.push(backend);
+    return engine;
+  };
+  const supply = new EngineSupply(await open(), open);
+  const engine = await supply.get();
+  const errors = Promise.all([
+    harmed(engine, () => backends[0].recorder.device.destroy()),
+    ...Array.from({ length: 5 }, () => harmed(engine, () => {})),
+  ]);
+  await vi.waitUntil(() => engine.failure !== null, { timeout: 30_000, interval: 1 });
+  expect(engine.health().requests.waiting).toBeGreaterThan(0);
+  await supply.get();
+  for (const error of await errors) expect(error).toMatchObject({ code: 'device_failed' });
+  supply.close();
+});
+
+test('a model that is closed in mid-generation says so, and nothing is taken afterwards', async () => {
+  const { supply, backends } = await supplied();
+  const engine = await supply.get();
+  const errors = await Promise.all([harmed(engine, () => supply.close()), harmed(engine, () => {}), harmed(engine, () => {})]);
+  for (const error of errors) expect(error).toMatchObject({ code: 'model_closed' });
+  expect(backends[0].buffers.live).toEqual([]);
+});
+
+test('a device that goes away between mapping and reading', async () => {
+  const { engine, backend } = await openOnGpu('needle', settings);
+  const { device } = backend.recorder;
+  const pop = device.popErrorScope.bind(device);
+  let armed = false;
+  device.popErrorScope = async () => {
+    const error = await pop();
+    if (armed) await new Promise((resolve) => setTimeout(resolve, 200)); // the map is done by then
+    if (armed) device.destroy();
+    return error;
+  };
+  const block = backend.alloc(4, 'x');
+  await backend.read(block, 4);
+  armed = true;
+  await expect(backend.read(block, 4)).rejects.toMatchObject({ name: 'DeviceFailed', kind: 'lost' });
+  engine.close();
+});
+
 test('over HTTP: 503 or an error event with its code, then an answer', async () => {
   const { supply, backends } = await supplied();
   const app = createApp({ engine: () => supply.get(), log: () => {} });

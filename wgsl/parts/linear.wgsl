@@ -2,14 +2,14 @@
 // A weight type brings the binding w and
 //   quad(weights, row, q)                four neighbouring weights of a row, columns 4q..4q+3; 0 behind the last column
 //   piece(weights, row, first, step)     eight such quads, first, first + step, ..
-// The entries are in linear-decode.wgsl and linear-prefill.wgsl. Rows and tokens behind the last are read as the last and not written. A matrix that is
+// The entries are in linear-decode.wgsl and linear-prefill.wgsl, for cols that is no multiple of 4 in linear-ragged.wgsl. Rows and tokens behind the last are read as the last and not written. A matrix that is
 // not there has 0 rows.
 
 struct Dims {
   wAt: u32, // matrix 0; the others lie in the same buffer
   w1At: u32,
   w2At: u32,
-  xAt: u32, // a multiple of 4, like cols
+  xAt: u32, // a multiple of 4, like cols, but for ragged
   bias0At: u32,
   bias1At: u32,
   bias2At: u32,

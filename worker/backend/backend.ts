@@ -3,7 +3,7 @@
  * written once, against this file. `wasm.ts` runs an operation at once; `webgpu.ts` records it, and submits what it has when somebody
  * reads, or when there is much of it. Only `read`, `massCount` and `pace` wait.
  *
- * Adding a kernel = one file in asm/, its twin in wgsl/, one method here, one parity case in test/parity/.
+ * What a new kernel takes beside its method here: README.md, "How to add".
  *
  * Shapes: n tokens, D hidden size, Hq query heads, H KV heads, G = Hq / H, d head_dim, L layers. Matrices are row-major.
  * Activations are f32. Keys and values of one layer while the prompt is read: [n, H, d] (token-major), keys after RoPE.

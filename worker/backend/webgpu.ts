@@ -7,7 +7,6 @@ import type {
   Backend,
   CutBefore,
   DeviceBuffer,
-  DeviceFailed,
   EntryRuns,
   LinearTarget,
   MassMap,
@@ -20,6 +19,7 @@ import type {
   View,
   Weight,
 } from './backend.ts';
+import { DeviceFailed } from './backend.ts';
 import { attendCausal, attendPaged, attentionScratchBytes, storeEntries } from './webgpu/attention.ts';
 import { Buffers, type GpuBlock } from './webgpu/buffers.ts';
 import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from './webgpu/device.ts';
@@ -114,6 +114,7 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   alloc(bytes: number, label: string, cutBefore?: CutBefore): DeviceBuffer {
     this.#faults.throwIfFailed();
+    if (this.#closed) throw new DeviceFailed('lost', 'it was closed');
     return this.buffers.alloc(bytes, label, cutBefore);
   }
   free(buffer: DeviceBuffer): void {

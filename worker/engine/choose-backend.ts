@@ -55,7 +55,8 @@ async function once(engine: EdgeEngine): Promise<void> {
   for await (const _ of engine.generate(request));
 }
 
-export type BackendChoice = BackendName | 'auto' | 'gpu-first';
+const BACKENDS = ['wasm', 'webgpu', 'auto', 'gpu-first'] as const;
+export type BackendChoice = (typeof BACKENDS)[number];
 
 export interface ChoiceOptions {
   /** "auto" loads on both and keeps the faster one; "gpu-first" takes the GPU where there is one. */
@@ -69,6 +70,8 @@ export type OpenOn = (backend: BackendName, again: boolean) => Promise<EdgeEngin
 
 /** Opens the backend that was asked for, or the better one. */
 export async function openChosen(openOn: OpenOn, { backend, onNote }: ChoiceOptions): Promise<EdgeEngine> {
+  if (!BACKENDS.includes(backend))
+    throw new InputError('invalid_value', 'backend', `backend must be one of ${BACKENDS.join(', ')}, got ${JSON.stringify(backend)}`);
   if (backend === 'wasm' || backend === 'webgpu') return openOn(backend, false);
   if (backend === 'gpu-first') {
     return openOn('webgpu', false).catch((error: unknown) => {
@@ -78,11 +81,14 @@ export async function openChosen(openOn: OpenOn, { backend, onNote }: ChoiceOpti
     });
   }
   const wasm = await openOn('wasm', false);
+  let webgpu: EdgeEngine | null = null;
   try {
-    const { engine, why } = await chooseEngine(wasm, await openOn('webgpu', false));
+    webgpu = await openOn('webgpu', false);
+    const { engine, why } = await chooseEngine(wasm, webgpu);
     onNote?.(`chose ${why}`);
     return engine;
   } catch (error) {
+    webgpu?.close();
     if (!isGpuLess(error)) {
       wasm.close();
       throw error;

@@ -160,7 +160,7 @@ export class EdgeEngine implements Engine {
         timings: run.spent.timings,
       };
     } catch (error) {
-      throw asInputError(error);
+      throw this.#told(error);
     } finally {
       decoder?.close();
       this.#dismiss(run);
@@ -201,15 +201,23 @@ export class EdgeEngine implements Engine {
     });
   }
 
-  /** Gives everything back, once; whoever generates or asks for something afterwards hears InputError model_closed. */
+  /** Gives everything back, once; whoever generates, waits or asks for something then hears InputError model_closed, or device_failed where that is why. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#turns.close();
+    this.#turns.close(
+      this.failure ? deviceFailed(this.failure) : new InputError('model_closed', null, 'the model was closed; load it again to go on'),
+    );
     for (const run of this.#running) this.#dismiss(run);
     this.#parts.forward.close();
     this.#parts.cache.close();
     this.#parts.dispose();
+  }
+
+  /** What the request's author is told. Closing takes the device away from a piece that is under way: that is no fault of the device. */
+  #told(error: unknown): unknown {
+    if (error instanceof DeviceFailed && this.#closed) this.#turns.checkOpen();
+    return asInputError(error);
   }
 
   /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */
@@ -219,7 +227,7 @@ export class EdgeEngine implements Engine {
       const usage = await this.#reader.read(job, run, take);
       return use({ usage, sequence: run.sequence });
     } catch (error) {
-      throw asInputError(error);
+      throw this.#told(error);
     } finally {
       this.#dismiss(run);
     }
@@ -264,13 +272,15 @@ export class EdgeEngine implements Engine {
 
 /** Pages are reserved, so it is activations that ran out in spite of the check: the request's size, not our fault. Anything else stays as it is. */
 function asInputError(error: unknown): unknown {
-  if (error instanceof DeviceFailed) {
-    return new InputError('device_failed', null, `${error.message}; this request was given up, the next one gets a fresh device: send it again`);
-  }
+  if (error instanceof DeviceFailed) return deviceFailed(error);
   if (!(error instanceof OutOfDeviceMemory)) return error;
   return new InputError(
     'kv_budget_exceeded',
     null,
     `${error.message}, for activations: a shorter prompt, a smaller KV pool or a higher memory limit would work`,
   );
+}
+
+function deviceFailed({ message }: Error): InputError {
+  return new InputError('device_failed', null, `${message}; this request was given up, the next one gets a fresh device: send it again`);
 }

@@ -21,7 +21,7 @@ export type BackendName = 'wasm' | 'webgpu';
 export interface LoadSettings {
   /** Where the model runs. Default wasm. */
   readonly backend?: BackendName;
-  /** Pages for KV entries; default: what weights and activations leave of the memory limit, at most 64 MiB. */
+  /** Pages for KV entries; default: what weights and activations leave of the memory limit, at most 64 MiB, on a GPU 512 MiB or what it binds. */
   readonly kvPoolBytes?: number;
   /** How entries are stored when a request does not say. Default f32. */
   readonly entryType?: EntryType;
@@ -49,6 +49,8 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
     return await assemble(compute, load, settings);
   } catch (error) {
     compute.backend.close();
+    if (error instanceof DeviceFailed && error.kind !== 'out of memory')
+      throw new InputError('device_failed', 'backend', `${error.message}, while the model was loaded: backend wasm would work`);
     if (error instanceof OutOfDeviceMemory || error instanceof DeviceFailed) {
       const advice = 'a higher memory limit (--memory-limit), a smaller KV pool (--kv-pool) or a smaller model would work';
       throw new InputError('memory_exceeded', 'memory_limit', `${error.message}: ${advice}`);

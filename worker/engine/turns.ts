@@ -1,5 +1,5 @@
 /** One piece of compute at a time, in order of arrival: requests run side by side, token by token, and each knows what its own pieces took. */
-import { InputError } from '../../presses/input-error.ts';
+import type { InputError } from '../../presses/input-error.ts';
 import { FairLock } from './gate.ts';
 import type { KvSequence } from './kv-cache.ts';
 import type { Timings } from './types.ts';
@@ -33,21 +33,21 @@ export const TURN_STALE_MS = 60_000;
 export class Turns {
   readonly #lock = new FairLock(TURN_STALE_MS);
   readonly #pace: () => Promise<void>;
-  #closed = false;
+  #closed: InputError | null = null;
 
   /** `pace` resolves when the device has nearly done what it was given. */
   constructor(pace: () => Promise<void>) {
     this.#pace = pace;
   }
 
-  /** No piece begins from now on: what they compute with is given back. */
-  close(): void {
-    this.#closed = true;
+  /** No piece begins from now on: what they compute with is given back, for this reason. */
+  close(why: InputError): void {
+    this.#closed = why;
   }
 
   /** Throws InputError once it is closed. */
   checkOpen(): void {
-    if (this.#closed) throw new InputError('model_closed', null, 'the model was closed; load it again to go on');
+    if (this.#closed) throw this.#closed;
   }
 
   /** Runs one bounded piece of work in its turn, then lets the event loop see to others, to the client and to an abort. */

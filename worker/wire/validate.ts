@@ -108,4 +108,4 @@ export function show(value: unknown): string {
   return Array.isArray(value) ? `an array of ${value.length}` : `${text.slice(0, 60)}… (${text.length} characters)`;
 }
 
-export const wirePath = (path: readonly PropertyKey[]) => path.map((step) => shownName(String(step))).join('.');
+const wirePath = (path: readonly PropertyKey[]) => path.map((step) => shownName(String(step))).join('.');

@@ -17,15 +17,12 @@ export class GpuBlock implements DeviceBuffer {
   readonly bytes: number;
   readonly label: string;
   readonly segments: readonly Segment[];
-  readonly id: number;
   freed = false;
-  static #count = 0;
 
   constructor(bytes: number, label: string, segments: readonly Segment[]) {
     this.bytes = bytes;
     this.label = label;
     this.segments = segments;
-    this.id = GpuBlock.#count++;
   }
 }
 

@@ -9,22 +9,13 @@ const SCOPES: readonly GPUErrorFilter[] = ['validation', 'out-of-memory', 'inter
 export class Faults {
   failure: DeviceFailed | null = null;
   readonly #device: GPUDevice;
-  /** Rejects with the first fault; never resolves. */
-  readonly #failed: Promise<never>;
-  #fail!: (failure: DeviceFailed) => void;
+  /** Whoever waits for the device. A promise that they all race against would keep something of each for as long as the device lives. */
+  readonly #waiting = new Set<(failure: DeviceFailed) => void>();
   #checks: Promise<void>[] = [];
   #closed = false;
 
   constructor(device: GPUDevice) {
     this.#device = device;
-    this.#failed = new Promise((_, reject) => {
-      this.#fail = (failure) => {
-        if (this.#closed) return;
-        this.failure ??= failure;
-        reject(this.failure);
-      };
-    });
-    this.#failed.catch(() => {}); // those who wait for something hear of it
     device.lost.then(({ message, reason }) => this.#fail(new DeviceFailed('lost', message || String(reason))));
     this.#open();
   }
@@ -57,17 +48,31 @@ export class Faults {
 
   /** What `work` resolves with, unless the device fails first. A rejection of its own counts as a lost device. */
   async unlessFailed<T>(work: Promise<T>): Promise<T> {
+    let tell = (_: DeviceFailed): void => {};
     try {
-      return await Promise.race([work, this.#failed]);
+      return await new Promise<T>((resolve, reject) => {
+        tell = reject;
+        this.#waiting.add(tell);
+        if (this.failure) reject(this.failure);
+        work.then(resolve, reject);
+      });
     } catch (error) {
       await Promise.race([this.#device.lost, new Promise((resolve) => setTimeout(resolve, 50))]); // it says best what happened
       throw this.failure ?? new DeviceFailed('lost', error instanceof Error ? error.message : String(error));
+    } finally {
+      this.#waiting.delete(tell);
     }
   }
 
   /** From now on losing the device is no fault. */
   close(): void {
     this.#closed = true;
+  }
+
+  #fail(failure: DeviceFailed): void {
+    if (this.#closed) return;
+    this.failure ??= failure;
+    for (const tell of this.#waiting) tell(this.failure);
   }
 
   #open(): void {

@@ -24,12 +24,7 @@ export class Readback {
     const staging = this.#staging(bytes);
     this.#recorder.copyOut(staging, source, bytes);
     try {
-      await this.#submitSoon();
-      await this.#faults.unlessFailed(staging.mapAsync(GPUMapMode.READ, 0, Math.ceil(bytes / 4) * 4));
-      await this.#faults.settled();
-      await this.#recorder.profiler?.collect();
-      const copy = new Uint8Array(staging.getMappedRange(0, Math.ceil(bytes / 4) * 4).slice(0), 0, bytes);
-      staging.unmap();
+      const copy = await this.#faults.unlessFailed(this.#map(staging, bytes));
       this.#idle.push(staging);
       if (this.#idle.length > MOST_IDLE) this.#idle.shift()?.destroy();
       return copy;
@@ -37,6 +32,18 @@ export class Readback {
       staging.destroy();
       throw error;
     }
+  }
+
+  /** A device that goes away at any of its steps makes the next one throw an error of its own. */
+  async #map(staging: GPUBuffer, bytes: number): Promise<Uint8Array> {
+    const size = Math.ceil(bytes / 4) * 4;
+    await this.#submitSoon();
+    await staging.mapAsync(GPUMapMode.READ, 0, size);
+    await this.#faults.settled();
+    await this.#recorder.profiler?.collect();
+    const copy = new Uint8Array(staging.getMappedRange(0, size).slice(0), 0, bytes);
+    staging.unmap();
+    return copy;
   }
 
   close(): void {

@@ -134,7 +134,7 @@ export class Recorder {
     }
   }
 
-  /** Copies into `staging`, submits, and resolves with the bytes. */
+  /** Records a copy into `staging`, which the host can map once it is submitted. */
   copyOut(staging: GPUBuffer, source: View, bytes: number): void {
     for (const { gpu, offset, from, size } of pieces(source, bytes)) this.#copy(staging, from, gpu, offset, size);
     this.counts.readBytes += bytes;
@@ -152,10 +152,6 @@ export class Recorder {
     this.#encoder = null;
     this.#pending = 0;
     this.#afterSubmit();
-  }
-
-  get idle(): boolean {
-    return this.#encoder === null;
   }
 
   /** Buffers are about to be destroyed: bind groups may hold them. */

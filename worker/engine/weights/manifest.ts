@@ -11,14 +11,14 @@ export const maxShardBytes = 25 << 20;
 export const defaultShardBytes = 16 << 20;
 export const manifestFile = 'manifest.json';
 export const tokenizerFile = 'tokenizer.json';
-export const maxTokenizerBytes = 64 << 20;
+const maxTokenizerBytes = 64 << 20;
 
 const maxArenaBytes = 2 ** 32 - 65536; // linear memory of 32 bits, less one page
 const offset = z.number().int().min(0).max(maxArenaBytes);
 const bytes = z.number().int().min(1).max(maxArenaBytes);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits');
 
-export const manifestSchema = z.strictObject({
+const manifestSchema = z.strictObject({
   format: z.literal('edgepress-model'),
   version: z.literal(1),
   /** A name for people; what /v1/models calls the model. */

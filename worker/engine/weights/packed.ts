@@ -34,7 +34,7 @@ export interface LoadedModel {
   readonly fingerprint: string;
 }
 
-export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
+async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
   const bytes = await readSmall(fetchAsset, manifestFile, maxManifestBytes);
   const manifest = parseManifest(parseJson(manifestFile, new TextDecoder().decode(bytes)));
   const seen = await manifestDigest(manifest);
