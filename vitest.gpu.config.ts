@@ -11,7 +11,7 @@ const onDawn = [
   'test/gpu/faults.test.ts',
   'test/gpu/recorder.test.ts',
   'test/gpu/command.test.ts',
-  'test/gpu/parity/elementwise.test.ts',
+  'test/gpu/parity/rms-norm.test.ts',
   'test/gpu/parity/linear.test.ts',
   'test/gpu/parity/top-k.test.ts',
   'test/presses.test.ts',

@@ -51,7 +51,7 @@ for (const name of only) {
   console.log(`\n== ${title}${found[name].adapter ? `: ${found[name].adapter}` : ''}`);
   const env = { ...process.env, ...found[name].env, ...(browser && { CHROMIUM: browser }) };
   // A file that is asked for by name runs on Dawn too, whether it is of the smaller set or not.
-  if (name === 'dawn' && args.some((arg) => !arg.startsWith('-'))) env.GPU_TESTS = 'all';
+  if (name === 'dawn' && args.some((arg, i) => !arg.startsWith('-') && !/^(-t|--testNamePattern)$/.test(args[i - 1] ?? ''))) env.GPU_TESTS = 'all';
   // A filter may match in one part and not in another; without one, a part with no tests is a mistake.
   const filtered = args.length > 0 ? ['--passWithNoTests'] : [];
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];

@@ -2,7 +2,7 @@
 // in   0 gate [count] f32, not read when inPlace: then out holds it    1 up [count] f32
 // out  2 out [count] f32
 // grid ceil(count / 256) workgroups, folded into x and y: one thread = one element
-// twin asm/swiglu.ts; 1e-6 relative (exp)
+// twin asm/swiglu.ts; 3e-6 relative (exp)
 
 struct Dims {
   gateAt: u32,

@@ -6,7 +6,13 @@ import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { requestOf } from '../support/generation.ts';
 import { openOnGpu } from '../support/gpu-backends.ts';
 
-describe.each(['needle', 'qwen3'])('%s', (name) => {
+/** Qwen3 has norms of its heads: a dispatch more. */
+const models: [name: string, perLayer: number][] = [
+  ['needle', 11],
+  ['qwen3', 12],
+];
+
+describe.each(models)('%s', (name, perLayer) => {
   let engine: EdgeEngine;
   let backend: WebGpuBackend;
   beforeAll(async () => {
@@ -29,8 +35,8 @@ describe.each(['needle', 'qwen3'])('%s', (name) => {
     console.log(
       `${name}, ${press}: ${perToken('dispatches')} dispatches, ${perToken('submissions')} submissions, ${perToken('uploadedBytes')} bytes up, ${perToken('readBytes')} bytes back a decoded token`,
     );
-    const besideLayers = 6; // embedding, last norm, head, sampling
-    expect(perToken('dispatches')).toBeLessThanOrEqual(12 * engine.info.layers + besideLayers);
+    const besideLayers = 5; // embedding, last norm, head, two for sampling
+    expect(perToken('dispatches')).toBeLessThanOrEqual(perLayer * engine.info.layers + besideLayers);
     expect(perToken('submissions')).toBeLessThanOrEqual(2);
   });
 });

@@ -95,10 +95,9 @@ class DeviceDecoder implements Decoder {
     this.#sampling = sampling;
     this.#random = seededRandom(sampling.seed);
     this.#ids = backend.alloc(MOST_AHEAD * 4, 'sampled tokens');
+    const penalised = sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0;
     try {
-      const penalised = sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0;
       this.#counts = penalised ? backend.alloc(vocabSize * 4, 'counts of generated tokens') : null;
-      if (this.#counts) backend.write(this.#counts, new Uint32Array(vocabSize));
     } catch (error) {
       backend.free(this.#ids);
       throw error;
@@ -106,6 +105,7 @@ class DeviceDecoder implements Decoder {
   }
 
   begin(logits: View): void {
+    if (this.#counts) this.#parts.backend.write(this.#counts, new Uint32Array(this.#parts.vocabSize));
     this.#sample(logits);
   }
 

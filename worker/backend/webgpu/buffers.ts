@@ -67,14 +67,19 @@ export class Buffers {
   alloc(bytes: number, label: string, cutBefore?: CutBefore): GpuBlock {
     if (cutBefore) return this.#enter(Math.ceil(bytes / 4) * 4, label, (size) => this.#create(size, label, cutBefore), bytes);
     const size = sizeClass(bytes);
-    const again = this.#idle.get(size)?.pop();
-    if (again) this.#idleBytes -= size;
-    return this.#enter(size, label, () => again?.segments ?? this.#create(size, label, () => null), bytes);
+    return this.#enter(size, label, () => this.#again(size) ?? this.#create(size, label, () => null), bytes);
+  }
+
+  /** An idle block's buffers. */
+  #again(size: number): readonly Segment[] | undefined {
+    const block = this.#idle.get(size)?.pop();
+    if (block) this.#idleBytes -= size;
+    return block?.segments;
   }
 
   #enter(size: number, label: string, make: (size: number) => readonly Segment[], bytes: number): GpuBlock {
     if (this.usedBytes + size > this.limitBytes) throw new OutOfDeviceMemory(label, size, this.freeBytes);
-    if (this.usedBytes + this.#idleBytes + size > this.limitBytes) this.trim();
+    if (this.usedBytes + this.#idleBytes + size > this.limitBytes && !this.#idle.get(size)?.length) this.trim();
     const block = new GpuBlock(bytes, label, make(size));
     this.#live.add(block);
     this.usedBytes += size;
