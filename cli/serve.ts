@@ -23,6 +23,10 @@ interface Served {
   readonly origin: string;
   readonly model: string;
   readonly needsKey: boolean;
+  /** Where it runs, if that is not plain from the command. */
+  readonly runsOn: string;
+  /** The page that runs the model in a browser; null where it is not served. */
+  readonly page: string | null;
   close(): Promise<void>;
 }
 
@@ -47,7 +51,7 @@ async function run(options: ServeOptions): Promise<void> {
     throw new InputError(
       'no_gpu',
       'backend',
-      `--runtime workerd has no GPU: --backend wasm, or --runtime node with --backend ${options.backend}, would work`,
+      `--runtime workerd has no GPU: --backend wasm, or --runtime node with --backend ${options.backend} (in a clone: npm run start:gpu), would work`,
     );
   if (!existsSync(options.model)) await openModelPath(options.model); // says what a model is, before the port is tried
   const port = await freePort(options.host, options.port);
@@ -65,17 +69,22 @@ async function inProcess(options: ServeOptions): Promise<Served> {
   const server = await serveNode({ supply, host, port: options.port, apiKeys }).catch((error) => {
     throw listenError(error, host, options.port);
   });
+  const { backend } = supply.current.health();
   return {
     origin: originOf(host, server.port),
     model: supply.current.info.id,
     needsKey: parseApiKeys(apiKeys).length > 0,
+    runsOn: backend.name === 'wasm' ? '' : `, on ${backend.name}: ${backend.variant}`,
+    page: null,
     close: () => server.close(),
   };
 }
 
 async function inWorkerd(options: ServeOptions): Promise<Served> {
   const { model, needsKey, close } = await serveWorkerd({ ...options, apiKeys: process.env.API_KEYS });
-  return { origin: originOf(options.host, options.port), model, needsKey, close };
+  const origin = originOf(options.host, options.port);
+  const { ok } = await fetch(`${origin}/chat/`, { method: 'HEAD' });
+  return { origin, model, needsKey, runsOn: '', page: ok ? `${origin}/chat/` : null, close };
 }
 
 const MOST_CLOSING_MS = 3000; // a client that reads a stream keeps a server open
@@ -104,9 +113,10 @@ function endOnSignal(starting: Promise<Served>): void {
   watch.unref();
 }
 
-function greet({ origin, model, needsKey }: Served, host: string): void {
+function greet({ origin, model, needsKey, runsOn, page }: Served, host: string): void {
   const everywhere = host === '0.0.0.0' || host === '::' ? ', and on every other address of this machine' : '';
-  console.log(`\nedgepress serves ${model} on ${origin}${everywhere}. Try:\n`);
+  console.log(`\nedgepress serves ${model} on ${origin}${everywhere}${runsOn}. Try:\n`);
   if (needsKey) console.log('API_KEY=<one of your keys>');
   console.log(`${exampleCurl(origin, needsKey)}\n`);
+  if (page) console.log(`Or in a browser, where the model runs in the page: ${page}\n`);
 }

@@ -58,7 +58,7 @@ function advice() {
   if (process.platform !== 'linux') return 'this system brings its own; update the graphics driver';
   if (named) return `${named} is set and wins; unset it, or let it name a driver that works`;
   if (onDebian) return '`apt-get install mesa-vulkan-drivers libvulkan1 chromium` as root (Debian; chromium brings one too)';
-  return 'install Mesa 24 or later with lavapipe, and the Vulkan loader (Fedora: mesa-vulkan-drivers vulkan-loader; Arch: vulkan-swrast vulkan-icd-loader)';
+  return 'install a Mesa newer than 22, with lavapipe, and the Vulkan loader (Fedora: mesa-vulkan-drivers vulkan-loader; Arch: vulkan-swrast vulkan-icd-loader)';
 }
 
 /** Driver files worth a try, best first, undefined for the environment as it is; the way to the next one may install something. */

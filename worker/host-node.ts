@@ -1,5 +1,7 @@
 /** The host for Node and Deno: kernels from the build folder, relaxed SIMD where the runtime validates it, the runtime's WebGPU or Dawn's. */
 import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import process from 'node:process';
 import { InputError } from '../presses/input-error.ts';
 import { openWebGpu } from './backend/webgpu.ts';
 import type { Host } from './host.ts';
@@ -17,6 +19,7 @@ let dawn: GPU | null = null;
 
 /** Deno has a WebGPU of its own (wgpu); in Node the package `webgpu` brings Dawn. */
 async function nodeGpu(): Promise<GPU> {
+  if (process.platform === 'linux') process.env.XDG_RUNTIME_DIR ??= tmpdir(); // drivers complain of its absence, and need it for windows only
   const { gpu } = (globalThis as { navigator?: { gpu?: GPU } }).navigator ?? {};
   if (gpu) return gpu;
   if (dawn) return dawn;

@@ -73,6 +73,8 @@ export class ReferenceBackend implements Backend {
     return [...this.#live].map(({ label }) => label);
   }
   readonly failure = null;
+  readonly queued = false;
+  readonly software = false;
   get largestBytes(): number {
     return this.#limit;
   }

@@ -119,6 +119,10 @@ export interface Backend {
   readonly variant: string;
   /** Why the device is of no use any more; null while it is. */
   readonly failure: DeviceFailed | null;
+  /** Operations run later than they are called: the host's clock says little of one of them. */
+  readonly queued: boolean;
+  /** A GPU that is none: a driver that computes on the CPU, far slower than WASM does. */
+  readonly software: boolean;
   /** The largest block that is not cut. */
   readonly largestBytes: number;
   /** Bytes allocated now and at the highest point so far; `freeBytes` could be had in one piece after a `trim`. */

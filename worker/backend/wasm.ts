@@ -44,6 +44,8 @@ const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
   readonly failure = null;
+  readonly queued = false;
+  readonly software = false;
   readonly kernels: Kernels;
   #scratch: Block | null = null;
 

@@ -47,12 +47,13 @@ export async function openWebGpu(gpu: GPU, options: WebGpuOptions & DeviceOption
   return opened && new WebGpuBackend(opened, options);
 }
 
-const NO_LIMIT = 2 ** 40;
+const NO_LIMIT = Infinity;
 /** Submissions that the host may be ahead of the device: a wait costs 11 ms on wgpu under Deno, whatever it is for. */
 const MOST_AHEAD = 8;
 
 export class WebGpuBackend implements Backend, Gpu {
   readonly name = 'webgpu';
+  readonly queued = true;
   readonly variant: string;
   readonly features: ReadonlySet<Feature>;
   readonly software: boolean;

@@ -74,11 +74,19 @@ export async function openChosen(openOn: OpenOn, { backend, onNote }: ChoiceOpti
     throw new InputError('invalid_value', 'backend', `backend must be one of ${BACKENDS.join(', ')}, got ${JSON.stringify(backend)}`);
   if (backend === 'wasm' || backend === 'webgpu') return openOn(backend, false);
   if (backend === 'gpu-first') {
-    return openOn('webgpu', false).catch((error: unknown) => {
-      if (!isGpuLess(error)) throw error;
-      onNote?.(`the model runs on wasm: ${error.message}`);
+    const onWasm = (why: string): Promise<EdgeEngine> => {
+      onNote?.(`the model runs on wasm: ${why}`);
       return openOn('wasm', false);
-    });
+    };
+    try {
+      const webgpu = await openOn('webgpu', false);
+      if (!webgpu.backend.software) return webgpu;
+      webgpu.close();
+    } catch (error) {
+      if (!isGpuLess(error)) throw error;
+      return onWasm(error.message);
+    }
+    return onWasm('the only adapter computes on the CPU, which wasm does faster; backend "webgpu" takes it all the same');
   }
   const wasm = await openOn('wasm', false);
   let webgpu: EdgeEngine | null = null;

@@ -88,6 +88,7 @@ class DeviceDecoder implements Decoder {
   #sampled = 0; // tokens that the device was told to sample
   #handed = 0; // of which so many were handed out
   #ahead = 1;
+  #first: DecodedToken[] | null = null; // the first token, until it is asked for
 
   constructor(parts: DecoderParts, sampling: Sampling) {
     const { backend, vocabSize } = parts;
@@ -104,27 +105,38 @@ class DeviceDecoder implements Decoder {
     }
   }
 
-  begin(logits: View): void {
+  /** Waits for the first token, and so for the prompt's last operation: what decoding takes is counted from there. */
+  async begin(logits: View): Promise<void> {
     if (this.#counts) this.#parts.backend.write(this.#counts, new Uint32Array(this.#parts.vocabSize));
     this.#sample(logits);
+    this.#first = await this.#read(1);
   }
 
   async next(limit: number): Promise<readonly DecodedToken[]> {
-    const { backend, forward, sequence, promptTokens } = this.#parts;
+    const { forward, sequence, promptTokens } = this.#parts;
+    const first = this.#first;
+    this.#first = null;
+    if (first) return first;
     const started = performance.now();
     const wanted = Math.min(limit, this.#ahead);
     while (this.#sampled - this.#handed < wanted) {
       const position = promptTokens + this.#sampled - 1;
       this.#sample(forward.extend(at(this.#ids, ((this.#sampled - 1) % MOST_AHEAD) * 4), position, sequence, true)!);
     }
-    const bytes = await backend.read(this.#ids, MOST_AHEAD * 4);
-    const ids = new Uint32Array(bytes.slice().buffer);
-    const tokens = Array.from({ length: wanted }, (_, i) => ({ tokenId: ids[(this.#handed + i) % MOST_AHEAD], logprobs: null }));
-    for (const { tokenId } of tokens) if (tokenId >= this.#parts.vocabSize) throw unusableLogits();
-    this.#handed += wanted;
+    const tokens = await this.#read(wanted);
     // A wait costs a fixed time on some runtimes: as many steps ahead as still make a smooth stream.
     const stepMs = (performance.now() - started) / wanted;
     this.#ahead = Math.max(1, Math.min(MOST_AHEAD, this.#ahead * 2, Math.floor(BATCH_MS / stepMs)));
+    return tokens;
+  }
+
+  /** The next `count` of what was sampled. */
+  async #read(count: number): Promise<DecodedToken[]> {
+    const bytes = await this.#parts.backend.read(this.#ids, MOST_AHEAD * 4);
+    const ids = new Uint32Array(bytes.slice().buffer);
+    const tokens = Array.from({ length: count }, (_, i) => ({ tokenId: ids[(this.#handed + i) % MOST_AHEAD], logprobs: null }));
+    for (const { tokenId } of tokens) if (tokenId >= this.#parts.vocabSize) throw unusableLogits();
+    this.#handed += count;
     return tokens;
   }
 

@@ -77,7 +77,7 @@ export class EdgeEngine implements Engine {
       memory: {
         used_bytes: usedBytes,
         peak_bytes: peakBytes,
-        limit_bytes: limitBytes,
+        limit_bytes: Number.isFinite(limitBytes) ? limitBytes : null,
         weights_bytes: this.info.weightBytes,
         kv_pool_bytes: cache.poolBytes,
         kv_used_bytes: cache.usedBytes,

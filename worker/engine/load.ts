@@ -34,6 +34,7 @@ export interface LoadSettings {
   readonly chunkTokens?: number;
 }
 
+const ENTRY_TYPES: readonly EntryType[] = ['f32', 'int8'];
 const MOST_GPU_HEAD_DIM = 256;
 const MOST_SEQUENCES = 16;
 const MOST_CONTEXT = 32_768;
@@ -43,6 +44,7 @@ type Load = (arena: OpenArena) => Promise<LoadedModel>;
 
 /** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. Throws InputError where the memory limit is too low. */
 export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}): Promise<EdgeEngine> {
+  checkSettings(host, settings);
   const compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host);
   if (!compute) throw noGpu();
   try {
@@ -59,11 +61,22 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
   }
 }
 
+/** What types promise and callers in JavaScript do not. */
+function checkSettings({ memoryLimitBytes }: Host, { entryType, kvPoolBytes, contextLength, maxWaiting, chunkTokens }: LoadSettings): void {
+  const counts = { memoryLimitBytes, kvPoolBytes, contextLength, maxWaiting, chunkTokens };
+  for (const [name, value] of Object.entries(counts)) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && (value > 0 || name === 'maxWaiting')))
+      throw new InputError('invalid_value', name, `${name} must be a whole number, 1 or more, got ${JSON.stringify(value)}`);
+  }
+  if (entryType !== undefined && !ENTRY_TYPES.includes(entryType))
+    throw new InputError('invalid_value', 'entryType', `entryType must be one of ${ENTRY_TYPES.join(', ')}, got ${JSON.stringify(entryType)}`);
+}
+
 export function noGpu(): InputError {
   return new InputError(
     'no_gpu',
     'backend',
-    'this runtime has no WebGPU adapter: a GPU driver (on Debian without a GPU: mesa-vulkan-drivers), or --backend wasm, would work',
+    'this runtime has no WebGPU adapter: a GPU driver (on Debian without a GPU: mesa-vulkan-drivers; Node wants one newer than Mesa 22), or backend wasm, would work',
   );
 }
 
@@ -157,6 +170,12 @@ function checkMemory(
       `the KV pool of ${name} must have at least ${formatBytes(needs.leastPoolBytes)}, got ${formatBytes(pool)}: --kv-pool ${Math.ceil(needs.leastPoolBytes / 1024)}KiB would work, or leave it out`,
     );
   }
+  if (pool !== undefined && pool > backend.largestBytes && backend.name === 'webgpu')
+    throw new InputError(
+      'memory_exceeded',
+      'kv_pool',
+      `the KV pool is one buffer, and this GPU binds ${formatBytes(backend.largestBytes)} at most, got ${formatBytes(pool)}: --kv-pool ${Math.floor(backend.largestBytes / 2 ** 20)}MiB would work`,
+    );
   if (needs.fits(limit)) return;
   const withPool = pool === undefined ? '' : ` and a KV pool of ${formatBytes(pool)}`;
   const refused = `${name} with ${formatBytes(weightBytes)} of weights${withPool} does not fit into a memory limit of ${formatBytes(limit)}`;

@@ -46,7 +46,8 @@ export class PromptReader {
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
-        return this.#turns.piece(run, part, work, signal);
+        // Where operations are queued, the press would be billed for all that stands before its own: reading and pressing are one figure there.
+        return this.#turns.piece(run, backend.queued ? 'prefillMs' : part, work, signal);
       };
       const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
       sequence.scratchBytes = layerBytesOf(cache.shape, covered);

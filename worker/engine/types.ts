@@ -125,7 +125,8 @@ export interface Health {
   memory: {
     used_bytes: number;
     peak_bytes: number;
-    limit_bytes: number;
+    /** Null: a GPU's driver decides. */
+    limit_bytes: number | null;
     weights_bytes: number;
     kv_pool_bytes: number;
     kv_used_bytes: number;

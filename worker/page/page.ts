@@ -101,7 +101,9 @@ async function ask(asked: Model): Promise<void> {
       const { promptTokens, completionTokens } = event.usage;
       const { prefillMs, pressMs, decodeMs } = event.timings;
       const cut = event.reason === 'length' ? `, cut off at ${MAX_TOKENS}` : '';
-      ui.timings.textContent = `${promptTokens} tokens read in ${ms(prefillMs)}, pressed in ${ms(pressMs)}; ${completionTokens} written in ${ms(decodeMs)}${cut}`;
+      const together = pressMs === 0 && event.usage.kvCache.press !== 'no_press'; // on a GPU
+      const reading = `read ${together ? 'and pressed ' : ''}in ${ms(prefillMs)}${pressMs > 0 ? `, pressed in ${ms(pressMs)}` : ''}`;
+      ui.timings.textContent = `${promptTokens} tokens ${reading}; ${completionTokens} written in ${ms(decodeMs)}${cut}`;
     }
   } catch (error) {
     if (asking.signal.aborted) ui.timings.textContent = 'Stopped.';

@@ -137,7 +137,7 @@ export const health = z
       .strictObject({
         used_bytes: count,
         peak_bytes: count,
-        limit_bytes: count,
+        limit_bytes: count.nullable(),
         weights_bytes: count,
         kv_pool_bytes: count,
         kv_used_bytes: count,
