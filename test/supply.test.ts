@@ -1,6 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { InputError } from '../presses/input-error.ts';
-import { chooseEngine, openChosen } from '../worker/engine/choose-backend.ts';
+import { chooseEngine, openChosen, supplyOf } from '../worker/engine/choose-backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { EngineSupply } from '../worker/engine/supply.ts';
 import { type ArenaLayout, cutBefore } from '../worker/engine/weights/plan.ts';
@@ -107,4 +107,24 @@ describe('an arena that no single buffer can hold', () => {
     expect(cutBefore(layout, 40_256, 45_000)).toBe(40_256 + 4096); // 32 rows of 128 bytes
     expect(cutBefore(layout, 40_256, 41_000)).toBe(null);
   });
+});
+
+test.each([0, 90_000])('a GPU that fails again soon after it was replaced is replaced by WASM, though loading took %i ms', async (loadMs) => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  try {
+    const engines: ReturnType<typeof fake>[] = [];
+    const open = async (name: string, again: boolean): Promise<EdgeEngine> => {
+      if (again) vi.advanceTimersByTime(loadMs);
+      engines.push(fake(name));
+      return engines.at(-1)!;
+    };
+    const supply = await supplyOf(open, { backend: 'webgpu' });
+    for (let i = 0; i < 2; i++) {
+      engines.at(-1)!.failure = new Error('lost');
+      await supply.get();
+    }
+    expect(supply.current.health().backend.name).toBe('wasm');
+  } finally {
+    vi.useRealTimers();
+  }
 });

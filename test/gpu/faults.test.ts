@@ -180,13 +180,26 @@ describe('a runtime whose adapter is gone', () => {
     supply.close();
   });
 
+  test('goes on with WASM where the adapter gives no device either', async () => {
+    const gpu = await testGpu();
+    if (!('navigator' in globalThis)) vi.stubGlobal('navigator', { gpu });
+    const supply = await openSupply('models/needle', { backend: 'webgpu', ...settings });
+    const adapter = (await gpu.requestAdapter())!;
+    vi.spyOn(adapter, 'requestDevice').mockRejectedValue(new DOMException('no device for you', 'OperationError'));
+    vi.spyOn(gpu, 'requestAdapter').mockResolvedValue(adapter);
+    vi.spyOn(supply.current, 'failure', 'get').mockReturnValue(new Error('gone'));
+    expect((await supply.get()).health().backend.name).toBe('wasm');
+    supply.close();
+    await expect(openSupply('models/needle', { backend: 'webgpu' })).rejects.toMatchObject({ name: 'InputError', code: 'device_failed' });
+  });
+
   test('refuses --backend webgpu with what would work', async () => {
     const gpu = await testGpu();
     if (!('navigator' in globalThis)) vi.stubGlobal('navigator', { gpu });
     vi.spyOn(gpu, 'requestAdapter').mockResolvedValue(null);
     await expect(openSupply('models/needle', { backend: 'webgpu' })).rejects.toMatchObject({
       code: 'no_gpu',
-      message: expect.stringMatching(/--backend wasm/),
+      message: expect.stringMatching(/backend wasm/),
     });
   });
 });

@@ -133,6 +133,17 @@ describe('buffers', () => {
     expect(() => buffers.alloc(1, 'z')).toThrow(OutOfDeviceMemory);
   });
 
+  test('what is said to be free can be had in blocks of any sizes', () => {
+    const buffers = new Buffers(fakeDevice(2 ** 30).device, 2 ** 20, () => {});
+    for (const bytes of [262_145, 131_073, 65_537, 1, 1]) buffers.alloc(bytes, 'x'); // as badly rounded as can be
+    while (buffers.freeBytes > 0) buffers.alloc(Math.min(buffers.freeBytes, 32_769), 'y');
+    expect(buffers.usedBytes).toBeLessThanOrEqual(2 ** 20);
+
+    const whole = new Buffers(fakeDevice(2 ** 30).device, 2 ** 20, () => {});
+    const third = Math.floor(whole.freeBytes / 3);
+    for (let i = 0; i < 3; i++) whole.alloc(third, 'z');
+  });
+
   test('a block that one binding cannot hold is cut where it may be, and refused where it may not', () => {
     const { state, device } = fakeDevice(1000);
     const buffers = new Buffers(device, 2 ** 20, () => {});

@@ -119,11 +119,12 @@ export async function supplyOf(openOn: OpenOn, options: ChoiceOptions): Promise<
   return new EngineSupply(await openChosen(openOn, options), async () => {
     const age = performance.now() - replacedAt;
     if (age < SOON_MS) return onWasm(`the GPU failed twice within ${Math.ceil(age / 1000)} s`);
-    replacedAt = performance.now();
-    return openOn('webgpu', true).catch((error: unknown) => {
+    const next = await openOn('webgpu', true).catch((error: unknown) => {
       if (!isGpuLess(error)) throw error;
       return onWasm(`the GPU failed and no other is there (${error.message})`);
     });
+    replacedAt = performance.now(); // it is there: how long it took to load does not count
+    return next;
   });
 }
 

@@ -1,6 +1,7 @@
 /** What an engine computes with: a backend, the AssemblyScript module that keeps the ledger and the budgets, and the place for the weights. */
 import type { BudgetMathHost } from '../../presses/budget-math.ts';
-import { at, type Backend, type DeviceBuffer } from '../backend/backend.ts';
+import { InputError } from '../../presses/input-error.ts';
+import { at, type Backend, type DeviceBuffer, DeviceFailed } from '../backend/backend.ts';
 import { Kernels } from '../backend/kernels.ts';
 import { WasmBackend } from '../backend/wasm.ts';
 import type { Host } from '../host.ts';
@@ -58,7 +59,10 @@ export async function wasmCompute(host: Host): Promise<Compute> {
 export async function webgpuCompute(host: Host): Promise<Compute | null> {
   if (!host.webgpu) return null;
   const kernels = await Kernels.create({ ...host, memoryLimitBytes: undefined });
-  const backend = await host.webgpu({ limitBytes: host.memoryLimitBytes, ledgerMemory: kernels.memory });
+  const backend = await host.webgpu({ limitBytes: host.memoryLimitBytes, ledgerMemory: kernels.memory }).catch((error: unknown) => {
+    if (error instanceof InputError) throw error;
+    throw new DeviceFailed('refused', error instanceof Error ? error.message : String(error)); // an adapter that gives no device
+  });
   if (!backend) return null;
   return {
     backend,

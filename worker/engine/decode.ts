@@ -141,8 +141,8 @@ class DeviceDecoder implements Decoder {
   }
 
   discard(count: number): void {
-    // All but the newest token were read into the cache.
-    if (count > 0) this.#parts.sequence.dropNewest(count - 1);
+    // So many were read behind the last token of the answer, which, as on the host's way, is not read itself.
+    if (count > 0) this.#parts.sequence.dropNewest(count);
   }
 
   close(): void {

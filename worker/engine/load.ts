@@ -45,12 +45,13 @@ type Load = (arena: OpenArena) => Promise<LoadedModel>;
 /** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. Throws InputError where the memory limit is too low. */
 export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}): Promise<EdgeEngine> {
   checkSettings(host, settings);
-  const compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host);
-  if (!compute) throw noGpu();
+  let compute: Compute | null = null;
   try {
+    compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host);
+    if (!compute) throw noGpu();
     return await assemble(compute, load, settings);
   } catch (error) {
-    compute.backend.close();
+    compute?.backend.close();
     if (error instanceof DeviceFailed && error.kind !== 'out of memory')
       throw new InputError('device_failed', 'backend', `${error.message}, while the model was loaded: backend wasm would work`);
     if (error instanceof OutOfDeviceMemory || error instanceof DeviceFailed) {

@@ -27,6 +27,7 @@ export class GpuBlock implements DeviceBuffer {
 }
 
 const SMALLEST = 256;
+const MOST_SMALL = 32; // blocks of a request that are so small that rounding adds more than 1/8
 
 export class Buffers {
   readonly limitBytes: number;
@@ -50,8 +51,9 @@ export class Buffers {
     this.#beforeDestroy = beforeDestroy;
   }
 
+  /** What can be asked for in several blocks, however their sizes are rounded. */
   get freeBytes(): number {
-    return this.limitBytes - this.usedBytes;
+    return Math.max(0, Math.floor(((this.limitBytes - this.usedBytes) * 8) / 9) - MOST_SMALL * SMALLEST);
   }
   /** Labels of what is allocated now. */
   get live(): string[] {

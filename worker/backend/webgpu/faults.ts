@@ -36,9 +36,9 @@ export class Faults {
 
   /** Resolves once everything that was submitted has been looked at; rejects with DeviceFailed where something was wrong. */
   async settled(): Promise<void> {
-    const checks = this.#checks;
-    this.#checks = [];
+    const checks = new Set(this.#checks);
     await Promise.all(checks);
+    this.#checks = this.#checks.filter((check) => !checks.has(check)); // only now: another reader waits for them too
     this.throwIfFailed();
   }
 
