@@ -63,31 +63,34 @@ test('bench --backend webgpu tells dispatches, bytes and the time of each kernel
 if (stack === 'wgpu') describe('deno serve', serving);
 
 function serving(): void {
-  let server: ChildProcess | null = null;
-  afterEach(() => {
-    server?.kill('SIGKILL');
-    server = null;
+  const servers: ChildProcess[] = [];
+  afterEach(async () => {
+    for (const server of servers.splice(0)) {
+      if (server.exitCode !== null) continue;
+      const ended = new Promise((resolve) => server.once('exit', resolve));
+      server.kill('SIGTERM');
+      await ended;
+    }
   });
 
-  /** Starts worker/deno.ts on a port that the system chooses; resolves with what it printed once `sign` was there, or when it ended. */
-  function start(env: Record<string, string>, sign: RegExp): Promise<string> {
-    server = spawn(process.execPath, ['serve', '-A', '--no-lock', '--host', '127.0.0.1', '--port', '0', 'worker/deno.ts'], {
-      env: { ...process.env, ...env },
-    });
+  /** Starts `npm run start:gpu` without its build; resolves with what it printed once `sign` was there, or when it ended. */
+  function start(args: string[], sign: RegExp, env: Record<string, string> = {}): Promise<string> {
+    const server = spawn('node', ['--import', 'tsx', 'scripts/start-gpu.mjs', ...args], { env: { ...process.env, ...env } });
+    servers.push(server);
     let printed = '';
     return new Promise((resolve) => {
       const take = (chunk: Buffer): void => {
         printed += chunk;
         if (sign.test(printed)) resolve(printed);
       };
-      server!.stdout!.on('data', take);
-      server!.stderr!.on('data', take);
-      server!.on('exit', () => resolve(printed));
+      server.stdout.on('data', take);
+      server.stderr.on('data', take);
+      server.on('exit', () => resolve(printed));
     });
   }
 
-  test('worker/deno.ts serves the routes on wgpu: the printed request gets 4821 with half the cache', async () => {
-    const printed = await start({}, /curl -s/);
+  test('start:gpu serves the routes on wgpu: the printed request gets 4821 with half the cache; a signal ends it', async () => {
+    const printed = await start(['--port', '0', '--kv-pool', '16MiB'], /curl -s/);
     expect(printed).toMatch(/edgepress serves needle on http:\/\/127\.0\.0\.1:\d+, webgpu: /);
     const [origin] = /http:\/\/127\.0\.0\.1:\d+/.exec(printed)!;
     const health = await (await fetch(`${origin}/health`)).json();
@@ -100,14 +103,21 @@ function serving(): void {
     const { choices, usage } = await answer.json();
     expect(choices[0].message.content).toBe(' 4821');
     expect(usage.kv_cache.kept_per_layer).toEqual([39, 38, 47, 46, 29, 35]);
+    expect(health.memory).toMatchObject({ kv_pool_bytes: 16 * 2 ** 20, limit_bytes: null });
+
+    const busy = await start(['--port', new URL(origin).port], /taken/);
+    expect(busy).toMatch(/edgepress: port \d+ of 127\.0\.0\.1 is taken by another program; --port \d+/);
   });
 
   test.each([
-    [{ BACKEND: 'metal' }, /edgepress: BACKEND must be webgpu, wasm, auto, gpu-first, got "metal"/],
-    [{ MEMORY_LIMIT: 'lots' }, /edgepress: MEMORY_LIMIT: /],
-    [{ MODEL: 'nowhere' }, /edgepress: .*nowhere/],
-  ])('%o is refused in words', async (env, message) => {
-    const printed = await start(env, message);
+    [['--backend', 'metal'], {}, /edgepress: BACKEND must be webgpu, wasm, auto, gpu-first, got "metal"/],
+    [['--memory-limit', 'lots'], {}, /edgepress: MEMORY_LIMIT: /],
+    [['--kv-pool', '4GiB'], {}, /edgepress: the KV pool is one buffer, and this GPU binds .* at most, got 4.00 GiB: --kv-pool \d+MiB would work/],
+    [['--backnd', 'webgpu'], {}, /edgepress: Unknown option '--backnd'/],
+    [['--port', '99999'], {}, /edgepress: A port is a whole number between 0 and 65535/],
+    [[], { PORT: '0', MODEL: 'nowhere' }, /edgepress: .*nowhere/],
+  ] as [string[], Record<string, string>, RegExp][])('%j %o is refused in words', async (args, env, message) => {
+    const printed = await start(args.includes('--port') || env.PORT ? args : ['--port', '0', ...args], message, env);
     expect(printed).toMatch(message);
     expect(printed).not.toMatch(/\n\s+at /);
   });
