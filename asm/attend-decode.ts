@@ -2,20 +2,22 @@
 // Formula: attend-causal. A tile of entries at a time: scores, softmax with a running maximum, weighted sum.
 // in   q [count, d] f32    pages: entry-page    (4-byte aligned)
 // out  out [count, d] f32; zeros where nothing is seen
-// scratch  rows of attend-rows: p, queries, sums, most, total; with int8 pages the steps too
-// The products are those of attend-decode-f32, or of attend-decode-int8 with q and the weights as 16-bit integers.
+// scratch  rows of attend-rows: p, queries, sums, most, total; with int8 pages the steps, with f16 pages k and v too
+// The products are those of attend-decode-f32, which f16 pages are widened for, or of attend-decode-int8 with q and the weights as 16-bit integers.
 import { addOne, addTwo, dotOne, dotTwo, touch } from './attend-decode-f32';
+import { widenPart } from './attend-decode-f16';
 import { addOneInt8, addTwoInt8, dotOneInt8, dotTwoInt8, narrowQuery, narrowWeights } from './attend-decode-int8';
 import { LEAST, P_STRIDE, Rows, TILE } from './attend-rows';
-import { ENTRY_F32, pageOf, Pages, scalesAt } from './entry-page';
+import { ENTRY_F16, ENTRY_INT8, pageOf, Pages, rowBytesOf, scalesAt } from './entry-page';
 import { exp4 } from './exp';
 
 /** `count` <= 8 rows of one query over the whole list; only entries at positions > low count if there is a window. */
 export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i32, length: i32, scale: f32, low: i32): void {
   const d = rows.d, E = pages.E;
   const width = <usize>d << 2;
-  const int8 = pages.entryType != ENTRY_F32;
-  const rowBytes = int8 ? <usize>d : width;
+  const int8 = pages.entryType == ENTRY_INT8;
+  const f16 = pages.entryType == ENTRY_F16;
+  const rowBytes = rowBytesOf(pages.entryType, d);
   const scales = scalesAt(E, d);
   for (let g = 0; g < count; g++) {
     const at = <usize>g * width;
@@ -25,6 +27,7 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
     if (int8) store<f32>(rows.querySteps + (<usize>g << 2), narrowQuery(rows.queries + at, d));
     memory.fill(rows.sums + at, 0, width);
   }
+  let bad = false; // a NaN in f16 pages; with f32 and int8 pages it makes its own way
   const tile = E < TILE ? TILE - (TILE % E) : TILE; // whole pages where they fit
   for (let e0 = 0; e0 < length; e0 += tile) {
     const entries = min(tile, length - e0);
@@ -32,15 +35,18 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
       const slot = (e0 + t) % E;
       const page = pages.pool + <usize>pageOf(pages, e0 + t) * pages.pageBytes;
       part = min(E - slot, entries - t);
-      if (!int8) {
-        const bytes = <usize>part * rowBytes;
+      const bytes = <usize>part * rowBytes;
+      let k = page + <usize>slot * rowBytes;
+      if (f16) {
+        if (widenPart(rows.k, k, bytes)) bad = true;
+        k = rows.k;
+      } else if (!int8) {
         rows.sink = touch(page + <usize>slot * rowBytes, bytes) ^ touch(page + <usize>(E + slot) * rowBytes, bytes);
       }
       for (let g = 0; g < count; g += 2) {
         const two = g + 1 < count;
         const p = rows.p + <usize>g * P_STRIDE + (<usize>t << 2);
         const query = rows.queries + <usize>g * width;
-        const k = page + <usize>slot * rowBytes;
         if (int8) {
           const scale = page + scales + (<usize>slot << 2);
           const steps = rows.querySteps + (<usize>g << 2);
@@ -57,11 +63,15 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
       const slot = (e0 + t) % E;
       const page = pages.pool + <usize>pageOf(pages, e0 + t) * pages.pageBytes;
       part = min(E - slot, entries - t);
+      let v = page + <usize>(E + slot) * rowBytes;
+      if (f16) {
+        if (widenPart(rows.v, v, <usize>part * rowBytes)) bad = true;
+        v = rows.v;
+      }
       for (let g = 0; g < count; g += 2) {
         const two = g + 1 < count;
         const p = rows.p + <usize>g * P_STRIDE + (<usize>t << (int8 ? 1 : 2));
         const sums = rows.sums + <usize>g * width;
-        const v = page + <usize>(E + slot) * rowBytes;
         if (int8) {
           const steps = rows.weightSteps + (<usize>g << 2);
           if (two) addTwoInt8(sums, p, steps, v, part, d);
@@ -72,7 +82,7 @@ export function decode(rows: Rows, pages: Pages, out: usize, q: usize, count: i3
     }
   }
   for (let g = 0; g < count; g++) {
-    const total = load<f32>(rows.total + (<usize>g << 2));
+    const total: f32 = bad ? NaN : load<f32>(rows.total + (<usize>g << 2));
     scaleRow(out + <usize>g * width, rows.sums + <usize>g * width, f32x4.splat(total == 0 ? 0 : <f32>1 / total), width);
   }
 }

@@ -8,12 +8,13 @@
 // scratch  attendScratchBytes(d) bytes, 16-byte aligned, the same for every n and every length
 // One query over int8 pages rounds q and the weights (attend-decode-int8): within 1e-4 of the largest |v| of the f64 result, else 1e-5.
 //
-// One query (decoding) reads K and V where they lie: attend-decode. Several queries gather tiles of entries, int8 ones as
-// value * scale in f32, and go the way of attend-causal.
+// One query (decoding) reads K and V where they lie: attend-decode. Several queries gather tiles of entries, as f32 (int8 ones
+// value * scale), and go the way of attend-causal.
 import { decode } from './attend-decode';
 import { closeRows, copyRow, keyRow, layRows, openRows, PAGES_AT, Rows, ROWS, TILE, valueRow } from './attend-rows';
 import { attendTile } from './attend-tile';
-import { ENTRY_F32, pageOf, Pages, scalesAt } from './entry-page';
+import { ENTRY_F16, ENTRY_F32, pageOf, Pages, rowBytesOf, scalesAt } from './entry-page';
+import { load4Entries } from './half';
 
 export function attendPaged(
   out: usize, q: usize, pool: usize, pageBytes: usize, entryType: i32, entriesPerPage: i32, lengths: usize, pageTable: usize,
@@ -56,23 +57,35 @@ export function attendPaged(
 /** Entries e0 .. e0 + entries - 1 as f32 rows of the tile, with their positions if there is a window. */
 function gather(rows: Rows, pages: Pages, e0: i32, entries: i32): void {
   const d = rows.d, E = pages.E;
+  const width = rowBytesOf(pages.entryType, d);
   for (let t = 0; t < entries; ) {
     const page = pageOf(pages, e0 + t);
     const at = pages.pool + <usize>page * pages.pageBytes;
     let slot = (e0 + t) % E;
     const end = min(E, slot + entries - t);
     for (; slot < end; slot++, t++) {
+      const k = at + <usize>slot * width, v = at + <usize>(E + slot) * width;
       if (pages.entryType == ENTRY_F32) {
-        copyRow(keyRow(rows, t), at + (<usize>(slot * d) << 2), d);
-        copyRow(valueRow(rows, t), at + (<usize>((E + slot) * d) << 2), d);
+        copyRow(keyRow(rows, t), k, d);
+        copyRow(valueRow(rows, t), v, d);
+      } else if (pages.entryType == ENTRY_F16) {
+        widenHalves(keyRow(rows, t), k, d);
+        widenHalves(valueRow(rows, t), v, d);
       } else {
         const scales = at + scalesAt(E, d) + (<usize>slot << 2);
-        widenRow(keyRow(rows, t), at + <usize>(slot * d), d, load<f32>(scales));
-        widenRow(valueRow(rows, t), at + <usize>((E + slot) * d), d, load<f32>(scales + (<usize>E << 2)));
+        widenRow(keyRow(rows, t), k, d, load<f32>(scales));
+        widenRow(valueRow(rows, t), v, d, load<f32>(scales + (<usize>E << 2)));
       }
       if (pages.positions) store<i32>(rows.positions + (<usize>t << 2), load<i32>(pages.positions + (<usize>(page * pages.slotStride + slot) << 2)));
     }
   }
+}
+
+/** to [d] f32 = from [d] f16. */
+// @ts-ignore: decorator
+@inline function widenHalves(to: usize, from: usize, d: i32): void {
+  const end = from + (<usize>d << 1);
+  for (; from < end; from += 8, to += 16) v128.store(to, load4Entries(from));
 }
 
 /** to [d] f32 = from [d] i8 * scale. */

@@ -3,7 +3,9 @@
 //      pageTable [*] u32: this head's row of the layer's table
 // out  pages at pool + page * pageBytes, drawn in entry-page
 //      int8 row: scale = max |x| / 127, value = round half to even(x / scale); a row of zeros has scale 0
-import { ENTRY_F32, scalesAt } from './entry-page';
+//      f16: to nearest, ties to even; values beyond +-65504 become that (no key comes near), NaN stays NaN: halfBits
+import { ENTRY_F16, ENTRY_F32, rowBytesOf, scalesAt } from './entry-page';
+import { halfBits } from './half';
 
 export function storeEntries(
   pool: usize, pageBytes: usize, entryType: i32, entriesPerPage: i32, pageTable: usize, from: i32,
@@ -12,7 +14,7 @@ export function storeEntries(
   const E = <usize>entriesPerPage;
   const rowBytes = (<usize>H * <usize>d) << 2;
   const headBytes = (<usize>head * <usize>d) << 2;
-  const width = <usize>d << 2;
+  const width = rowBytesOf(entryType, d);
   const scales = scalesAt(entriesPerPage, d);
   for (let i = 0; i < count; i++) {
     const e = <u32>(from + i);
@@ -22,10 +24,21 @@ export function storeEntries(
     if (entryType == ENTRY_F32) {
       memory.copy(page + slot * width, k + row, width);
       memory.copy(page + (E + slot) * width, v + row, width);
+    } else if (entryType == ENTRY_F16) {
+      halve(page + slot * width, k + row, d);
+      halve(page + (E + slot) * width, v + row, d);
     } else {
-      store<f32>(page + scales + (slot << 2), quantise(page + slot * <usize>d, k + row, d));
-      store<f32>(page + scales + ((E + slot) << 2), quantise(page + (E + slot) * <usize>d, v + row, d));
+      store<f32>(page + scales + (slot << 2), quantise(page + slot * width, k + row, d));
+      store<f32>(page + scales + ((E + slot) << 2), quantise(page + (E + slot) * width, v + row, d));
     }
+  }
+}
+
+/** Writes row x [d] f32 as d f16 at out. */
+function halve(out: usize, x: usize, d: i32): void {
+  for (const end = x + (<usize>d << 2); x < end; x += 16, out += 8) {
+    const bits = halfBits(v128.load(x));
+    v128.store64_lane(out, i16x8.narrow_i32x4_u(bits, bits), 0);
   }
 }
 

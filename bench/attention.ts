@@ -4,6 +4,7 @@
  */
 import { loadKernels } from '../test/support/kernels.ts';
 import { Random } from '../test/support/random.ts';
+import { entryTypes } from '../worker/backend/backend.ts';
 
 const kernels = loadKernels(process.argv[2]);
 const { exports } = kernels;
@@ -53,24 +54,19 @@ for (const [d, Hq, H, n, start] of [
   rows.push({ kernel: 'attendCausal', d, Hq, H, n, keys, ms: +ms.toFixed(3), GFLOPS: +((pairs * 4 * d) / ms / 1e6).toFixed(1) });
 }
 
-for (const [type, d, Hq, H, n, keys] of [
-  [0, 64, 9, 3, 1, 1000],
-  [1, 64, 9, 3, 1, 1000],
-  [0, 64, 9, 3, 1, 4000],
-  [1, 64, 9, 3, 1, 4000],
-  [0, 64, 8, 8, 1, 1000],
-  [1, 64, 8, 8, 1, 1000],
-  [0, 128, 32, 8, 1, 4000],
-  [1, 128, 32, 8, 1, 4000],
-  [0, 64, 9, 3, 4, 1000],
-  [1, 64, 9, 3, 4, 1000],
-  [0, 64, 9, 3, 128, 1000],
-  [1, 64, 9, 3, 128, 1000],
-]) {
+for (const [d, Hq, H, n, keys, type] of [
+  [64, 9, 3, 1, 1000],
+  [64, 9, 3, 1, 4000],
+  [32, 4, 2, 1, 1000],
+  [64, 8, 8, 1, 1000],
+  [128, 32, 8, 1, 4000],
+  [64, 9, 3, 4, 1000],
+  [64, 9, 3, 128, 1000],
+].flatMap((shape) => entryTypes.map((_, type) => [...shape, type]))) {
   kernels.reset();
-  const E = type === 0 ? 16 : Math.floor((64 * d) / (d + 4));
+  const E = [16, 32, Math.floor((64 * d) / (d + 4))][type];
   const scales = (2 * E * d + 3) & ~3;
-  const pageBytes = type === 0 ? 2 * E * d * 4 : scales + 2 * E * 4;
+  const pageBytes = [2 * E * d * 4, 2 * E * d * 2, scales + 2 * E * 4][type];
   const stride = Math.ceil(keys / E);
   const pool = kernels.alloc(H * stride * pageBytes);
   const table = kernels.put(Uint32Array.from({ length: H * stride }, (_, i) => i));
@@ -89,8 +85,8 @@ for (const [type, d, Hq, H, n, keys] of [
     exports.attendPaged(out, q, pool, pageBytes, type, E, lengths, table, stride, 0, E, n, keys - n, Hq, H, d, 1 / Math.sqrt(d), 0, scratch),
   );
   const pairs = Hq * (n * (keys - n) + (n * (n + 1)) / 2);
-  const bytes = H * keys * d * 2 * (type === 0 ? 4 : 1);
-  const kernel = `attendPaged ${type === 0 ? 'f32' : 'int8'}`;
+  const bytes = H * keys * d * 2 * [4, 2, 1][type];
+  const kernel = `attendPaged ${entryTypes[type]}`;
   rows.push({
     kernel,
     d,

@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
+import { fromHalf } from '../support/half.ts';
 import { loadKernels } from '../support/kernels.ts';
 import { Random } from '../support/random.ts';
 
 const kernels = loadKernels();
 const F32 = 0;
-const INT8 = 1;
+const F16 = 1;
+const INT8 = 2;
+const TYPES = [F32, F16, INT8];
 
 interface Case {
   type: number;
@@ -26,11 +29,11 @@ interface Entry {
   v: Float32Array;
 }
 
-const defaultE = (type: number, d: number) => (type === F32 ? 16 : Math.floor((64 * d) / (d + 4)));
+const defaultE = (type: number, d: number) => [16, 32, Math.floor((64 * d) / (d + 4))][type];
 
 function make(random: Random, over: Partial<Case>): Case {
   const d = over.d ?? random.pick([16, 32, 64, 80, 96, 128]);
-  const type = over.type ?? random.pick([F32, INT8]);
+  const type = over.type ?? random.pick(TYPES);
   const n = over.n ?? random.int(1, 130);
   const lengths = over.lengths ?? Array.from({ length: random.int(1, 3) }, () => n + random.int(0, 150));
   return {
@@ -64,7 +67,7 @@ function lists(random: Random, c: Case, size = 1): Entry[][] {
 
 interface Paged {
   out: Float32Array;
-  /** Lists with K and V as stored: dequantised for int8. */
+  /** Lists with K and V as stored: widened from f16, dequantised for int8. */
   stored: Entry[][];
 }
 
@@ -75,7 +78,7 @@ function run(q: Float32Array, entries: Entry[][], c: Case, random: Random): Page
   const Hq = H * c.G;
   const { d, E } = c;
   const scalesAt = (2 * E * d + 3) & ~3;
-  const pageBytes = c.type === F32 ? 2 * E * d * 4 : scalesAt + 2 * E * 4;
+  const pageBytes = [2 * E * d * 4, 2 * E * d * 2, scalesAt + 2 * E * 4][c.type];
   const tableStride = Math.max(...entries.map((list) => Math.ceil(list.length / E))) + 2;
   const slotStride = E + 3;
   const pages = Array.from({ length: H * tableStride }, (_, i) => i);
@@ -110,6 +113,7 @@ function run(q: Float32Array, entries: Entry[][], c: Case, random: Random): Page
       const row = (which: number) => {
         const slot = which * E + (e % E);
         if (c.type === F32) return kernels.f32(base + slot * d * 4, d).slice();
+        if (c.type === F16) return Float32Array.from(new Uint16Array(kernels.memory.buffer, base + slot * d * 2, d), fromHalf);
         const scale = new DataView(kernels.memory.buffer).getFloat32(base + scalesAt + slot * 4, true);
         return Float32Array.from(new Int8Array(kernels.memory.buffer, base + slot * d, d), (x) => x * scale);
       };
@@ -203,14 +207,14 @@ function check(random: Random, c: Case): void {
 describe('attendPaged', () => {
   test('one query: equals float64 attention for every head size, group size and entry type', () => {
     const random = new Random(1);
-    for (const type of [F32, INT8])
+    for (const type of TYPES)
       for (const d of [4, 16, 20, 32, 64, 80, 96, 128, 256])
         for (const G of [1, 2, 3, 4, 5, 8, 9, 17]) check(random, make(random, { type, d, G, n: 1 }));
   });
 
   test('one query: every list length around pages and tiles, for page sizes that do not divide the tile', () => {
     const random = new Random(2);
-    for (const type of [F32, INT8])
+    for (const type of TYPES)
       for (const E of [1, 3, 5, 16, 60, 61, 64, 100])
         for (const length of [1, 2, 3, 15, 16, 17, 59, 60, 61, 63, 64, 65, 127, 128, 129, 201])
           check(random, make(random, { type, E, d: 16, n: 1, G: random.int(1, 4), lengths: [length] }));
@@ -218,7 +222,7 @@ describe('attendPaged', () => {
 
   test('several queries: equals float64 attention for every head size, group size and entry type', () => {
     const random = new Random(3);
-    for (const type of [F32, INT8])
+    for (const type of TYPES)
       for (const d of [4, 16, 20, 32, 64, 80, 96, 128]) for (const n of [2, 3, 9, random.int(10, 130)]) check(random, make(random, { type, d, n }));
     for (let G = 1; G <= 9; G++) check(random, make(random, { d: 16, n: 21, G }));
     for (const E of [1, 3, 61, 100]) check(random, make(random, { d: 16, n: 40, E }));
@@ -231,7 +235,7 @@ describe('attendPaged', () => {
 
   test('sliding windows: narrower than a page, wider than n, wider than everything; entries in any order', () => {
     const random = new Random(5);
-    for (const type of [F32, INT8])
+    for (const type of TYPES)
       for (const n of [1, 2, 40, 70]) for (const window of [1, 3, 10, 75, 150, 1000]) check(random, make(random, { type, n, window, d: 16 }));
   });
 
@@ -278,7 +282,7 @@ describe('attendPaged', () => {
 
   test('queries one by one give what they give together', () => {
     const random = new Random(9);
-    for (const type of [F32, INT8])
+    for (const type of TYPES)
       for (const window of [0, 30]) {
         const c = make(random, { type, n: 12, window, lengths: [100, 60] });
         const q = queries(random, c);
@@ -325,7 +329,7 @@ describe('attendPaged', () => {
 
   test('logits of +-1e4 neither overflow nor lose the winner', () => {
     const random = new Random(11);
-    for (const type of [F32, INT8])
+    for (const type of TYPES)
       for (const n of [1, 1, 1, 20]) {
         const c = make(random, { type, n, scale: 1 });
         const size = Math.sqrt(1e4 / Math.sqrt(c.d));
@@ -334,6 +338,47 @@ describe('attendPaged', () => {
         // A logit of 1e4 has an f32 spacing of 1e-3; several roundings move a weight by up to ~1% when two keys are that close.
         expect(furthest(out, reference(q, stored, c)), JSON.stringify(c)).toBeLessThan(0.05);
       }
+  });
+
+  test('f16 pages: near the attention over the f32 they came from; large, tiny and subnormal values count for what they are', () => {
+    const random = new Random(13);
+    for (const n of [1, 5])
+      for (const d of [16, 20, 64, 128]) {
+        const c = make(random, { type: F16, n, d, lengths: [300] });
+        const q = queries(random, c);
+        const entries = lists(random, c);
+        const { stored } = run(q, entries, c, random);
+        // A half is off by 2^-11 of itself at most, a score by about 2^-11, a value of 4 by 2^-9.
+        expect(furthest(reference(q, stored, c), reference(q, entries, c))).toBeLessThan(2e-3);
+        for (const size of [1e-7, 1e-5, 1e4]) {
+          const [some] = lists(random, { ...c, lengths: [60] });
+          const scaled = some.map(({ position, k, v }) => ({ position, k: k.map((x) => x * size), v: v.map((x) => x * size) }));
+          const other = { ...c, lengths: [60], start: 60 - n, scale: Math.min(1, 1 / size) };
+          const small = queries(random, other);
+          const got = run(small, [scaled], other, random);
+          const largest = got.stored[0].reduce((most, { v }) => v.reduce((a, x) => Math.max(a, Math.abs(x)), most), 0);
+          expect(largest > size).toBe(true);
+          expect(furthest(got.out, reference(small, got.stored, other))).toBeLessThan(CLOSE * largest);
+        }
+      }
+  });
+
+  test('f16 pages: a NaN in one row is heard, in the keys and in the values', () => {
+    const random = new Random(14);
+    for (const n of [1, 5])
+      for (const key of ['k', 'v'] as const)
+        for (const [e, column] of [
+          [0, 0],
+          [40, 5],
+          [77, 19],
+        ]) {
+          const c = make(random, { type: F16, n, d: 20, lengths: [90], G: 3 });
+          const entries = lists(random, c);
+          entries[0][e][key][column] = NaN;
+          const { out } = run(queries(random, c), entries, c, random);
+          for (let row = 0; row < n * 3; row++)
+            expect(out.slice(row * 20, (row + 1) * 20).some(Number.isNaN), JSON.stringify({ n, key, e, row })).toBe(true);
+        }
   });
 
   test('int8 pages: near the attention over the f32 they came from, and 16-bit q and weights add little to that', () => {

@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest';
+import { awkwardFloats, fromHalf, toHalf } from '../support/half.ts';
 import { loadKernels } from '../support/kernels.ts';
 import { Random } from '../support/random.ts';
 
 const kernels = loadKernels();
 const F32 = 0;
-const INT8 = 1;
+const F16 = 1;
+const INT8 = 2;
 
 interface Layout {
   type: number;
@@ -14,9 +16,9 @@ interface Layout {
   scales: number;
 }
 
-function layout(type: number, d: number, E = type === F32 ? 16 : Math.floor((64 * d) / (d + 4))): Layout {
+function layout(type: number, d: number, E = [16, 32, Math.floor((64 * d) / (d + 4))][type]): Layout {
   const scales = (2 * E * d + 3) & ~3;
-  return { type, E, d, scales, pageBytes: type === F32 ? 2 * E * d * 4 : scales + 2 * E * 4 };
+  return { type, E, d, scales, pageBytes: [2 * E * d * 4, 2 * E * d * 2, scales + 2 * E * 4][type] };
 }
 
 /** Stores and returns a reader of the pool: [list entry][0 = K, 1 = V] as bytes, values and scale. */
@@ -45,9 +47,10 @@ function run(
   const row = (e: number, which: number) => {
     const base = pages[Math.floor(e / l.E)] * l.pageBytes;
     const slot = which * l.E + (e % l.E);
-    const width = l.type === F32 ? l.d * 4 : l.d;
+    const width = l.d * [4, 2, 1][l.type];
     touched.fill(1, base + slot * width, base + (slot + 1) * width);
     if (l.type === F32) return { values: Array.from({ length: l.d }, (_, c) => view.getFloat32(base + slot * width + c * 4, true)), scale: 1 };
+    if (l.type === F16) return { values: Array.from({ length: l.d }, (_, c) => view.getUint16(base + slot * width + c * 2, true)), scale: 1 };
     const scaleAt = base + l.scales + slot * 4;
     touched.fill(1, scaleAt, scaleAt + 4);
     return { values: Array.from({ length: l.d }, (_, c) => view.getInt8(base + slot * width + c)), scale: view.getFloat32(scaleAt, true) };
@@ -72,6 +75,43 @@ test('f32 entries are bit-equal rows, in list order, over scattered pages; nothi
       }
       expect(untouched()).toBe(true);
     }
+});
+
+test('f16 rows are the nearest halves, ties to even, in list order; nothing else is written', () => {
+  const random = new Random(3);
+  for (const d of [4, 16, 20, 64, 80, 128])
+    for (const from of [0, 5, 32, 63]) {
+      const [H, n, count] = [3, 50, 37];
+      const head = random.int(0, H - 1);
+      const [k, v] = [random.normals(n * H * d, 10 ** random.int(-6, 4)), random.normals(n * H * d)];
+      const order = random.next() < 0.5 ? null : Array.from({ length: count }, () => random.int(0, n - 1));
+      const { row, untouched } = run(layout(F16, d), [4, 0, 7, 2], from, k, v, order, count, head, H);
+      for (let i = 0; i < count; i++) {
+        const at = ((order ? order[i] : i) * H + head) * d;
+        expect(row(from + i, 0).values).toEqual(Array.from(k.slice(at, at + d), toHalf));
+        expect(row(from + i, 1).values).toEqual(Array.from(v.slice(at, at + d), toHalf));
+      }
+      expect(untouched()).toBe(true);
+    }
+});
+
+test('f16: every half, every tie and its neighbours; what is too large is 65504, subnormals are kept, NaN stays NaN', () => {
+  // The formula itself, on numbers worked by hand: 1, 1/3, the largest, a tie to even down and up, the smallest subnormal, half of it.
+  expect([1, 1 / 3, 65504, 2049, 2051, 2 ** -24, 2 ** -25, -(2 ** -14), -0].map(toHalf)).toEqual([
+    0x3c00, 0x3555, 0x7bff, 0x6800, 0x6802, 1, 0, 0x8400, 0x8000,
+  ]);
+  for (let bits = 0; bits < 0x7c00; bits++) expect(toHalf(fromHalf(bits))).toBe(bits);
+  const x = awkwardFloats();
+  const d = 64;
+  const count = Math.floor(x.length / d);
+  const l = layout(F16, d);
+  const pages = Array.from({ length: Math.ceil((count + 1) / l.E) }, (_, i) => i);
+  const rows = new Float32Array((count + 1) * d);
+  rows.set(x);
+  const { row } = run(l, pages, 0, rows, rows, null, count + 1, 0, 1);
+  const stored = Array.from({ length: count + 1 }, (_, e) => row(e, 0).values).flat();
+  expect(stored).toEqual(Array.from(rows, toHalf));
+  expect(Array.from({ length: count + 1 }, (_, e) => row(e, 1).values).flat()).toEqual(stored);
 });
 
 test('int8 rows: scale is max|x| / 127 and every value is the nearest step', () => {

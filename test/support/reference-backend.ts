@@ -19,6 +19,7 @@ import {
   type View,
   type Weight,
 } from '../../worker/backend/backend.ts';
+import { fromHalf, toHalf } from './half.ts';
 
 class Block implements DeviceBuffer {
   readonly buffer = this;
@@ -43,6 +44,7 @@ function live(view: View, bytes: number): Block {
 }
 const u8 = (view: View, length: number) => new Uint8Array(live(view, length).memory, view.offset, length);
 const i8 = (view: View, length: number) => new Int8Array(live(view, length).memory, view.offset, length);
+const u16 = (view: View, length: number) => new Uint16Array(live(view, length * 2).memory, view.offset, length);
 const u32 = (view: View, length: number) => new Uint32Array(live(view, length * 4).memory, view.offset, length);
 const f32 = (view: View, length: number) => new Float32Array(live(view, length * 4).memory, view.offset, length);
 
@@ -256,6 +258,10 @@ export class ReferenceBackend implements Backend {
           f32(target.row, d).set(row);
           continue;
         }
+        if (cache.entryType === 'f16') {
+          u16(target.row, d).set(Array.from(row, toHalf));
+          continue;
+        }
         const scale = Math.fround(row.reduce((most, x) => Math.max(most, Math.abs(x)), 0) / 127);
         f32(target.scale, 1)[0] = scale;
         i8(target.row, d).set(row.map((x) => (scale === 0 ? 0 : halfToEven(x / scale))));
@@ -386,13 +392,13 @@ export class ReferenceBackend implements Backend {
     return new Uint32Array(this.#ledger.buffer, address, length);
   }
 
-  /** Where an entry lies. f32: K [E, d], V [E, d]. int8: K [E, d], V [E, d], then at a multiple of 4 one f32 scale a row, K's and V's. */
+  /** Where an entry lies. f32, f16: K [E, d], V [E, d]. int8: K [E, d], V [E, d], then at a multiple of 4 one f32 scale a row, K's and V's. */
   #place(cache: PagedLayer, head: number, entry: number, d: number) {
     const E = cache.entriesPerPage;
     const slot = entry % E;
     const number = this.#u32(cache.pageTable + (head * cache.tableStride + Math.floor(entry / E)) * 4, 1)[0];
     const page = at(cache.pool, number * cache.pageBytes);
-    const width = cache.entryType === 'f32' ? d * 4 : d;
+    const width = { f32: d * 4, f16: d * 2, int8: d }[cache.entryType];
     const scales = (2 * E * d + 3) & ~3;
     const place = (row: number) => ({ row: at(page, row * width), scale: at(page, scales + row * 4) });
     return { key: place(slot), value: place(E + slot), position: () => this.#u32(cache.positions + (number * cache.slotStride + slot) * 4, 1)[0] };
@@ -400,8 +406,11 @@ export class ReferenceBackend implements Backend {
 
   #entry(cache: PagedLayer, head: number, entry: number, d: number) {
     const { key, value, position } = this.#place(cache, head, entry, d);
-    const row = (place: typeof key): Float64Array =>
-      cache.entryType === 'f32' ? Float64Array.from(f32(place.row, d)) : Float64Array.from(i8(place.row, d), (x) => x * f32(place.scale, 1)[0]);
+    const row = (place: typeof key): Float64Array => {
+      if (cache.entryType === 'f32') return Float64Array.from(f32(place.row, d));
+      if (cache.entryType === 'f16') return Float64Array.from(u16(place.row, d), fromHalf);
+      return Float64Array.from(i8(place.row, d), (x) => x * f32(place.scale, 1)[0]);
+    };
     return { key: row(key), value: row(value), position };
   }
 }

@@ -36,7 +36,9 @@ export interface Weight extends View {
   readonly cols: number;
 }
 
-export type EntryType = 'f32' | 'int8';
+/** How entries of the cache can be stored; kernels know a type by its place here. Pages are drawn in asm/entry-page.ts. */
+export const entryTypes = ['f32', 'f16', 'int8'] as const;
+export type EntryType = (typeof entryTypes)[number];
 
 /** Geometry of attention in one layer. */
 export interface AttentionShape {
@@ -171,7 +173,8 @@ export interface Backend {
   attendPaged(out: View, q: View, cache: PagedLayer, n: number, start: number, shape: AttentionShape): void;
   /**
    * Writes counts[h] entries of every KV head h into its pages, from slot from[h] of its list on. Entry i is row order[h, i] of k, v
-   * ([*, H, d]), or row i when `order` is null. int8 rows carry one f32 scale each (max |x| / 127).
+   * ([*, H, d]), or row i when `order` is null. int8 rows carry one f32 scale each (max |x| / 127);
+   * in f16 rows values beyond +-65504 become that.
    */
   storeEntries(
     cache: PagedLayer,

@@ -1,18 +1,19 @@
 /** The Backend on AssemblyScript kernels: every operation runs at once, on one memory. Each method is a call of the kernel of its name. */
-import type {
-  AttentionShape,
-  Backend,
-  DeviceBuffer,
-  EntryRuns,
-  LinearTarget,
-  MassMap,
-  NormPart,
-  PagedLayer,
-  Protected,
-  RankOrder,
-  RopePart,
-  View,
-  Weight,
+import {
+  type AttentionShape,
+  type Backend,
+  type DeviceBuffer,
+  type EntryRuns,
+  entryTypes,
+  type LinearTarget,
+  type MassMap,
+  type NormPart,
+  type PagedLayer,
+  type Protected,
+  type RankOrder,
+  type RopePart,
+  type View,
+  type Weight,
 } from './backend.ts';
 import type { Kernels } from './kernels.ts';
 
@@ -38,7 +39,6 @@ function addressOrNull(view: View | null | undefined): number {
   return view ? address(view) : 0;
 }
 
-const ENTRY_TYPES = { f32: 0, int8: 1 } as const;
 const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2 };
 
 export class WasmBackend implements Backend {
@@ -158,7 +158,7 @@ export class WasmBackend implements Backend {
       address(q),
       address(cache.pool),
       cache.pageBytes,
-      ENTRY_TYPES[cache.entryType],
+      entryTypes.indexOf(cache.entryType),
       cache.entriesPerPage,
       cache.lengths,
       cache.pageTable,
@@ -189,7 +189,7 @@ export class WasmBackend implements Backend {
         'storeEntries',
         address(cache.pool),
         cache.pageBytes,
-        ENTRY_TYPES[cache.entryType],
+        entryTypes.indexOf(cache.entryType),
         cache.entriesPerPage,
         cache.pageTable + head * cache.tableStride * 4,
         from[head],

@@ -2,11 +2,10 @@
  * The paged, ragged KV cache: one pool of equal pages on the device, the ledger of who holds which. A page holds entries of one (layer, KV head)
  * in rank order, so that evicting is truncation and memory is free at once.
  *
- * Page of d-wide heads, 128 d bytes: 16 f32 entries (K and V rows), or floor(64 d / (d + 4)) int8 entries with one f32 scale a row.
+ * Page of d-wide heads, 128 d bytes: 16 f32 entries (K and V rows), 32 f16 entries, or floor(64 d / (d + 4)) int8 entries with one f32 scale a row.
  */
 import type { KeptRows, KeptStore, LayerTensors } from '../../presses/contract.ts';
-import type { Backend, DeviceBuffer, EntryType, PagedLayer, View } from '../backend/backend.ts';
-import { at } from '../backend/backend.ts';
+import { at, type Backend, type DeviceBuffer, type EntryType, entryTypes, type PagedLayer, type View } from '../backend/backend.ts';
 import type { AppendableCache } from './forward.ts';
 import { Ledger, type LedgerExports, type LedgerGeometry, type LedgerHost } from './ledger.ts';
 
@@ -24,7 +23,8 @@ export function pageBytesOf(headDim: number): number {
 }
 
 export function entriesPerPageOf(type: EntryType, headDim: number): number {
-  return type === 'f32' ? F32_ENTRIES_PER_PAGE : Math.floor(pageBytesOf(headDim) / (2 * (headDim + 4)));
+  const rowBytes = { f32: 4 * headDim, f16: 2 * headDim, int8: headDim + 4 }[type];
+  return Math.floor(pageBytesOf(headDim) / (2 * rowBytes));
 }
 
 /** Bytes of the keys and values of one layer while a prompt of so many tokens is read: f32, outside the pages. */
@@ -44,7 +44,7 @@ function geometryOf(shape: KvShape, { poolBytes, contextLength, sequences }: KvC
   const pages = Math.floor(poolBytes / pageBytesOf(shape.headDim));
   return {
     pages,
-    slotStride: Math.max(F32_ENTRIES_PER_PAGE, entriesPerPageOf('int8', shape.headDim)),
+    slotStride: Math.max(...entryTypes.map((type) => entriesPerPageOf(type, shape.headDim))),
     sequences,
     lists: shape.layers * shape.kvHeads,
     tableStride: Math.min(pages, Math.ceil(contextLength / F32_ENTRIES_PER_PAGE)),
