@@ -1,7 +1,7 @@
 // attend-paged: attention of n new queries over one layer of the paged, ragged cache. Their own entries are the last n of every list, so query i, at
 // position start + i, sees the first length[h] - (n - 1 - i) entries of head h, in whatever order they lie; with a sliding window only those at
 // positions > start + i - slidingWindow. Formula: attend-causal. Pages are drawn in asm/entry-page.ts; int8 rows are value * scale.
-// in   0 q [n, Hq, d] f32, at a multiple of 16 bytes    1 pool, as vec4f for f32 pages    2 the pool again, as words, for int8 pages
+// in   0 q [n, Hq, d] f32, at a multiple of 16 bytes    1 pool, as vec4f for f32 pages    2 the pool again, as words, for f16 and int8 pages
 //      3 lists: length [H], where its pages begin in lists [H], where its blinds begin [H]; then page numbers, and if there is a window, of every
 //        entry the first query that is too far away to see it, in blindBits bits (n at most)
 // out  4 out [n, Hq, d] f32; zeros for a query that sees nothing. With several splits of the entries the parts of attend-out, for attend-merge
@@ -24,7 +24,7 @@ struct Dims {
   splits: u32,
   splitKeys: u32, // entries in a split
   scale: f32,
-  int8: u32,
+  entryType: u32, // as in asm/entry-page.ts
   pageWords: u32,
   entriesPerPage: u32,
 }
@@ -36,6 +36,8 @@ struct Dims {
 @group(0) @binding(4) var<storage, read_write> out: array<vec4f>;
 @group(0) @binding(5) var<uniform> dims: Dims;
 
+const F32 = 0u;
+const HALF = 1u;
 const FEW = 4u; // keys at a time in attend-alone; 8 are no faster on lavapipe, and take twice as long to compile
 //#include "parts/attend-out.wgsl"
 //#include "parts/attend-tile.wgsl"
@@ -61,9 +63,13 @@ fn entryOf(h: u32, j: u32) -> Entry {
     let word = lists[dims.listsAt + lists[dims.listsAt + 2u * dims.kvHeads + h] + bit / 32u];
     blind = extractBits(word, bit % 32u, dims.blindBits);
   }
-  if (dims.int8 == 0u) {
+  if (dims.entryType == F32) {
     let row = (dims.poolAt + page) / 4u + slot * dims.vecs;
     return Entry(row, row + E * dims.vecs, 1.0, 1.0, blind);
+  }
+  if (dims.entryType == HALF) {
+    let row = dims.wordsAt + page + 2u * slot * dims.vecs;
+    return Entry(row, row + 2u * E * dims.vecs, 1.0, 1.0, blind);
   }
   let row = dims.wordsAt + page + slot * dims.vecs;
   let scales = dims.wordsAt + page + 2u * E * dims.vecs + slot;
@@ -71,7 +77,8 @@ fn entryOf(h: u32, j: u32) -> Entry {
 }
 
 fn keyVec(at: u32, c: u32) -> vec4f {
-  if (dims.int8 == 0u) { return pool[at + c]; }
+  if (dims.entryType == F32) { return pool[at + c]; }
+  if (dims.entryType == HALF) { return vec4f(unpack2x16float(words[at + 2u * c]), unpack2x16float(words[at + 2u * c + 1u])); }
   return vec4f(unpack4xI8(words[at + c]));
 }
 

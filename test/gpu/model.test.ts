@@ -109,8 +109,8 @@ describe('needle on the GPU', () => {
       if (mass !== null && ties === 0) expect(Math.abs(mass - expected.usage.retained_mass_per_layer[i]!)).toBeLessThan(1e-4);
   });
 
-  test('int8 entries: the same tokens as WASM, a tie aside', async () => {
-    const asked = { preset: 'snapkv', compression_ratio: 0.5, entry_type: 'int8' };
+  test.each(['int8', 'f16'])('%s entries: the same tokens as WASM, a tie aside', async (entry_type) => {
+    const asked = { preset: 'snapkv', compression_ratio: 0.5, entry_type };
     const [got, want] = [await generation(gpu, tokens, asked), await generation(wasm, tokens, asked)];
     expect(got.usage.bytes_kept).toBe(want.usage.bytes_kept);
     expect(got.tokens.slice(0, 8)).toEqual(want.tokens.slice(0, 8));

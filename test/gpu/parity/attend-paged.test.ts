@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { DeviceBuffer, EntryType, PagedLayer } from '../../../worker/backend/backend.ts';
+import { type DeviceBuffer, type EntryType, entryTypes, type PagedLayer } from '../../../worker/backend/backend.ts';
+import { entriesPerPageOf } from '../../../worker/engine/kv-cache.ts';
 import { type Backends, expectClose, onEach, openBackends } from '../../support/gpu-backends.ts';
+import { fromHalf, toHalf } from '../../support/half.ts';
 import { Random } from '../../support/random.ts';
 
 let backends: Backends;
@@ -31,11 +33,11 @@ interface Made {
 }
 
 /** Pages in any order, full of rows; lists of them in the ledger's memory, entries in any order of position but for the queries' own, which come last. */
-function make(random: Random, { type, n, lengths, d, E = type === 'f32' ? 16 : Math.floor((64 * d) / (d + 4)), further = 0 }: Case): Made {
+function make(random: Random, { type, n, lengths, d, E = entriesPerPageOf(type, d), further = 0 }: Case): Made {
   const { kernels } = backends;
   const H = lengths.length;
   const scales = (2 * E * d + 3) & ~3;
-  const pageBytes = type === 'f32' ? 2 * E * d * 4 : scales + 2 * E * 4;
+  const pageBytes = { f32: 2 * E * d * 4, f16: 2 * E * d * 2, int8: scales + 2 * E * 4 }[type];
   const tableStride = Math.max(...lengths.map((length) => Math.ceil(length / E))) + 2;
   const slotStride = E + 3;
   const pages = shuffled(
@@ -50,6 +52,11 @@ function make(random: Random, { type, n, lengths, d, E = type === 'f32' ? 16 : M
       const rows = random.normals(2 * E * d);
       bytes.set(new Uint8Array(rows.buffer));
       largest = rows.subarray(E * d).reduce((most, x) => Math.max(most, Math.abs(x)), largest);
+    } else if (type === 'f16') {
+      // Every eighth subnormal or zero.
+      const rows = Uint16Array.from(random.normals(2 * E * d), (x, i) => (i % 8 === 0 ? random.int(0, 1023) | (x < 0 ? 0x8000 : 0) : toHalf(x)));
+      bytes.set(new Uint8Array(rows.buffer));
+      largest = rows.subarray(E * d).reduce((most, x) => Math.max(most, Math.abs(fromHalf(x))), largest);
     } else {
       for (let i = 0; i < scales; i++) bytes[i] = random.int(0, 255);
       const steps = Float32Array.from({ length: 2 * E }, () => 0.01 + 0.02 * random.next());
@@ -121,7 +128,7 @@ async function check(software: boolean, cases: readonly Case[]): Promise<void> {
   }
 }
 
-const TYPES = ['f32', 'int8'] as const;
+const TYPES = entryTypes;
 const GROUPS = [1, 2, 3, 4, 5, 6, 7, 8];
 /** Around pages, whose sizes need not divide tiles, and around tiles and splits of 64 entries. */
 const LENGTHS: Case[] = TYPES.flatMap((type) =>
@@ -138,30 +145,30 @@ const RAGGED: Case[] = [1, 2, 7].flatMap((n) => TYPES.map((type) => ({ type, n, 
 const EMPTY: Case[] = TYPES.map((type) => ({ type, n: 1, lengths: [0, 5, 200], G: 4, d: 32 }));
 /** With n queries blinds have 1, 8 or 16 bits. */
 const WINDOWS: Case[] = [1, 2, 40, 260].flatMap((n) =>
-  (n === 260 ? [100] : [1, 3, 75, 150, 1000]).map((window, i) => ({ type: TYPES[i % 2], n, window, lengths: [n + 140, n + 33], G: 1, d: 32 })),
+  (n === 260 ? [100] : [1, 3, 75, 150, 1000]).map((window, i) => ({ type: TYPES[i % 3], n, window, lengths: [n + 140, n + 33], G: 1, d: 32 })),
 );
 const BLIND: Case[] = [1, 5].map((n) => ({ type: 'f32', n, window: 10, lengths: [n + 20, n + 170], G: 2, d: 32, further: 1000 }));
 /** More lists than go up with a dispatch: 70,000 pages of one entry. */
 const LONG: Case[] = [{ type: 'f32', n: 1, lengths: [70_000], G: 1, d: 4, E: 1 }];
 
-test('attend-paged, one query, for real GPUs: 1e-5 of the largest |v| from float64, f32 and int8 pages, head_dim 32 to 256, every group, windows', () =>
+test('attend-paged, one query, for real GPUs: 1e-5 of the largest |v| from float64, pages of every type, head_dim 32 to 256, every group, windows', () =>
   check(false, [
-    ...[4, 20, 64, 80, 96, 128, 256].map((d, i): Case => ({ type: TYPES[i % 2], n: 1, lengths: [150, 77], G: 3, d })),
-    ...GROUPS.map((G): Case => ({ type: TYPES[G % 2], n: 1, lengths: [150, 77], G, d: 32 })),
+    ...[4, 20, 64, 80, 96, 128, 256].map((d, i): Case => ({ type: TYPES[i % 3], n: 1, lengths: [150, 77], G: 3, d })),
+    ...GROUPS.map((G): Case => ({ type: TYPES[G % 3], n: 1, lengths: [150, 77], G, d: 32 })),
     ...[...LENGTHS, ...RAGGED, ...EMPTY, ...WINDOWS, ...BLIND, ...LONG].filter(({ n }) => n === 1),
   ]));
 
 test('attend-paged, several queries, for real GPUs: likewise', () =>
   check(false, [
     ...[80, 96, 128].flatMap((d) => TYPES.map((type): Case => ({ type, n: 21, lengths: [150, 77], G: 3, d }))),
-    ...GROUPS.map((G): Case => ({ type: TYPES[G % 2], n: 13, lengths: [350], G, d: 80 })),
+    ...GROUPS.map((G): Case => ({ type: TYPES[G % 3], n: 13, lengths: [350], G, d: 80 })),
     ...[...RAGGED, ...WINDOWS, ...BLIND].filter(({ n }) => n > 1).map((c) => ({ ...c, d: 80 })), // one pipeline takes seconds to compile on lavapipe
   ]));
 
 test('attend-paged for software adapters: likewise', () =>
   check(true, [
     ...[4, 20, 64, 80, 96, 128, 256].flatMap((d) => TYPES.flatMap((type) => [1, 9].map((n): Case => ({ type, n, lengths: [150, 77], G: 3, d })))),
-    ...GROUPS.map((G): Case => ({ type: TYPES[G % 2], n: 1 + (G % 3), lengths: [150, 77], G, d: 32 })),
+    ...GROUPS.map((G): Case => ({ type: TYPES[G % 3], n: 1 + (G % 3), lengths: [150, 77], G, d: 32 })),
     ...LENGTHS,
     ...RAGGED,
     ...EMPTY,

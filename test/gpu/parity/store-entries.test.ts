@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { EntryType } from '../../../worker/backend/backend.ts';
+import { entriesPerPageOf } from '../../../worker/engine/kv-cache.ts';
 import { type Backends, onEach, openBackends } from '../../support/gpu-backends.ts';
+import { awkwardFloats } from '../../support/half.ts';
 import { Random } from '../../support/random.ts';
 
 let backends: Backends;
@@ -27,14 +29,14 @@ interface Stored {
 }
 
 /** Stores into pools full of 0xa5, so that what should not be written shows too. */
-async function store({ type, d, from, counts, E = type === 'f32' ? 16 : Math.floor((64 * d) / (d + 4)), ordered = false, rows }: Case) {
+async function store({ type, d, from, counts, E = entriesPerPageOf(type, d), ordered = false, rows }: Case) {
   const random = new Random(1);
   const { kernels, gpu } = backends;
   const H = counts.length;
   const most = Math.max(...counts);
   const n = ordered ? most + 10 : most;
   const scalesAt = (2 * E * d + 3) & ~3;
-  const pageBytes = type === 'f32' ? 2 * E * d * 4 : scalesAt + 2 * E * 4;
+  const pageBytes = { f32: 2 * E * d * 4, f16: 2 * E * d * 2, int8: scalesAt + 2 * E * 4 }[type];
   const tableStride = Math.ceil(Math.max(...from.map((slot, h) => slot + counts[h])) / E) + 1;
   const pages = Array.from({ length: H * tableStride }, (_, i) => (i * 7) % (H * tableStride));
   const distinct = new Set(pages).size === pages.length ? pages : pages.map((_, i) => pages.length - 1 - i);
@@ -92,17 +94,27 @@ const RUNS: Pick<Case, 'from' | 'counts' | 'ordered'>[] = [
 for (const software of [false, true]) {
   const adapters = software ? 'software adapters' : 'real GPUs';
 
-  test(`store-entries for ${adapters}: f32 pages equal byte for byte, NaN payloads too, and nothing else is written; one dispatch`, async () => {
+  test(`store-entries for ${adapters}: f32 and f16 pages equal byte for byte, NaN payloads too, and nothing else is written; one dispatch`, async () => {
     Object.defineProperty(backends.gpu, 'software', { value: software });
-    for (const d of [4, 20, 64, 80, 128])
-      for (const run of RUNS) {
-        const { gpu, wasm, reference } = await store({ type: 'f32', d, ...run });
-        expect(Buffer.compare(gpu.bytes, wasm.bytes), `${d} ${JSON.stringify(run)}`).toBe(0);
-        expect(Buffer.compare(gpu.bytes, reference.bytes), `${d} ${JSON.stringify(run)}`).toBe(0);
-      }
+    for (const type of ['f32', 'f16'] as const)
+      for (const d of [4, 20, 64, 80, 128])
+        for (const run of RUNS) {
+          const { gpu, wasm, reference } = await store({ type, d, ...run });
+          expect(Buffer.compare(gpu.bytes, wasm.bytes), `${type} ${d} ${JSON.stringify(run)}`).toBe(0);
+          expect(Buffer.compare(gpu.bytes, reference.bytes), `${type} ${d} ${JSON.stringify(run)}`).toBe(0);
+        }
     const rows = new Float32Array(Uint32Array.of(0x7fc12345, 0xffc54321, 0x7f800000, 0x80000000, 1, 0x807fffff, 0x00400000, 0x7f7fffff).buffer);
     const { gpu, wasm } = await store({ type: 'f32', d: 8, from: [2], counts: [1], rows });
     expect(Buffer.compare(gpu.bytes, wasm.bytes)).toBe(0);
+  });
+
+  test(`store-entries for ${adapters}: every half, every tie and its neighbours are stored as WASM stores them; so are numbers too large and NaN`, async () => {
+    Object.defineProperty(backends.gpu, 'software', { value: software });
+    const rows = awkwardFloats();
+    const d = 4;
+    const { gpu, wasm, reference } = await store({ type: 'f16', d, from: [0], counts: [rows.length / d], rows });
+    expect(Buffer.compare(gpu.bytes, wasm.bytes)).toBe(0);
+    expect(Buffer.compare(gpu.bytes, reference.bytes)).toBe(0);
   });
 
   test(`store-entries for ${adapters}: int8 values within one step, one in 10,000 off at all; scales 3e-7; nothing else is written`, async () => {

@@ -1,5 +1,5 @@
 /** attend-causal, attend-paged and store-entries on the device. The ledger's lists are read when an operation is recorded, and go up with its dispatch. */
-import type { AttentionShape, EntryRuns, PagedLayer, RankOrder, View } from '../backend.ts';
+import { type AttentionShape, type EntryRuns, entryTypes, type PagedLayer, type RankOrder, type View } from '../backend.ts';
 import type { GpuBlock } from './buffers.ts';
 import { type Gpu, withScratch } from './gpu.ts';
 import { type Dispatch, fold } from './recorder.ts';
@@ -52,14 +52,14 @@ export function attendPaged(gpu: Gpu, out: View, q: View, cache: PagedLayer, n: 
   const { entry, constants, grid, splits, splitKeys } = plan(gpu, n, longest, shape);
   const rows = n * queryHeads;
   const pageWords = cache.pageBytes / 4;
-  const int8 = Number(cache.entryType === 'int8');
+  const entryType = entryTypes.indexOf(cache.entryType);
   const attend = (to: View, from: View | Uint32Array): void =>
     gpu.recorder.dispatch('attend-paged', {
       entry,
       constants,
       grid,
       views: { q, pool: cache.pool, words: cache.pool, lists: from, out: to },
-      dims: { n, queryHeads, kvHeads, vecs, blindBits, splits, splitKeys, scale, int8, pageWords, entriesPerPage: cache.entriesPerPage },
+      dims: { n, queryHeads, kvHeads, vecs, blindBits, splits, splitKeys, scale, entryType, pageWords, entriesPerPage: cache.entriesPerPage },
     });
   uploaded(gpu, lists, (from) => {
     if (splits === 1) attend(out, from);
@@ -105,7 +105,7 @@ export function storeEntries(
         vecs,
         ordered: Number(order !== null),
         stride: order?.stride ?? 0,
-        int8: Number(cache.entryType === 'int8'),
+        entryType: entryTypes.indexOf(cache.entryType),
         pageWords: cache.pageBytes / 4,
         entriesPerPage: E,
       },
