@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
+import { entryTypes } from '../worker/backend/backend.ts';
 import { parseBytes } from '../worker/engine/bytes.ts';
 import type { BackendName } from '../worker/engine/load.ts';
 
@@ -33,7 +34,7 @@ export function withPressOptions(command: Command): Command {
     .option('-p, --press <press>', 'a preset name, a JSON press config, or @file.json', 'no_press')
     .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1; default 0.5', ratioArgument)
     .option('--memory-budget <bytes>', 'instead of a ratio: prompt and answer must fit, such as 16MiB')
-    .addOption(new Option('--entry-type <type>', 'how KV entries are stored; default f32').choices(['f32', 'int8']));
+    .addOption(new Option('--entry-type <type>', 'how KV entries are stored; default f32').choices(entryTypes));
 }
 
 export interface PressOptions {

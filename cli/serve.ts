@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { parseApiKeys } from '../worker/api/auth.ts';
 import { exampleCurl } from '../worker/api/example.ts';
+import { type EntryType, entryTypes } from '../worker/backend/backend.ts';
 import { openModelPath } from '../worker/engine/weights/node-files.ts';
 import { serveNode } from '../worker/serve.ts';
 import { freePort, hostArgument, listenError, originOf, portArgument } from './address.ts';
@@ -16,7 +17,7 @@ interface ServeOptions extends ModelOptions {
   readonly runtime: 'node' | 'workerd';
   readonly host: string;
   readonly port: number;
-  readonly entryType: 'f32' | 'int8';
+  readonly entryType: EntryType;
 }
 
 interface Served {
@@ -41,7 +42,7 @@ export function serveCommand(program: Command, defaultModel: string): void {
     )
     .addOption(new Option('--host <address>', 'address to listen on').env('HOST').default('127.0.0.1').argParser(hostArgument))
     .addOption(new Option('--port <n>', 'port to listen on, 0 for any that is free').env('PORT').default(8787).argParser(portArgument))
-    .addOption(new Option('--entry-type <type>', 'how KV entries are stored unless a request says').choices(['f32', 'int8']).default('f32'))
+    .addOption(new Option('--entry-type <type>', 'how KV entries are stored unless a request says').choices(entryTypes).default('f32'))
     .addHelpText('after', '\nWith API_KEYS in the environment (keys with commas between), every request to /v1 needs one of them.');
   withModelOptions(command, defaultModel, '4GiB, in workerd 112MiB').action(run);
 }

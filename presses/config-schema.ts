@@ -1,5 +1,6 @@
 /** The request-level press config as schemas: single fields for `parsePress`, and every form at once as JSON Schema. */
 import * as z from 'zod';
+import { entryTypes } from '../worker/backend/backend.ts';
 import { presets } from './presets.ts';
 import { headBudgets, layerBudgets, scorers, selections } from './registry.ts';
 
@@ -51,7 +52,9 @@ export const fields = {
     .describe('when the budget is below the number of protected tokens: refuse, or keep the most recent tokens, equally many in every layer')
     .meta({ default: 'reject' })
     .optional(),
-  entry_type: choice('f32', 'int8').describe('how kept entries are stored').optional(),
+  entry_type: choice(...entryTypes)
+    .describe('how kept entries are stored')
+    .optional(),
 };
 
 export const fieldsSchema = z.strictObject(fields);

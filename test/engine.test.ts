@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { parsePress } from '../presses/config.ts';
 import { InputError } from '../presses/input-error.ts';
 import { presets } from '../presses/presets.ts';
+import { entryTypes } from '../worker/backend/backend.ts';
 import { Heap } from '../worker/backend/heap.ts';
 import { WasmBackend } from '../worker/backend/wasm.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
@@ -64,7 +65,7 @@ function randomPress(random: Random, tokens: number): unknown {
   const shared = {
     scope: random.pick(['prompt', { protect_last: random.int(0, Math.floor(tokens / 2)) }]),
     mode: random.pick(['streaming', 'deferred']),
-    entry_type: random.pick(['f32', 'int8']),
+    entry_type: random.pick(entryTypes),
     ...(random.next() < 0.2 ? { on_tight: 'uniform' } : {}),
   };
   if (random.next() < 0.15) return { ...one, ...shared, memory_budget: random.int(40, 400) * 4096 };
@@ -85,7 +86,7 @@ describe('needle', () => {
   afterAll(() => engine.close());
 
   describe('compression ratio 0', () => {
-    test.each(['f32', 'int8'])('every preset in every form is no press to the bit, with %s entries', async (entry_type) => {
+    test.each(entryTypes)('every preset in every form is no press to the bit, with %s entries', async (entry_type) => {
       const plain = { preset: 'no_press', entry_type };
       const logits = await engine.logits(prompt(short), parsePress(plain));
       const expected = await generation(engine, short, plain, { maxTokens: 6, topLogprobs: 3 });
@@ -122,25 +123,27 @@ describe('needle', () => {
     }
   });
 
-  test('entries in int8 take 3.5 times less, and logits stay close', async () => {
+  test.each([
+    { entry_type: 'int8', perPage: 56, kept: 3, close: 0.5 }, // 3.5 times, less what the last pages of the lists leave empty
+    { entry_type: 'f16', perPage: 32, kept: 1.8, close: 0.03 },
+  ])('entries in $entry_type take over $kept times less, and logits stay close', async ({ entry_type, perPage, kept, close }) => {
     const tokens = sampleOf('niah_multikey', 1024);
     const f32 = await engine.logits(prompt(tokens), parsePress('no_press'));
     for (const press of [{ preset: 'no_press' }, { preset: 'zigzag_snapkv', compression_ratio: 0.5, scope: { protect_last: 25 } }]) {
       const full = await engine.logits(prompt(tokens), parsePress(press));
-      const int8 = await engine.logits(prompt(tokens), parsePress({ ...press, entry_type: 'int8' }));
-      // Rows are rounded to 1/254 of their largest value. Prefill reads unrounded keys, so no press differs in what comes after the prompt only.
-      expect(worst(int8, full)).toBeLessThan(press.preset === 'no_press' ? 1e-9 : 0.5);
+      const smaller = await engine.logits(prompt(tokens), parsePress({ ...press, entry_type }));
+      // int8: rows are rounded to 1/254 of their largest value; f16: numbers to 1/2048 of themselves.
+      // Prefill reads unrounded keys, so no press differs in what comes after the prompt only.
+      expect(worst(smaller, full)).toBeLessThan(press.preset === 'no_press' ? 1e-9 : close);
       const a = await generation(engine, tokens, press, { maxTokens: 8, topLogprobs: 1 });
-      const b = await generation(engine, tokens, { ...press, entry_type: 'int8' }, { maxTokens: 8, topLogprobs: 1 });
+      const b = await generation(engine, tokens, { ...press, entry_type }, { maxTokens: 8, topLogprobs: 1 });
       expect(b.tokens[0]).toBe(a.tokens[0]);
-      // 16 entries a page of 4 KiB, or 56: 2 rows of 32 bytes and their scales
-      const pages = (perPage: number, n: number) => 12 * Math.ceil(n / perPage);
-      expect(a.usage.bytes_full).toBe(4096 * pages(16, tokens.length));
-      expect(b.usage.bytes_full).toBe(4096 * pages(56, tokens.length));
+      expect(a.usage.bytes_full).toBe(4096 * 12 * Math.ceil(tokens.length / 16)); // 16 f32 entries a page of 4 KiB
+      expect(b.usage.bytes_full).toBe(4096 * 12 * Math.ceil(tokens.length / perPage));
       if (press.preset === 'no_press') expect([a.usage.bytes_kept, b.usage.bytes_kept]).toEqual([a.usage.bytes_full, b.usage.bytes_full]);
-      expect(a.usage.bytes_kept / b.usage.bytes_kept).toBeGreaterThan(3); // 3.5, less what the last pages of the lists leave empty
+      expect(a.usage.bytes_kept / b.usage.bytes_kept).toBeGreaterThan(kept);
       console.log(
-        `int8 entries, ${press.preset}: ${a.usage.bytes_kept} -> ${b.usage.bytes_kept} bytes kept, logits differ by ${worst(int8, full).toFixed(3)} of a span of ${(Math.max(...f32) - Math.min(...f32)).toFixed(0)}`,
+        `${entry_type} entries, ${press.preset}: ${a.usage.bytes_kept} -> ${b.usage.bytes_kept} bytes kept, logits differ by ${worst(smaller, full).toFixed(4)} of a span of ${(Math.max(...f32) - Math.min(...f32)).toFixed(0)}`,
       );
     }
   });
@@ -214,7 +217,7 @@ describe('needle', () => {
       const press =
         i % 3 === 0
           ? 'no_press'
-          : { ...small(random.pick(names.filter((name) => name !== 'random'))), compression_ratio: 0.5, entry_type: random.pick(['f32', 'int8']) };
+          : { ...small(random.pick(names.filter((name) => name !== 'random'))), compression_ratio: 0.5, entry_type: random.pick(entryTypes) };
       return { tokens, press, sampling: { maxTokens: random.int(30, 60), temperature: i % 2, seed: i, topLogprobs: 2 } };
     });
     const alone = [];
@@ -582,7 +585,7 @@ describe('refusals', () => {
       const name = random.pick(['no_press', ...names]);
       const maxTokens = random.pick([1, 20, 150]);
       const mode = random.pick(['streaming', 'deferred']);
-      const shared = { mode, entry_type: random.pick(['f32', 'int8']), scope: random.pick(['prompt', { protect_last: 20 }]) };
+      const shared = { mode, entry_type: random.pick(entryTypes), scope: random.pick(['prompt', { protect_last: 20 }]) };
       const press = name === 'no_press' ? { preset: name, entry_type: shared.entry_type } : { ...small(name), compression_ratio: 0.05, ...shared };
       const request = requestOf(tokens, press, { maxTokens });
       if (engine.plan({ ...request, maxTokens }).fits) continue;

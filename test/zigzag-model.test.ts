@@ -296,7 +296,7 @@ describe('on real contexts', () => {
           bound_ratio: random.pick([0, 0.2, 0.2, 0.6, 1]),
           threshold: random.pick([0.9, 0.9, 0.5, 1]),
           compression_ratio: random.pick([0.1, 0.3, 0.5, 0.7, 0.8, 0.9]),
-          entry_type: random.pick(['f32', 'int8']),
+          entry_type: random.pick(['f32', 'f16', 'int8']),
         };
         expect(await inspect(tokens, { ...press, mode: 'streaming' }), JSON.stringify(press)).toEqual(
           await inspect(tokens, { ...press, mode: 'deferred' }),

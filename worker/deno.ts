@@ -7,6 +7,7 @@ import { InputError } from '../presses/input-error.ts';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
 import { exampleCurl } from './api/example.ts';
+import { entryTypes } from './backend/backend.ts';
 import { parseBytes } from './engine/bytes.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { openSupply } from './node.ts';
@@ -36,7 +37,7 @@ async function open(): Promise<EngineSupply> {
     backend: oneOf('BACKEND', BACKEND, ['webgpu', 'wasm', 'auto', 'gpu-first']),
     memoryLimitBytes: bytes('MEMORY_LIMIT', MEMORY_LIMIT),
     kvPoolBytes: bytes('KV_POOL', KV_POOL),
-    entryType: ENTRY_TYPE ? oneOf('ENTRY_TYPE', ENTRY_TYPE, ['f32', 'int8']) : undefined,
+    entryType: ENTRY_TYPE ? oneOf('ENTRY_TYPE', ENTRY_TYPE, entryTypes) : undefined,
     maxWaiting: MAX_WAITING ? Number(MAX_WAITING) : undefined,
     onNote: (note) => console.error(`edgepress: ${note}`),
   });

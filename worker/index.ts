@@ -4,6 +4,7 @@ import simd from '../build/kernels.wasm';
 import relaxed from '../build/kernels-relaxed.wasm';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
+import { entryTypes } from './backend/backend.ts';
 import { parseBytes } from './engine/bytes.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { type LoadSettings, loadEngine } from './engine/load.ts';
@@ -47,8 +48,8 @@ async function load(env: Env): Promise<EdgeEngine> {
 
 /** The variables of wrangler.toml. A value that makes no sense is an Error that says what would, which /health shows. */
 function settings({ KV_POOL, ENTRY_TYPE, MAX_WAITING }: Env): LoadSettings {
-  const entryType = ENTRY_TYPE || 'f32';
-  if (entryType !== 'f32' && entryType !== 'int8') throw new Error(`ENTRY_TYPE must be "f32" or "int8", got "${entryType}"`);
+  const entryType = entryTypes.find((type) => type === (ENTRY_TYPE || 'f32'));
+  if (!entryType) throw new Error(`ENTRY_TYPE must be ${entryTypes.map((type) => `"${type}"`).join(' or ')}, got "${ENTRY_TYPE}"`);
   if (MAX_WAITING && !/^\d+$/.test(MAX_WAITING)) throw new Error(`MAX_WAITING must be a whole number such as 64, got "${MAX_WAITING}"`);
   return { kvPoolBytes: bytes('KV_POOL', KV_POOL), entryType, maxWaiting: MAX_WAITING ? Number(MAX_WAITING) : undefined };
 }

@@ -19,10 +19,10 @@ afterAll(async () => {
 
 const [LAYERS, KV_HEADS, HEAD_DIM] = [6, 2, 32]; // models/needle/config.json
 const PAGE_BYTES = 16 * 2 * HEAD_DIM * 4; // 16 f32 entries, K and V
-const ENTRIES = { f32: 16, int8: Math.floor((64 * HEAD_DIM) / (HEAD_DIM + 4)) };
+const ENTRIES = { f32: 16, f16: 32, int8: Math.floor((64 * HEAD_DIM) / (HEAD_DIM + 4)) };
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
-const pages = (entries: number, type: string) => Math.ceil(entries / ENTRIES[type as 'f32' | 'int8']);
+const pages = (entries: number, type: string) => Math.ceil(entries / ENTRIES[type as keyof typeof ENTRIES]);
 
 /** 239 tokens: short enough to be quick, long enough for an observation window of 64. */
 const sample = samples().find(({ task, context_length }) => task === 'niah_single' && context_length === 256)!;
@@ -139,7 +139,7 @@ describe('usage.kv_cache and /v1/press/plan', () => {
         preset,
         compression_ratio: random.int(1, 95) / 100,
         scope: random.pick(['prompt', { protect_last: random.int(0, 30) }]),
-        entry_type: random.pick(['f32', 'int8']),
+        entry_type: random.pick(['f32', 'f16', 'int8']),
         mode: random.pick(['streaming', 'deferred']),
         on_tight: 'uniform',
         ...(preset.includes('snapkv') && { window_size: random.int(1, 64) }),
@@ -185,18 +185,21 @@ describe('what a press may say', () => {
     expect(cache.bytes_kept).toBeLessThan(0.7 * cache.bytes_full);
   });
 
-  test('entry_type int8: a third of the bytes, and the same answers', async () => {
+  test.each([
+    ['int8', 'a third', 0.4],
+    ['f16', 'half', 0.6],
+  ])('entry_type %s: %s of the bytes, and the same answers', async (entry_type, _, most) => {
     for (const [i, one] of samples()
       .filter(({ task, context_length }) => task === 'niah_single' && context_length <= 256)
       .entries()) {
-      const int8 = await planned({
+      const smaller = await planned({
         messages: twoParts(one),
-        press: { preset: 'snapkv', compression_ratio: 0.1, scope: 'prompt', window_size: 16, entry_type: 'int8' },
+        press: { preset: 'snapkv', compression_ratio: 0.1, scope: 'prompt', window_size: 16, entry_type },
       });
-      expect(int8.text).toBe(one.greedy_output_text);
+      expect(smaller.text).toBe(one.greedy_output_text);
       if (i > 0) continue;
       const f32 = await planned({ messages: twoParts(one), press: { preset: 'snapkv', compression_ratio: 0.1, scope: 'prompt', window_size: 16 } });
-      expect(int8.cache.bytes_kept).toBeLessThan(0.4 * f32.cache.bytes_kept); // page rounding included
+      expect(smaller.cache.bytes_kept).toBeLessThan(most * f32.cache.bytes_kept); // page rounding included
     }
   });
 

@@ -14,17 +14,18 @@ test('ENTRY_TYPE is how entries are stored unless a request says', async () => {
       expect(choices[0].message.content).toBe(' 82');
       return [usage.kv_cache.entry_type, usage.kv_cache.bytes_full];
     };
-    const [int8, f32] = [12 * 4096, 2 * 12 * 4096]; // 27 tokens on each of 12 lists: 56 to a page, or 16
+    const [int8, f16, f32] = [12 * 4096, 12 * 4096, 2 * 12 * 4096]; // 27 tokens on each of 12 lists: 56 to a page, 32 or 16
     expect(await typeOf()).toEqual(['int8', int8]);
     expect(await typeOf({ preset: 'knorm', compression_ratio: 0.05 })).toEqual(['int8', int8]);
     expect(await typeOf({ preset: 'knorm', compression_ratio: 0.05, entry_type: 'f32' })).toEqual(['f32', f32]);
+    expect(await typeOf({ preset: 'knorm', compression_ratio: 0.05, entry_type: 'f16' })).toEqual(['f16', f16]);
   } finally {
     await worker.dispose();
   }
 });
 
 test.concurrent.each([
-  ['ENTRY_TYPE', 'fp8', 'ENTRY_TYPE must be "f32" or "int8", got "fp8"'],
+  ['ENTRY_TYPE', 'fp8', 'ENTRY_TYPE must be "f32" or "f16" or "int8", got "fp8"'],
   ['MAX_WAITING', 'many', 'MAX_WAITING must be a whole number such as 64, got "many"'],
   ['MAX_WAITING', '-1', 'got "-1"'],
   ['KV_POOL', '12 parsecs', 'KV_POOL: expected a byte size such as 16MiB'],
