@@ -1,7 +1,7 @@
 /** From a host and a model to a running engine: kernels, weights into linear memory, forward pass, KV pool sized from what is left. */
 import { createBudgetMath } from '../../presses/budget-math.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { at, type DeviceBuffer, DeviceFailed, type EntryType, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
+import { at, type DeviceBuffer, DeviceFailed, type EntryType, entryTypes, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
 import type { Host } from '../host.ts';
 import { formatBytes } from './bytes.ts';
 import { type Compute, MOST_WASM_MEMORY, wasmCompute, webgpuCompute } from './compute.ts';
@@ -34,7 +34,6 @@ export interface LoadSettings {
   readonly chunkTokens?: number;
 }
 
-const ENTRY_TYPES: readonly EntryType[] = ['f32', 'int8'];
 const MOST_GPU_HEAD_DIM = 256;
 const MOST_SEQUENCES = 16;
 const MOST_CONTEXT = 32_768;
@@ -69,8 +68,8 @@ function checkSettings({ memoryLimitBytes }: Host, { entryType, kvPoolBytes, con
     if (value !== undefined && !(Number.isSafeInteger(value) && (value > 0 || name === 'maxWaiting')))
       throw new InputError('invalid_value', name, `${name} must be a whole number, 1 or more, got ${JSON.stringify(value)}`);
   }
-  if (entryType !== undefined && !ENTRY_TYPES.includes(entryType))
-    throw new InputError('invalid_value', 'entryType', `entryType must be one of ${ENTRY_TYPES.join(', ')}, got ${JSON.stringify(entryType)}`);
+  if (entryType !== undefined && !entryTypes.includes(entryType))
+    throw new InputError('invalid_value', 'entryType', `entryType must be one of ${entryTypes.join(', ')}, got ${JSON.stringify(entryType)}`);
 }
 
 export function noGpu(): InputError {
