@@ -3,7 +3,8 @@ import type { Command } from 'commander';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import type { GenerateRequest, Timings } from '../worker/engine/types.ts';
+import { probeRequest } from '../worker/engine/probe.ts';
+import type { Timings } from '../worker/engine/types.ts';
 import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
@@ -98,24 +99,7 @@ interface Measured {
 }
 
 async function once(engine: EdgeEngine, press: PressRequest, { promptTokens, decodeTokens }: BenchOptions): Promise<Measured> {
-  const tokens = Array.from({ length: promptTokens }, (_, i) => (i * 7919 + 13) % engine.info.vocabSize);
-  const request: GenerateRequest = {
-    prompt: { kind: 'tokens', tokens },
-    press,
-    sampling: {
-      maxTokens: decodeTokens + 1, // the first token comes out of the prefill
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      seed: 0,
-      frequencyPenalty: 0,
-      presencePenalty: 0,
-      stop: [],
-      topLogprobs: null,
-      ignoreEos: true,
-    },
-  };
+  const request = probeRequest(engine.info.vocabSize, promptTokens, decodeTokens + 1, press); // the first token comes out of the prefill
   for await (const event of engine.generate(request)) {
     if (event.type !== 'finish') continue;
     const { bytes_full, bytes_kept, bytes_peak } = event.usage.kvCache;

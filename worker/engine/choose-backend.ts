@@ -1,25 +1,14 @@
 /** Where a model runs: as was asked, or on the faster one, for a small model can be faster on the CPU; and on what when a GPU fails. */
+import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { EdgeEngine } from './engine.ts';
 import type { BackendName } from './load.ts';
+import { probeRequest } from './probe.ts';
 import { EngineSupply } from './supply.ts';
-import type { GenerateRequest, Sampling } from './types.ts';
 
 const PROMPT_TOKENS = 32;
 const ANSWER_TOKENS = 8;
-const GREEDY: Sampling = {
-  maxTokens: ANSWER_TOKENS,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  stop: [],
-  topLogprobs: null,
-  ignoreEos: true,
-};
+const NO_PRESS: PressRequest = { presses: [], name: 'no_press', scope: null, entryType: null };
 
 export interface Choice {
   readonly engine: EdgeEngine;
@@ -46,13 +35,7 @@ async function timeOf(engine: EdgeEngine): Promise<number> {
 
 async function once(engine: EdgeEngine): Promise<void> {
   const length = Math.max(1, Math.min(PROMPT_TOKENS, engine.info.contextLength - ANSWER_TOKENS - 1));
-  const tokens = Array.from({ length }, (_, i) => (i * 7919 + 13) % engine.info.vocabSize);
-  const request: GenerateRequest = {
-    prompt: { kind: 'tokens', tokens },
-    press: { presses: [], name: 'no_press', scope: null, entryType: null },
-    sampling: GREEDY,
-  };
-  for await (const _ of engine.generate(request));
+  for await (const _ of engine.generate(probeRequest(engine.info.vocabSize, length, ANSWER_TOKENS, NO_PRESS)));
 }
 
 const BACKENDS = ['wasm', 'webgpu', 'auto', 'gpu-first'] as const;
