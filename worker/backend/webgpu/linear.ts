@@ -3,7 +3,9 @@ import { at, type LinearTarget, type View, type Weight, type WeightType } from '
 import { weightBytes } from '../layout/records.ts';
 import type { GpuBlock, Segment } from './buffers.ts';
 import { type Gpu, withScratch } from './gpu.ts';
-import { fold, type ShaderName, segmentAt } from './recorder.ts';
+import type { ShaderName } from './pipelines.ts';
+import { segmentAt } from './places.ts';
+import { fold } from './recorder.ts';
 
 /** Rows of a matrix that lie in one piece of its buffer. Matrices are cut between groups of four rows. */
 interface RowRun {

@@ -5,9 +5,9 @@
 import { shaders } from '../../../build/shaders.ts';
 import type { View } from '../backend.ts';
 import { GpuBlock } from './buffers.ts';
+import { Pipelines, type ShaderName } from './pipelines.ts';
+import { pieces, place, SPARE_BYTES, spare } from './places.ts';
 import type { Profiler } from './profiler.ts';
-
-export type ShaderName = keyof typeof shaders;
 
 export interface Dispatch {
   readonly entry?: string; // the shader's function; default main
@@ -21,15 +21,8 @@ export interface Dispatch {
   readonly grid: readonly [number, number?, number?];
 }
 
-interface Pipeline {
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
-}
-
 const ARENA_BYTES = 1 << 20;
-const SPARE_BYTES = 256;
 const MOST_DISPATCHES = 4096; // in one submission
-const MOST_BIND_GROUPS = 8192;
 const MOST_GROUPS = 65_535; // in one dimension
 
 /** What was done so far; tests and `edgepress bench` read it. */
@@ -44,10 +37,7 @@ export class Recorder {
   readonly device: GPUDevice;
   readonly counts: Counts = { dispatches: 0, submissions: 0, uploadedBytes: 0, readBytes: 0 };
   profiler: Profiler | null = null;
-  readonly #pipelines = new Map<string, Pipeline>();
-  readonly #layouts = new Map<string, GPUBindGroupLayout>();
-  readonly #modules = new Map<ShaderName, GPUShaderModule>();
-  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #pipelines: Pipelines;
   readonly #arena: GpuBlock;
   readonly #arenaBytes = new Uint8Array(ARENA_BYTES);
   readonly #arenaView = new DataView(this.#arenaBytes.buffer);
@@ -71,6 +61,7 @@ export class Recorder {
       return new GpuBlock(bytes, label, [{ gpu, start: 0, bytes }]);
     };
     this.#arena = own(ARENA_BYTES, 'arena');
+    this.#pipelines = new Pipelines(device, this.#arena.segments[0].gpu);
     this.#nothing = own(SPARE_BYTES, 'nothing to read');
     this.#spare = own(16 * SPARE_BYTES, 'nothing to write');
   }
@@ -79,7 +70,7 @@ export class Recorder {
     const [x, y = 1, z = 1] = grid;
     if (x === 0 || y === 0 || z === 0) return;
     const shader = shaders[name];
-    const pipeline = this.#pipeline(name, entry, constants);
+    const pipeline = this.#pipelines.get(name, entry, constants);
     const given = shader.bindings.map(({ name: binding }) => {
       const view = views[binding];
       if (view === undefined) throw new Error(`${name}: no view for binding ${binding}`);
@@ -101,8 +92,8 @@ export class Recorder {
       else this.#arenaView.setInt32(dimsAt + i * 4, value, true);
     }
     const pass = this.#openPass(`${name}/${entry}`);
-    pass.setPipeline(pipeline.pipeline);
-    pass.setBindGroup(0, this.#group(name, pipeline, bound), [dimsAt]);
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, this.#pipelines.bind(name, bound), [dimsAt]);
     pass.dispatchWorkgroups(x, y, z);
     this.counts.dispatches++;
     if (this.profiler) this.#endPass();
@@ -157,15 +148,14 @@ export class Recorder {
   /** Buffers are about to be destroyed: bind groups may hold them. */
   forget(): void {
     this.submit();
-    this.#groups.clear();
+    this.#pipelines.forget();
   }
 
   close(): void {
     this.#pass = null;
     this.#encoder = null;
     for (const block of [this.#arena, this.#nothing, this.#spare]) block.segments[0].gpu.destroy();
-    this.#groups.clear();
-    this.#pipelines.clear();
+    this.#pipelines.close();
   }
 
   #copy(to: GPUBuffer, toOffset: number, from: GPUBuffer, fromOffset: number, bytes: number): void {
@@ -221,52 +211,6 @@ export class Recorder {
     this.#arenaBytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), offset);
     return { buffer: this.#arena, offset };
   }
-
-  #group(name: ShaderName, { layout }: Pipeline, bound: readonly Place[]): GPUBindGroup {
-    const key = `${name} ${bound.map((b) => b.key).join(' ')}`;
-    const known = this.#groups.get(key);
-    if (known) return known;
-    if (this.#groups.size >= MOST_BIND_GROUPS) this.#groups.clear();
-    const entries: GPUBindGroupEntry[] = bound.map(({ gpu, offset, size }, binding) => ({ binding, resource: { buffer: gpu, offset, size } }));
-    entries.push({
-      binding: bound.length,
-      resource: { buffer: this.#arena.segments[0].gpu, offset: 0, size: Math.ceil((shaders[name].dims.length * 4) / 16) * 16 },
-    });
-    const group = this.device.createBindGroup({ layout, entries });
-    this.#groups.set(key, group);
-    return group;
-  }
-
-  #pipeline(name: ShaderName, entry: string, constants: Readonly<Record<string, number>>): Pipeline {
-    const key = `${name}/${entry} ${Object.entries(constants).join(' ')}`;
-    const known = this.#pipelines.get(key);
-    if (known) return known;
-    let module = this.#modules.get(name);
-    if (!module) this.#modules.set(name, (module = this.device.createShaderModule({ label: name, code: shaders[name].source })));
-    const layout = this.#layout(name);
-    const pipeline = this.device.createComputePipeline({
-      label: key,
-      layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module, entryPoint: entry, constants },
-    });
-    const made = { pipeline, layout };
-    this.#pipelines.set(key, made);
-    return made;
-  }
-
-  #layout(name: ShaderName): GPUBindGroupLayout {
-    const known = this.#layouts.get(name);
-    if (known) return known;
-    const entries: GPUBindGroupLayoutEntry[] = shaders[name].bindings.map(({ access }, binding) => ({
-      binding,
-      visibility: GPUShaderStage.COMPUTE,
-      buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' },
-    }));
-    entries.push({ binding: entries.length, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } });
-    const layout = this.device.createBindGroupLayout({ label: name, entries });
-    this.#layouts.set(name, layout);
-    return layout;
-  }
 }
 
 /** A count of workgroups as x and y: a kernel finds its own as y * num_workgroups.x + x, and must look whether there are so many. */
@@ -275,57 +219,6 @@ export function fold(groups: number): [number, number] {
   return [x, x === 0 ? 0 : Math.ceil(groups / x)];
 }
 
-interface Place {
-  readonly gpu: GPUBuffer;
-  readonly key: string;
-  readonly offset: number;
-  readonly size: number;
-  /** Index of the view's first element, of 4 bytes. */
-  readonly element: number;
-}
-
 function isData(view: View | Uint32Array | Float32Array | null): view is Uint32Array | Float32Array {
   return ArrayBuffer.isView(view);
-}
-
-/** Where binding i has nothing to write: each has its own place, for two writable bindings must not overlap. */
-function spare({ segments: [{ gpu }] }: GpuBlock, i: number): Place {
-  return { gpu, key: `spare${i}`, offset: i * SPARE_BYTES, size: SPARE_BYTES, element: 0 };
-}
-
-/** The whole piece of the buffer that the view begins in is bound, so that bind groups do not depend on offsets; the kernel adds `element`. */
-function place(view: View): Place {
-  const block = view.buffer as GpuBlock;
-  if (block.freed) throw new Error(`${block.label} is used after it was freed`);
-  const i = segmentAt(block, view.offset);
-  const { gpu, start, bytes } = block.segments[i];
-  if ((view.offset - start) % 4 !== 0) throw new Error(`${block.label}: offset ${view.offset} is not a multiple of 4`);
-  return { gpu, key: idOf(gpu), offset: 0, size: Math.ceil(bytes / 4) * 4, element: (view.offset - start) / 4 };
-}
-
-const ids = new WeakMap<GPUBuffer, string>();
-let count = 0;
-function idOf(buffer: GPUBuffer): string {
-  let id = ids.get(buffer);
-  if (id === undefined) ids.set(buffer, (id = String(count++)));
-  return id;
-}
-
-export function segmentAt({ segments }: GpuBlock, offset: number): number {
-  let i = segments.length - 1;
-  while (i > 0 && segments[i].start > offset) i--;
-  return i;
-}
-
-/** A range of bytes by the pieces that it lies in. `from` counts from the range's first byte. */
-function* pieces({ buffer, offset }: View, bytes: number): Generator<{ gpu: GPUBuffer; offset: number; from: number; size: number }> {
-  const block = buffer as GpuBlock;
-  if (block.freed) throw new Error(`${block.label} is used after it was freed`);
-  for (let i = segmentAt(block, offset), from = 0; from < bytes; i++) {
-    const { gpu, start, bytes: length } = block.segments[i];
-    const at = offset + from - start;
-    const size = Math.min(bytes - from, length - at);
-    yield { gpu, offset: at, from, size };
-    from += size;
-  }
 }
