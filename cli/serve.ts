@@ -76,7 +76,7 @@ async function inProcess(options: ServeOptions): Promise<Served> {
     model: supply.current.info.id,
     needsKey: parseApiKeys(apiKeys).length > 0,
     runsOn: backend.name === 'wasm' ? '' : `, on ${backend.name}: ${backend.variant}`,
-    page: null,
+    page: server.page && `${originOf(host, server.port)}${server.page}`,
     close: () => server.close(),
   };
 }

@@ -298,6 +298,11 @@ describe('serve', () => {
     expect(JSON.parse(bash(curl)).choices[0].message.content).toContain('4821');
     const home = await (await fetch(`http://127.0.0.1:${port}/`)).text();
     expect(JSON.parse(bash(/^curl .*$/m.exec(home)![0])).usage.kv_cache.press).toBe('zigzag_snapkv');
+    expect(printed).toContain(`where the model runs in the page: http://127.0.0.1:${port}/chat/`);
+    const statuses = ['/chat', '/chat/', '/chat/edgepress.js', '/chat/model/manifest.json', '/chat/..%2f..%2fpackage.json', '/chat/none'].map(
+      async (path) => (await fetch(`http://127.0.0.1:${port}${path}`)).status,
+    );
+    expect(await Promise.all(statuses)).toEqual([200, 200, 200, 200, 404, 404]);
     await stop(server);
     expect(server.exitCode).toBe(0);
   });

@@ -12,6 +12,7 @@ import { parseBytes } from './engine/bytes.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { openSupply } from './node.ts';
 import { embeddedModel } from './package-root.ts';
+import { servePage } from './serve-page.ts';
 
 const { MODEL, BACKEND = 'webgpu', MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS } = process.env;
 
@@ -48,6 +49,7 @@ const supply = await open().catch((error: Error) => {
   process.exit(1);
 });
 const app = createApp({ engine: () => supply.get(), apiKeys: parseApiKeys(API_KEYS) });
+const page = await servePage(app);
 
 export default {
   fetch: (request: Request): Response | Promise<Response> => app.fetch(request),
@@ -59,5 +61,6 @@ export default {
     console.log(
       `\nedgepress serves ${info.id} on ${origin}, ${backend.name}: ${backend.variant}. Try:\n\n${exampleCurl(origin, parseApiKeys(API_KEYS).length > 0)}\n`,
     );
+    if (page) console.log(`Or in a browser, where the model runs in the page: ${origin}${page}\n`);
   },
 };

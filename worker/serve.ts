@@ -2,6 +2,7 @@
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
 import type { EngineSupply } from './engine/supply.ts';
+import { servePage } from './serve-page.ts';
 
 export interface ServeNodeOptions {
   readonly supply: EngineSupply;
@@ -11,13 +12,21 @@ export interface ServeNodeOptions {
   readonly apiKeys?: string;
 }
 
+export interface ServedNode {
+  readonly port: number;
+  /** Path of the page that runs the model in a browser; null where it was not built. */
+  readonly page: string | null;
+  close(): Promise<void>;
+}
+
 /** Resolves once the port is open, with the port, which for 0 is one that the system chose; rejects where it cannot be (in use, not allowed). */
-export async function serveNode({ supply, host, port, apiKeys }: ServeNodeOptions): Promise<{ port: number; close(): Promise<void> }> {
+export async function serveNode({ supply, host, port, apiKeys }: ServeNodeOptions): Promise<ServedNode> {
   const app = createApp({ engine: () => supply.get(), apiKeys: parseApiKeys(apiKeys) });
+  const page = await servePage(app);
   const { serve } = await import('@hono/node-server');
   return new Promise((resolve, reject) => {
     const server = serve({ fetch: app.fetch, hostname: host, port }, (address) => {
-      resolve({ port: address.port, close: () => new Promise((closed) => server.close(() => closed())) });
+      resolve({ port: address.port, page, close: () => new Promise((closed) => server.close(() => closed())) });
     });
     server.once('error', reject);
   });
