@@ -10,6 +10,7 @@ const onDawn = [
   'test/gpu/shaders.test.ts',
   'test/gpu/faults.test.ts',
   'test/gpu/recorder.test.ts',
+  'test/gpu/real-kernels.test.ts',
   'test/gpu/command.test.ts',
   'test/gpu/parity/rms-norm.test.ts',
   'test/gpu/parity/linear.test.ts',

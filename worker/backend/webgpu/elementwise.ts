@@ -1,6 +1,7 @@
 /** rms-norm, rope, swiglu on the device. */
 import type { NormPart, RopePart, View } from '../backend.ts';
 import type { Gpu } from './gpu.ts';
+import type { ShaderName } from './pipelines.ts';
 import { fold } from './recorder.ts';
 
 /** Kernels take two arrays of rows at once. */
@@ -12,14 +13,20 @@ function samePlace(a: View, b: View): boolean {
   return a.buffer === b.buffer && a.offset === b.offset;
 }
 
+function normKernel({ software, features }: Gpu): { name: ShaderName; entry: string } {
+  if (software) return { name: 'rms-norm', entry: 'alone' };
+  return features.has('subgroups') ? { name: 'rms-norm.subgroups', entry: 'bySubgroups' } : { name: 'rms-norm', entry: 'main' };
+}
+
 export function rmsNorm(gpu: Gpu, parts: readonly NormPart[], cols: number, eps: number): void {
   for (const inPlace of [false, true]) {
     const alike = parts.filter(({ x, out }) => samePlace(x, out) === inPlace);
     for (const [first, second] of pairs(alike)) {
       const rows1 = second?.rows ?? 0;
       const rows = first.rows + rows1;
-      gpu.recorder.dispatch('rms-norm', {
-        entry: gpu.software ? 'alone' : 'main',
+      const { name, entry } = normKernel(gpu);
+      gpu.recorder.dispatch(name, {
+        entry,
         views: {
           x0: inPlace ? null : first.x,
           weight0: first.weight,
