@@ -114,10 +114,12 @@ function endOnSignal(starting: Promise<Served>): void {
   watch.unref();
 }
 
+/** In one piece: whoever reads the first lines and goes must not end the server with the next. */
 function greet({ origin, model, needsKey, runsOn, page }: Served, host: string): void {
   const everywhere = host === '0.0.0.0' || host === '::' ? ', and on every other address of this machine' : '';
-  console.log(`\nedgepress serves ${model} on ${origin}${everywhere}${runsOn}. Try:\n`);
-  if (needsKey) console.log('API_KEY=<one of your keys>');
-  console.log(`${exampleCurl(origin, needsKey)}\n`);
-  if (page) console.log(`Or in a browser, where the model runs in the page: ${page}\n`);
+  const lines = [`\nedgepress serves ${model} on ${origin}${everywhere}${runsOn}. Try:\n`];
+  if (needsKey) lines.push('API_KEY=<one of your keys>');
+  lines.push(`${exampleCurl(origin, needsKey)}\n`);
+  if (page) lines.push(`Or in a browser, where the model runs in the page: ${page}\n`);
+  console.log(lines.join('\n'));
 }

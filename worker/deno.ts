@@ -58,9 +58,8 @@ export default {
     const { info } = supply.current;
     const { backend } = supply.current.health();
     const origin = `http://${hostname}:${port}`;
-    console.log(
-      `\nedgepress serves ${info.id} on ${origin}, ${backend.name}: ${backend.variant}. Try:\n\n${exampleCurl(origin, parseApiKeys(API_KEYS).length > 0)}\n`,
-    );
-    if (page) console.log(`Or in a browser, where the model runs in the page: ${origin}${page}\n`);
+    const inBrowser = page ? `Or in a browser, where the model runs in the page: ${origin}${page}\n` : '';
+    const curl = exampleCurl(origin, parseApiKeys(API_KEYS).length > 0);
+    console.log(`\nedgepress serves ${info.id} on ${origin}, ${backend.name}: ${backend.variant}. Try:\n\n${curl}\n\n${inBrowser}`);
   },
 };
