@@ -30,4 +30,5 @@ export * from './avg-pool';
 export * from './group-mean';
 export * from './key-norm';
 export * from './cosine-to-mean';
+export * from './norm-share';
 export * from './mass-count';

@@ -19,6 +19,7 @@ const CALLED = [
   'groupMean',
   'keyNorm',
   'cosineToMean',
+  'normShare',
   'topK',
   'massCount',
   'keptCount',

@@ -10,6 +10,7 @@ import {
   type EntryRuns,
   type LinearTarget,
   type MassMap,
+  type NormKind,
   type NormPart,
   OutOfDeviceMemory,
   type PagedLayer,
@@ -339,6 +340,24 @@ export class ReferenceBackend implements Backend {
         const product = dot(keys, (j * kvHeads + h) * headDim, anchor, 0, headDim);
         y[h * n + j] = (sign * product) / (Math.max(norms[j], 1e-8) * Math.max(length, 1e-8));
       }
+    }
+  }
+
+  normShare(out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void {
+    const [keys, values] = [k, v].map((x) => f32(x, n * kvHeads * headDim));
+    const y = f32(out, kvHeads * n);
+    const shareOf = (x: number[]): number[] => {
+      const total = x.reduce((a, b) => a + b, 0);
+      return x.map((part) => (total === 0 ? 0 : part / total));
+    };
+    const local = (x: number[]): number[] =>
+      segment === 0 ? x : range(0, Math.ceil(n / segment)).flatMap((s) => shareOf(x.slice(s * segment, (s + 1) * segment)));
+    for (let h = 0; h < kvHeads; h++) {
+      const squares = (x: Float32Array): number[] =>
+        range(0, n).map((t) => dot(x, (t * kvHeads + h) * headDim, x, (t * kvHeads + h) * headDim, headDim));
+      const [kk, vv] = [local(squares(keys)), local(squares(values))];
+      const z = { key: kk, value: vv, kv_avg: kk.map((x, t) => (x + vv[t]) / 2), kv_product: kk.map((x, t) => x * vv[t]) };
+      y.set(shareOf(z[kind]), h * n);
     }
   }
 

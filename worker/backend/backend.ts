@@ -79,6 +79,9 @@ export interface Protected {
 /** How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature. */
 export type MassMap = 'identity' | 'affine' | 'softmax';
 
+/** What `normShare` takes the squared norms of. */
+export type NormKind = 'key' | 'value' | 'kv_avg' | 'kv_product';
+
 /** One of the norms that are taken at once, all of the same width. */
 export interface NormPart {
   readonly out: View;
@@ -198,6 +201,12 @@ export interface Backend {
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
   /** out[h, j] = sign * cosine(k[j,h], mean over t of k[t,h]/|k[t,h]|).   k [n, H, d], out [H, n] */
   cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
+  /**
+   * out[h, t] = z / sum over t of z, z made of |k[t,h]|² and |v[t,h]|² as `kind` says: one of them, their mean or their product. Before that, with
+   * segment > 0, each is divided by its sum over the segment of so many tokens, counted from token 0. A share of a sum of 0 is 0.
+   * k, v [n, H, d], out [H, n]
+   */
+  normShare(out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void;
   /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
   /**

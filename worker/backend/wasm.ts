@@ -7,6 +7,7 @@ import {
   entryTypes,
   type LinearTarget,
   type MassMap,
+  type NormKind,
   type NormPart,
   type PagedLayer,
   type Protected,
@@ -39,6 +40,7 @@ function addressOrNull(view: View | null | undefined): number {
   return view ? address(view) : 0;
 }
 
+const NORM_KINDS: Record<NormKind, number> = { key: 0, value: 1, kv_avg: 2, kv_product: 3 };
 const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2 };
 
 export class WasmBackend implements Backend {
@@ -80,7 +82,8 @@ export class WasmBackend implements Backend {
     const attend = this.#call('attendScratchBytes', headDim);
     if (n === 0) return attend;
     // The sum, for a block that grows may leave a hole behind that nothing fits into.
-    return attend + this.#call('topKScratchBytes', n) + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
+    const [norms, ranks] = [this.#call('normShareScratchBytes', n), this.#call('topKScratchBytes', n)];
+    return attend + norms + ranks + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
 
   alloc(bytes: number, label: string): DeviceBuffer {
@@ -229,6 +232,11 @@ export class WasmBackend implements Backend {
   cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
     const scratch = this.#room(this.#call('cosineToMeanScratchBytes', headDim));
     this.#call('cosineToMean', address(out), address(k), n, kvHeads, headDim, sign, scratch);
+  }
+
+  normShare(out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void {
+    const scratch = this.#room(this.#call('normShareScratchBytes', n));
+    this.#call('normShare', address(out), address(k), address(v), n, kvHeads, headDim, segment, NORM_KINDS[kind], scratch);
   }
 
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {

@@ -10,6 +10,7 @@ import type {
   EntryRuns,
   LinearTarget,
   MassMap,
+  NormKind,
   NormPart,
   PagedLayer,
   Protected,
@@ -30,7 +31,7 @@ import { embed, linear } from './webgpu/linear.ts';
 import { Readback } from './webgpu/readback.ts';
 import { Recorder } from './webgpu/recorder.ts';
 import { sample, sampleScratchBytes } from './webgpu/sampling.ts';
-import { avgPool, cosineToMean, gather, groupMean, keyNorm, massCount, scoreWindow, scoringScratchBytes, topK } from './webgpu/scoring.ts';
+import { avgPool, cosineToMean, gather, groupMean, keyNorm, massCount, normShare, scoreWindow, scoringScratchBytes, topK } from './webgpu/scoring.ts';
 
 export interface WebGpuOptions {
   /** Most device memory in bytes. WebGPU does not say how much there is: without a limit the driver decides. */
@@ -185,6 +186,9 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   cosineToMean(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
     cosineToMean(this, out, k, n, kvHeads, headDim, sign);
+  }
+  normShare(out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void {
+    normShare(this, out, k, v, n, kvHeads, headDim, segment, kind);
   }
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
     gather(this, out, x, order, count, kvHeads, headDim);

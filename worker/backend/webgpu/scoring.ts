@@ -1,5 +1,5 @@
 /** What presses score, rank and count with, on the device. Arrays that are read and written in one operation are different buffers. */
-import type { AttentionShape, MassMap, Protected, RankOrder, View } from '../backend.ts';
+import type { AttentionShape, MassMap, NormKind, Protected, RankOrder, View } from '../backend.ts';
 import { type Gpu, withScratch } from './gpu.ts';
 import { fold } from './recorder.ts';
 
@@ -8,6 +8,7 @@ const CHUNK = 256; // keys whose directions one workgroup adds up
 const TILE = 2048; // tokens that one workgroup sorts at most: all of the 16 KiB that it may have
 const MOST_THREADS = 65_536; // that find out (m, z); enough for any device
 const LEAST_SPAN = 64; // keys of one of them
+const NORM_KINDS: Readonly<Record<NormKind, number>> = { key: 0, value: 1, kv_avg: 2, kv_product: 3 };
 const MASS_MAPS: Readonly<Record<MassMap, number>> = { identity: 0, affine: 1, softmax: 2 };
 
 /** The most that operations here take at once, over n tokens: none holds scratch beside another. */
@@ -17,6 +18,7 @@ export function scoringScratchBytes(n: number, window: number, shape: Pick<Atten
     statsBytes(queryHeads * window, mostSpans(queryHeads * window, n)),
     sortBytes(Math.max(queryHeads, kvHeads), n),
     directionBytes(n, kvHeads, headDim),
+    normBytes(n, kvHeads),
   );
   return Math.ceil(1.25 * bytes) + 256; // Buffers round up
 }
@@ -55,6 +57,16 @@ export function cosineToMean(gpu: Gpu, out: View, k: View, n: number, kvHeads: n
     const views = { k, sums, out };
     const dims = { n, kvHeads, vectors: vectors(headDim), chunks, sign };
     for (const entry of ['directions', 'cosines']) gpu.recorder.dispatch('cosine-to-mean', { entry, views, dims, grid: [chunks, kvHeads] });
+  });
+}
+
+export function normShare(gpu: Gpu, out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void {
+  withScratch(gpu, normBytes(n, kvHeads), 'squared norms', (norms) => {
+    const views = { k, v, norms, out };
+    const dims = { n, kvHeads, vectors: vectors(headDim), segment, kind: NORM_KINDS[kind] };
+    gpu.recorder.dispatch('norm-share', { entry: 'squares', views, dims, grid: fold(Math.ceil((2 * n * kvHeads) / 64)) });
+    gpu.recorder.dispatch('norm-share', { entry: 'combine', views, dims, grid: [Math.ceil(n / 256), kvHeads] });
+    gpu.recorder.dispatch('norm-share', { entry: 'normalise', views, dims, grid: [1, kvHeads] });
   });
 }
 
@@ -124,6 +136,11 @@ function sortBytes(rows: number, tokens: number): number {
 
 function directionBytes(n: number, kvHeads: number, headDim: number): number {
   return F32 * Math.ceil(n / CHUNK) * kvHeads * headDim;
+}
+
+/** Of each key and value. */
+function normBytes(n: number, kvHeads: number): number {
+  return 2 * F32 * n * kvHeads;
 }
 
 function vectors(headDim: number): number {
