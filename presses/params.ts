@@ -37,4 +37,8 @@ export function oneOf<const T extends readonly [string, ...string[]]>(values: T,
     .describe(description);
 }
 
+export function trueOrFalse(fallback: boolean, description: string) {
+  return z.boolean({ error: 'must be true or false' }).default(fallback).describe(description);
+}
+
 export const noParams = z.strictObject({});

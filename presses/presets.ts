@@ -20,6 +20,7 @@ export const presets = {
   tova: { summary: 'what the last token attends to', scorer: 'tova', layer_budget: 'uniform', head_budget: 'uniform' },
   snapkv: { summary: 'what the last queries attend to', scorer: 'snapkv', layer_budget: 'uniform', head_budget: 'uniform' },
   keydiff: { summary: 'keys unlike the mean key', scorer: 'keydiff', layer_budget: 'uniform', head_budget: 'uniform' },
+  cur: { summary: 'keys and values long among their neighbours', scorer: 'cur', layer_budget: 'uniform', head_budget: 'uniform' },
   pyramidkv: { summary: 'SnapKV, lower layers keep more', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'uniform' },
   adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', layer_budget: 'uniform', head_budget: 'adakv' },
 
@@ -28,6 +29,7 @@ export const presets = {
   zigzag_tova: { summary: 'TOVA, layers by LMBA', scorer: 'tova', layer_budget: 'zigzag', head_budget: 'uniform' },
   zigzag_knorm: { summary: 'Knorm, layers by LMBA', scorer: 'knorm', layer_budget: 'zigzag', head_budget: 'uniform' },
   zigzag_keydiff: { summary: 'KeyDiff, layers by LMBA', scorer: 'keydiff', layer_budget: 'zigzag', head_budget: 'uniform' },
+  zigzag_cur: { summary: 'CurDKV, layers by LMBA', scorer: 'cur', layer_budget: 'zigzag', head_budget: 'uniform' },
 
   // heads by score, under other layer budgets or scorers
   adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', layer_budget: 'uniform', head_budget: 'adakv' },

@@ -8,6 +8,7 @@ import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
 import { noParams } from './params.ts';
+import { cur } from './scorers/cur.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
 import { random } from './scorers/random.ts';
@@ -22,6 +23,7 @@ export const scorers = {
   tova,
   snapkv,
   keydiff,
+  cur,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {

@@ -114,6 +114,26 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     ]);
   });
 
+  test('cur keeps tokens whose keys and values are long among their neighbours, and the sinks', async () => {
+    // Squared norms, in segments of 2: keys 4 4 | 1 3 | 0 0, shares .5 .5 | .25 .75 | 0 0;   values 1 1 | 1 4 | 2 6, shares .5 .5 | .2 .8 | .25 .75
+    //   products .25 .25 .05 .6 0 0, of 1.15
+    const layer = { k: rows([2], [0, 2], [1], [1, 1, 1], [0], [0]), v: rows([1], [1], [0, 1], [0, 0, 2], [1, 1], [1, 1, 2]) };
+    const runtime = await make();
+    const run = async (params: object) => {
+      const { kept, scores } = await runPress(runtime, { preset: 'cur', num_sinks: 1, ...params }, 6, unscaled(1, 1), [layer]);
+      return { kept: kept[0][0], scores: round(scores[0][0]) };
+    };
+    const products = { kept: [0, 3, 1], scores: [0.2174, 0.2174, 0.0435, 0.5217, 0, 0] };
+    expect(await run({ local_window_size: 2 })).toEqual(products);
+    expect(await run({ local_window_size: 2, compat: 'kvpress' })).toEqual(products);
+    expect((await run({ local_window_size: 2, num_sinks: 0 })).kept).toEqual([3, 0, 1]);
+    const whole = { use_local_approximation: false };
+    expect((await run({ ...whole, leverage_type: 'key' })).scores).toEqual(round([4 / 12, 4 / 12, 1 / 12, 3 / 12, 0, 0]));
+    expect(await run({ ...whole, leverage_type: 'value' })).toEqual({ kept: [0, 5, 3], scores: round([1, 1, 1, 4, 2, 6].map((x) => x / 15)) });
+    expect((await run({ ...whole, leverage_type: 'kv_avg' })).scores).toEqual(round([5, 5, 2, 7, 2, 6].map((x) => x / 27)));
+    expect((await run({ ...whole })).scores).toEqual(round([4, 4, 1, 12, 0, 0].map((x) => x / 21)));
+  });
+
   test('random keeps the same tokens for the same seed, others in other layers and heads, and reports the seed it drew', async () => {
     const runtime = await make();
     const shape = shapeOf(2, 2, 4);
