@@ -31,4 +31,6 @@ export * from './group-mean';
 export * from './key-norm';
 export * from './cosine-to-mean';
 export * from './norm-share';
+export * from './lag-score';
+export * from './segment-rank';
 export * from './mass-count';

@@ -30,7 +30,7 @@ export interface GpuRun {
 }
 
 /** Kernels that only a press uses. */
-const PRESS_KERNELS = /^(score-window|avg-pool|group-mean|key-norm|cosine-to-mean|norm-share|gather|top-k|mass-count)/;
+const PRESS_KERNELS = /^(score-window|avg-pool|group-mean|key-norm|cosine-to-mean|norm-share|lag-score|segment-rank|gather|top-k|mass-count)/;
 
 /** Null on WASM. */
 export async function gpuFigures(engine: EdgeEngine, { decodeTokensPerS, kvBytesKept, run, answerTokens }: GpuRun): Promise<GpuFigures | null> {

@@ -20,6 +20,8 @@ const CALLED = [
   'keyNorm',
   'cosineToMean',
   'normShare',
+  'lagScore',
+  'segmentRank',
   'topK',
   'massCount',
   'keptCount',

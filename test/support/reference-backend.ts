@@ -361,6 +361,46 @@ export class ReferenceBackend implements Backend {
     }
   }
 
+  lagScore(out: View, k: View, v: View, n: number, first: number, lag: number, H: number, d: number): void {
+    const y = f32(out, H * n).fill(1);
+    const tensors = [k, v].map((view) => f32(view, n * H * d));
+    for (let h = 0; h < H; h++) {
+      for (let start = first; start + 2 * lag <= n; start += lag) {
+        const shares = tensors.map((tensor) => {
+          const row = (t: number): Float32Array => tensor.subarray((t * H + h) * d, (t * H + h + 1) * d);
+          const next = range(start + lag, start + 2 * lag).map(row);
+          const low = range(0, d).map((c) => Math.min(...next.map((x) => x[c])));
+          const width = range(0, d).map((c) => Math.max(...next.map((x) => x[c])) - low[c]);
+          const sigma = range(start, start + lag).map((t) => {
+            const x = Array.from(row(t), (value, c) => (width[c] < 2 ** -126 ? 0 : (value - low[c]) / width[c]));
+            const mean = x.reduce((sum, value) => sum + value, 0) / d;
+            return Math.sqrt(x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (d - 1));
+          });
+          const most = Math.max(...sigma);
+          const total = sigma.reduce((sum, value) => sum + Math.exp(value - most), 0);
+          return sigma.map((value) => Math.exp(value - most) / total);
+        });
+        for (let i = 0; i < lag; i++) y[h * n + start + i] = (shares[0][i] + shares[1][i]) / 2;
+      }
+    }
+  }
+
+  segmentRank(out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void {
+    const input = f32(x, rows * n);
+    const y = f32(out, rows * n);
+    y.set(input);
+    for (let r = 0; r < rows; r++) {
+      for (let start = first; start < first + segments * width; start += width) {
+        const places = range(r * n + start, r * n + start + width);
+        const value = (j: number): number => (Number.isNaN(input[j]) ? -Infinity : input[j]);
+        const worstFirst = [...places].sort(
+          (a, b) => Number(Number.isNaN(input[b])) - Number(Number.isNaN(input[a])) || (value(a) === value(b) ? b - a : value(a) - value(b)),
+        );
+        for (const [rank, j] of worstFirst.entries()) y[j] = rank / width;
+      }
+    }
+  }
+
   gather(out: View, x: View, { rows, stride }: RankOrder, count: number, H: number, d: number): void {
     for (let h = 0; h < H; h++) {
       const order = u32(at(rows, h * stride * 4), count);

@@ -207,6 +207,17 @@ export interface Backend {
    * k, v [n, H, d], out [H, n]
    */
   normShare(out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void;
+  /**
+   * LagKV's shares. Partitions of `lag` tokens begin at `first`; every one but the last is scored by the next: sigma[i] = std over the channels (divided
+   * by d - 1) of k[i] brought to [0, 1] by the next partition's least and most of each channel, 0 where those are equal. out[h, i] = softmax of sigma over the
+   * partition, mean of k's and v's; 1 for tokens of no partition or of the last.   k, v [n, H, d], out [H, n]
+   */
+  lagScore(out: View, k: View, v: View, n: number, first: number, lag: number, kvHeads: number, headDim: number): void;
+  /**
+   * out[r, j] = how many values of its segment x[r, j] stands before, / width: higher first, ties to the lower column, NaN last. `segments` of `width` columns
+   * begin at column `first`; the other columns are copied.   x, out [rows, n]
+   */
+  segmentRank(out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void;
   /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
   /**

@@ -239,6 +239,15 @@ export class WasmBackend implements Backend {
     this.#call('normShare', address(out), address(k), address(v), n, kvHeads, headDim, segment, NORM_KINDS[kind], scratch);
   }
 
+  lagScore(out: View, k: View, v: View, n: number, first: number, lag: number, kvHeads: number, headDim: number): void {
+    const scratch = this.#room(this.#call('lagScoreScratchBytes', headDim, lag));
+    this.#call('lagScore', address(out), address(k), address(v), n, first, lag, kvHeads, headDim, scratch);
+  }
+
+  segmentRank(out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void {
+    this.#call('segmentRank', address(out), address(x), rows, n, first, width, segments);
+  }
+
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
     const scratch = this.#room(this.#call('topKScratchBytes', n));
     for (let r = 0; r < rows; r++)

@@ -31,7 +31,20 @@ import { embed, linear } from './webgpu/linear.ts';
 import { Readback } from './webgpu/readback.ts';
 import { Recorder } from './webgpu/recorder.ts';
 import { sample, sampleScratchBytes } from './webgpu/sampling.ts';
-import { avgPool, cosineToMean, gather, groupMean, keyNorm, massCount, normShare, scoreWindow, scoringScratchBytes, topK } from './webgpu/scoring.ts';
+import {
+  avgPool,
+  cosineToMean,
+  gather,
+  groupMean,
+  keyNorm,
+  lagScore,
+  massCount,
+  normShare,
+  scoreWindow,
+  scoringScratchBytes,
+  segmentRank,
+  topK,
+} from './webgpu/scoring.ts';
 
 export interface WebGpuOptions {
   /** Most device memory in bytes. WebGPU does not say how much there is: without a limit the driver decides. */
@@ -189,6 +202,12 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   normShare(out: View, k: View, v: View, n: number, kvHeads: number, headDim: number, segment: number, kind: NormKind): void {
     normShare(this, out, k, v, n, kvHeads, headDim, segment, kind);
+  }
+  lagScore(out: View, k: View, v: View, n: number, first: number, lag: number, kvHeads: number, headDim: number): void {
+    lagScore(this, out, k, v, n, first, lag, kvHeads, headDim);
+  }
+  segmentRank(out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void {
+    segmentRank(this, out, x, rows, n, first, width, segments);
   }
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
     gather(this, out, x, order, count, kvHeads, headDim);

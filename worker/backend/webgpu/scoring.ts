@@ -70,6 +70,16 @@ export function normShare(gpu: Gpu, out: View, k: View, v: View, n: number, kvHe
   });
 }
 
+export function lagScore(gpu: Gpu, out: View, k: View, v: View, n: number, first: number, lag: number, kvHeads: number, headDim: number): void {
+  const scored = Math.max(0, Math.floor((n - first) / lag) - 1);
+  const dims = { n, kvHeads, vectors: vectors(headDim), first, lag, scored };
+  gpu.recorder.dispatch('lag-score', { views: { k, v, out }, dims, grid: fold((scored + 1) * kvHeads) });
+}
+
+export function segmentRank(gpu: Gpu, out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void {
+  gpu.recorder.dispatch('segment-rank', { views: { x, out }, dims: { n, first, width, segments }, grid: [Math.ceil(n / 256), rows] });
+}
+
 export function gather(gpu: Gpu, out: View, x: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
   const dims = { stride, count, kvHeads, headDim };
   gpu.recorder.dispatch('gather', { views: { x, order: rows, out }, dims, grid: fold(Math.ceil((count * kvHeads * headDim) / 256)) });
