@@ -28,8 +28,9 @@ export function emptyBudget(press: Press, n: number, ratio: number, budgets: rea
 
 export function shortPrompt(press: Press, n: number, wanted: number, budget: number): InputError {
   const by = press.scorer.part.protectedBy;
-  const smaller = by === null ? '' : `; ${by} up to ${Math.min(budget, n - 1)} would work${press.compat ? '' : ', or "on_tight": "uniform"'}`;
-  const message = `${press.scorer.part.name} protects ${wanted} tokens, but only ${n} are to be pressed${smaller}`;
+  const ways = [...(by === null ? [] : [`${by} up to ${Math.min(budget, n - 1)}`]), ...(press.compat ? [] : ['"on_tight": "uniform"'])];
+  const works = ways.length === 0 ? '' : `; ${ways[0]} would work${ways.slice(1).map((way) => `, or ${way}`)}`;
+  const message = `${press.scorer.part.name} protects ${wanted} tokens, but only ${n} are to be pressed${works}`;
   return new InputError('press_prompt_short', by === null ? press.path : partParam(press, 'scorer', by), message);
 }
 

@@ -21,6 +21,7 @@ export const presets = {
   snapkv: { summary: 'what the last queries attend to', scorer: 'snapkv', layer_budget: 'uniform', head_budget: 'uniform' },
   keydiff: { summary: 'keys unlike the mean key', scorer: 'keydiff', layer_budget: 'uniform', head_budget: 'uniform' },
   cur: { summary: 'keys and values long among their neighbours', scorer: 'cur', layer_budget: 'uniform', head_budget: 'uniform' },
+  lagkv: { summary: 'tokens unlike what follows them', scorer: 'lagkv', layer_budget: 'uniform', head_budget: 'uniform' },
   pyramidkv: { summary: 'SnapKV, lower layers keep more', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'uniform' },
   adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', layer_budget: 'uniform', head_budget: 'adakv' },
 

@@ -11,6 +11,7 @@ import { noParams } from './params.ts';
 import { cur } from './scorers/cur.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
+import { lagkv } from './scorers/lagkv.ts';
 import { random } from './scorers/random.ts';
 import { snapkv } from './scorers/snapkv.ts';
 import { streamingLlm } from './scorers/streaming-llm.ts';
@@ -24,6 +25,7 @@ export const scorers = {
   snapkv,
   keydiff,
   cur,
+  lagkv,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {

@@ -28,7 +28,11 @@ const long = sampleOf('niah_multikey', 512);
 const prompt = (tokens: readonly number[]): PromptInput => ({ kind: 'tokens', tokens });
 const names = Object.keys(presets).filter((name) => name !== 'no_press');
 /** A config of this preset that works on short prompts. */
-const small = (name: string): Record<string, unknown> => (/snapkv|pyramid/.test(name) ? { preset: name, window_size: 4 } : { preset: name });
+const small = (name: string): Record<string, unknown> => ({
+  preset: name,
+  ...(/snapkv|pyramid/.test(name) && { window_size: 4 }),
+  ...(name === 'lagkv' && { lag_size: 16 }),
+});
 /** The same, spelled out. */
 const spelled = (name: string): Record<string, unknown> => {
   const { scorer, layer_budget, head_budget } = presets[name as keyof typeof presets] as Record<string, string>;

@@ -134,6 +134,27 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     expect((await run({ ...whole })).scores).toEqual(round([4, 4, 1, 12, 0, 0].map((x) => x / 21)));
   });
 
+  test('lagkv ranks the tokens of a partition by their spread in the ranges of the next one; sinks and tail stay', async () => {
+    // Sink 0, partitions (1, 2) (3, 4) (5, 6), and 7. Keys of the later ones run from 0 to 1 in channels 0 and 1; values are constant and count as 0.
+    //   sigma of k over 4 channels: 1, 0 | 0, .5774;  softmax .7311 .2689 | .3595 .6405;  with v's halves .6155 .3845 | .4298 .5702
+    const runtime = await make();
+    const layer = { k: rows([9], [2], [0], [0], [1, 1], [1, 0], [0, 1], [9]), v: new Float32Array(32).fill(1) };
+    const press = { preset: 'lagkv', n_sink: 1, lag_size: 2, compression_ratio: 0.125 };
+    const ranked = await runPress(runtime, press, 8, unscaled(1, 1), [layer]);
+    expect(round(ranked.scores[0][0])).toEqual([1, 0.5, 0, 0, 0.5, 1, 1, 1]);
+    expect(ranked.kept).toEqual([[[0, 5, 6, 7, 1, 4, 2]]]);
+    const crossed = await runPress(runtime, { ...press, cross_scoring: true }, 8, unscaled(1, 1), [layer]);
+    expect(round(crossed.scores[0][0])).toEqual([1, 0.6155, 0.3845, 0.4298, 0.5702, 1, 1, 1]);
+    expect(crossed.kept).toEqual([[[0, 5, 6, 7, 1, 4, 3]]]);
+  });
+
+  test('lagkv keeps the sinks and the most recent tokens of a prompt shorter than two partitions', async () => {
+    const shape = shapeOf(1, 1, 4);
+    const { kept, scores } = await runPress(await make(), { preset: 'lagkv', n_sink: 2, lag_size: 4 }, 8, shape, blankLayers(1, 8, shape));
+    expect(round(scores[0][0])).toEqual([1, 1, 0, 0.1667, 0.3333, 0.5, 0.6667, 0.8333]);
+    expect(kept).toEqual([[[0, 1, 7, 6]]]);
+  });
+
   test('random keeps the same tokens for the same seed, others in other layers and heads, and reports the seed it drew', async () => {
     const runtime = await make();
     const shape = shapeOf(2, 2, 4);
@@ -485,6 +506,26 @@ describe('checkPress', () => {
     expect(error.message).toBe('snapkv protects 64 tokens, but only 64 are to be pressed; window_size up to 32 would work, or "on_tight": "uniform"');
     expect(refusal(() => check({ preset: 'snapkv', compat: 'kvpress' }, { tokens: 64 })).code).toBe('press_prompt_short');
     expect(() => check({ preset: 'snapkv', compression_ratio: 0.9, compat: 'kvpress' })).not.toThrow();
+  });
+
+  test('lagkv protects its sinks, the last whole partition and the rest', () => {
+    const error = refusal(() => check({ preset: 'lagkv', compression_ratio: 0.5 })); // 4 + 128 + (301 - 4) % 128
+    expect(error).toMatchObject({ code: 'press_budget_tight', param: 'press.compression_ratio' });
+    expect(error.message).toMatch(
+      /keeps 150 of 301 tokens per layer, fewer than the 173 that lagkv protects; a compression_ratio up to 0.4252 would work, or "on_tight": "uniform"$/,
+    );
+    expect(() => check({ preset: 'lagkv', compression_ratio: 0.4252 })).not.toThrow();
+    expect(() => check({ preset: 'lagkv', compression_ratio: 0.5 }, { tokens: 259 })).not.toThrow(); // fewer than two partitions: sinks alone
+    expect(refusal(() => check('lagkv', { tokens: 4 })).message).toBe(
+      'lagkv protects 4 tokens, but only 4 are to be pressed; "on_tight": "uniform" would work',
+    );
+    expect(() =>
+      check([
+        { preset: 'lagkv', compression_ratio: 0.1 },
+        { preset: 'snapkv', window_size: 128 },
+      ]),
+    ).not.toThrow();
+    expect(refusal(() => check(['lagkv', { preset: 'snapkv', window_size: 256 }])).code).toBe('press_composition');
   });
 
   test('a budget of nothing is refused', () => {

@@ -90,7 +90,7 @@ describe('needle on the GPU', () => {
   });
 
   const names = Object.keys(presets) as (keyof typeof presets)[];
-  const press = (preset: string) => ({ preset, ...(preset === 'random' ? { scorer: { name: 'random', seed: 7 } } : {}), compression_ratio: 0.5 });
+  const press = (preset: string) => ({ preset, ...(preset === 'lagkv' ? { lag_size: 32 } : {}), compression_ratio: 0.5 });
 
   test.each(names)('%s: keeps the positions and deals the budgets of WASM, and answers with the same 64 tokens', async (preset) => {
     const asked =
