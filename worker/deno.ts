@@ -7,41 +7,20 @@ import { InputError } from '../presses/input-error.ts';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
 import { exampleCurl } from './api/example.ts';
-import { entryTypes } from './backend/backend.ts';
-import { parseBytes } from './engine/bytes.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { openSupply } from './node.ts';
 import { embeddedModel } from './package-root.ts';
 import { servePage } from './serve-page.ts';
+import { settingsOf, type Variables } from './settings.ts';
 
-const { MODEL, BACKEND = 'webgpu', MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS } = process.env;
-
-function oneOf<const T extends string>(name: string, value: string, allowed: readonly T[]): T {
-  const found = allowed.find((one) => one === value);
-  if (found === undefined) throw new InputError('invalid_value', name, `${name} must be ${allowed.join(', ')}, got "${value}"`);
-  return found;
-}
-
-function bytes(name: string, text: string | undefined): number | undefined {
-  if (!text) return undefined;
-  try {
-    return parseBytes(text);
-  } catch (error) {
-    throw new InputError('invalid_value', name, `${name}: ${(error as Error).message}`);
-  }
-}
+const { MODEL, BACKEND = 'webgpu', API_KEYS } = process.env;
+const BACKENDS = ['webgpu', 'wasm', 'auto', 'gpu-first'] as const;
 
 async function open(): Promise<EngineSupply> {
-  if (MAX_WAITING && !/^\d+$/.test(MAX_WAITING))
-    throw new InputError('invalid_value', 'MAX_WAITING', `MAX_WAITING must be a whole number such as 64, got "${MAX_WAITING}"`);
-  return openSupply(MODEL ?? embeddedModel(), {
-    backend: oneOf('BACKEND', BACKEND, ['webgpu', 'wasm', 'auto', 'gpu-first']),
-    memoryLimitBytes: bytes('MEMORY_LIMIT', MEMORY_LIMIT),
-    kvPoolBytes: bytes('KV_POOL', KV_POOL),
-    entryType: ENTRY_TYPE ? oneOf('ENTRY_TYPE', ENTRY_TYPE, entryTypes) : undefined,
-    maxWaiting: MAX_WAITING ? Number(MAX_WAITING) : undefined,
-    onNote: (note) => console.error(`edgepress: ${note}`),
-  });
+  const backend = BACKENDS.find((one) => one === BACKEND);
+  if (!backend) throw new InputError('invalid_value', 'BACKEND', `BACKEND must be ${BACKENDS.join(', ')}, got "${BACKEND}"`);
+  const onNote = (note: string): void => console.error(`edgepress: ${note}`);
+  return openSupply(MODEL ?? embeddedModel(), { ...settingsOf(process.env as Variables), backend, onNote });
 }
 
 const supply = await open().catch((error: Error) => {

@@ -4,18 +4,13 @@ import simd from '../build/kernels.wasm';
 import relaxed from '../build/kernels-relaxed.wasm';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
-import { entryTypes } from './backend/backend.ts';
-import { parseBytes } from './engine/bytes.ts';
 import type { EdgeEngine } from './engine/engine.ts';
-import { type LoadSettings, loadEngine } from './engine/load.ts';
+import { loadEngine } from './engine/load.ts';
 import { loadPacked } from './engine/weights/packed.ts';
+import { settingsOf, type Variables } from './settings.ts';
 
-interface Env {
+interface Env extends Variables {
   ASSETS: Fetcher;
-  MEMORY_LIMIT?: string;
-  KV_POOL?: string;
-  ENTRY_TYPE?: string;
-  MAX_WAITING?: string;
   API_KEYS?: string;
 }
 
@@ -42,25 +37,8 @@ function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
 
 async function load(env: Env): Promise<EdgeEngine> {
   const asset = (name: string) => env.ASSETS.fetch(`http://assets/${name}`) as unknown as Promise<Response>;
-  const memoryLimitBytes = bytes('MEMORY_LIMIT', env.MEMORY_LIMIT);
-  return loadEngine({ kernels: { simd, relaxed }, memoryLimitBytes }, (arena) => loadPacked(asset, arena), settings(env));
-}
-
-/** The variables of wrangler.toml. A value that makes no sense is an Error that says what would, which /health shows. */
-function settings({ KV_POOL, ENTRY_TYPE, MAX_WAITING }: Env): LoadSettings {
-  const entryType = entryTypes.find((type) => type === (ENTRY_TYPE || 'f32'));
-  if (!entryType) throw new Error(`ENTRY_TYPE must be ${entryTypes.map((type) => `"${type}"`).join(' or ')}, got "${ENTRY_TYPE}"`);
-  if (MAX_WAITING && !/^\d+$/.test(MAX_WAITING)) throw new Error(`MAX_WAITING must be a whole number such as 64, got "${MAX_WAITING}"`);
-  return { kvPoolBytes: bytes('KV_POOL', KV_POOL), entryType, maxWaiting: MAX_WAITING ? Number(MAX_WAITING) : undefined };
-}
-
-function bytes(name: string, text: string | undefined): number | undefined {
-  if (!text) return undefined;
-  try {
-    return parseBytes(text);
-  } catch (error) {
-    throw new Error(`${name}: ${(error as Error).message}`);
-  }
+  const { memoryLimitBytes, ...settings } = settingsOf(env);
+  return loadEngine({ kernels: { simd, relaxed }, memoryLimitBytes }, (arena) => loadPacked(asset, arena), settings);
 }
 
 let app: ReturnType<typeof createApp> | null = null;
