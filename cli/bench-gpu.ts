@@ -1,7 +1,7 @@
 /** What `edgepress bench` says of a GPU beside tokens/s: the time of each kernel, dispatches and bytes a token, and how much of the memory's speed decoding uses. */
 
 import { copyBandwidth, profile } from '../worker/backend/webgpu/measure.ts';
-import type { Counts } from '../worker/backend/webgpu/recorder.ts';
+import { type Counts, countsSince } from '../worker/backend/webgpu/recorder.ts';
 import { WebGpuBackend } from '../worker/backend/webgpu.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 
@@ -39,8 +39,7 @@ export async function gpuFigures(engine: EdgeEngine, { decodeTokensPerS, kvBytes
   const counts = async (tokens: number): Promise<Counts> => {
     const before = { ...backend.recorder.counts };
     await run(tokens);
-    const after = backend.recorder.counts;
-    return Object.fromEntries(Object.entries(after).map(([what, count]) => [what, count - before[what as keyof Counts]])) as unknown as Counts;
+    return countsSince(before, backend.recorder.counts);
   };
   const [few, many] = [await counts(1), await counts(answerTokens + 1)];
   const perToken = (what: keyof Counts): number => (many[what] - few[what]) / answerTokens;

@@ -80,9 +80,8 @@ describe('--backend auto', () => {
 describe('--backend auto, with a GPU that fails while it is timed', () => {
   test('the model runs on wasm, and the engine on the GPU is closed', async () => {
     const [wasm, webgpu] = [fake('wasm'), fake('webgpu')];
-    // biome-ignore lint/correctness/useYield: it fails before the first event
     webgpu.generate = async function* () {
-      throw new InputError('device_failed', null, 'the GPU was lost');
+      yield await Promise.reject(new InputError('device_failed', null, 'the GPU was lost'));
     };
     const chosen = await openChosen(async (name) => (name === 'wasm' ? wasm : webgpu), { backend: 'auto' });
     expect(chosen).toBe(wasm);

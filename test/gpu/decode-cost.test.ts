@@ -1,6 +1,6 @@
 /** What a decoded token costs beside the arithmetic: dispatches, submissions, readbacks. Bounds of the issue that built this backend. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Counts } from '../../worker/backend/webgpu/recorder.ts';
+import { type Counts, countsSince } from '../../worker/backend/webgpu/recorder.ts';
 import type { WebGpuBackend } from '../../worker/backend/webgpu.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { requestOf } from '../support/generation.ts';
@@ -25,8 +25,7 @@ describe.each(models)('%s', (name, perLayer) => {
     const before = { ...backend.recorder.counts };
     const prompt = Array.from({ length: 160 }, (_, i) => i % engine.info.vocabSize);
     for await (const _ of engine.generate(requestOf(prompt, press, { maxTokens: tokens })));
-    const after = backend.recorder.counts;
-    return Object.fromEntries(Object.entries(after).map(([what, count]) => [what, count - before[what as keyof Counts]])) as unknown as Counts;
+    return countsSince(before, backend.recorder.counts);
   };
 
   test.each(['no_press', 'snapkv'])('%s: at most 12 dispatches a layer and 2 submissions a token', async (press) => {

@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { loadKernels } from '../support/kernels.ts';
 import { Random } from '../support/random.ts';
+import { randomScores } from '../support/random-scores.ts';
 
 const kernels = loadKernels();
 beforeEach(() => kernels.reset());
@@ -24,19 +25,6 @@ function reference(scores: Float32Array, count: number, first: number, last: num
   const nan = (j: number) => Number(Number.isNaN(scores[j])); // after -infinity
   others.sort((a, b) => nan(a) - nan(b) || (value(a) === value(b) ? 0 : value(b) - value(a)) || a - b);
   return [...kept, ...others].slice(0, count);
-}
-
-function randomScores(random: Random, n: number): Float32Array {
-  const kind = random.int(0, 6);
-  return Float32Array.from({ length: n }, () => {
-    if (kind === 0) return random.normal();
-    if (kind === 1) return random.int(-3, 3); // ties
-    if (kind === 2) return 0.25; // all equal
-    if (kind === 3) return random.pick([0, -0, 1e-45, -1e-45, 1]);
-    if (kind === 4) return random.pick([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 3.4e38, -3.4e38, 1, -1]);
-    if (kind === 5) return random.next() ** 20; // attention: a few large, most tiny
-    return -random.next();
-  });
 }
 
 test('top-k: equals a stable sort over 1500 random cases with ties, NaN, infinities and zeros of both signs', () => {

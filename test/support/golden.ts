@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import { greedy as greedyTokens } from '../../worker/engine/probe.ts';
 import type { GenerateRequest, Sampling } from '../../worker/engine/types.ts';
 import { type LoadOptions, openEngine } from '../../worker/node.ts';
 
@@ -18,19 +19,7 @@ export function openGolden(name: string, options: LoadOptions = {}): Promise<Edg
   return openEngine(goldenPath(name), options);
 }
 
-export const greedy: Sampling = {
-  maxTokens: 64,
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  seed: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  stop: [],
-  topLogprobs: null,
-  ignoreEos: true,
-};
+export const greedy: Sampling = greedyTokens(64);
 
 /** Token ids of a generation. */
 export async function tokensOf(

@@ -3,6 +3,7 @@ import { at } from '../../../worker/backend/backend.ts';
 import { scoringScratchBytes } from '../../../worker/backend/webgpu/scoring.ts';
 import { type Backends, Bench, onEach, openBackends } from '../../support/gpu-backends.ts';
 import { Random } from '../../support/random.ts';
+import { randomScores } from '../../support/random-scores.ts';
 
 let backends: Backends;
 beforeAll(async () => {
@@ -13,19 +14,6 @@ afterAll(() => backends.gpu.close());
 /** With entries for adapters on which barriers are slow, or without. */
 function setSoftware(software: boolean): void {
   Object.defineProperty(backends.gpu, 'software', { value: software, configurable: true });
-}
-
-function randomScores(random: Random, n: number): Float32Array {
-  const kind = random.int(0, 6);
-  return Float32Array.from({ length: n }, () => {
-    if (kind === 0) return random.normal();
-    if (kind === 1) return random.int(-3, 3); // ties
-    if (kind === 2) return 0.25; // all equal
-    if (kind === 3) return random.pick([0, -0, 1e-45, -1e-45, 1]);
-    if (kind === 4) return random.pick([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 3.4e38, -3.4e38, 1, -1]);
-    if (kind === 5) return random.next() ** 20; // attention: a few large, most tiny
-    return -random.next();
-  });
 }
 
 for (const software of [false, true]) {

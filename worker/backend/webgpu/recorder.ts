@@ -33,6 +33,16 @@ export interface Counts {
   readBytes: number;
 }
 
+/** What was done between two readings. */
+export function countsSince(before: Counts, now: Counts): Counts {
+  return {
+    dispatches: now.dispatches - before.dispatches,
+    submissions: now.submissions - before.submissions,
+    uploadedBytes: now.uploadedBytes - before.uploadedBytes,
+    readBytes: now.readBytes - before.readBytes,
+  };
+}
+
 export class Recorder {
   readonly device: GPUDevice;
   readonly counts: Counts = { dispatches: 0, submissions: 0, uploadedBytes: 0, readBytes: 0 };
