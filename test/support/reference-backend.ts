@@ -78,6 +78,7 @@ export class ReferenceBackend implements Backend {
   readonly failure = null;
   readonly queued = false;
   readonly software = false;
+  readonly headDims = { multipleOf: 2, most: Infinity };
   get largestBytes(): number {
     return this.#limit;
   }

@@ -128,6 +128,8 @@ export interface Backend {
   readonly queued: boolean;
   /** A GPU that is none: a driver that computes on the CPU, far slower than WASM does. */
   readonly software: boolean;
+  /** The widths of heads that its kernels take. */
+  readonly headDims: { readonly multipleOf: number; readonly most: number };
   /** The largest block that is not cut. */
   readonly largestBytes: number;
   /** Bytes allocated now and at the highest point so far; `freeBytes` could be had in one piece after a `trim`. */

@@ -48,6 +48,7 @@ export class WasmBackend implements Backend {
   readonly failure = null;
   readonly queued = false;
   readonly software = false;
+  readonly headDims = { multipleOf: 2, most: Infinity };
   readonly kernels: Kernels;
   #scratch: Block | null = null;
 

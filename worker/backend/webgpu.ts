@@ -21,7 +21,7 @@ import type {
   Weight,
 } from './backend.ts';
 import { DeviceFailed } from './backend.ts';
-import { attendCausal, attendPaged, attentionScratchBytes, storeEntries } from './webgpu/attention.ts';
+import { attendCausal, attendPaged, attentionScratchBytes, HEAD_DIMS, storeEntries } from './webgpu/attention.ts';
 import { Buffers, type GpuBlock } from './webgpu/buffers.ts';
 import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from './webgpu/device.ts';
 import { rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
@@ -68,6 +68,7 @@ const MOST_AHEAD = 8;
 export class WebGpuBackend implements Backend, Gpu {
   readonly name = 'webgpu';
   readonly queued = true;
+  readonly headDims = HEAD_DIMS;
   readonly variant: string;
   readonly features: ReadonlySet<Feature>;
   readonly software: boolean;

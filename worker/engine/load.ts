@@ -34,7 +34,6 @@ export interface LoadSettings {
   readonly chunkTokens?: number;
 }
 
-const MOST_GPU_HEAD_DIM = 256;
 const MOST_SEQUENCES = 16;
 const MOST_CONTEXT = 32_768;
 const CHUNK_TOKENS = 128;
@@ -85,11 +84,12 @@ async function assemble(compute: Compute, load: Load, settings: LoadSettings): P
   let weights: DeviceBuffer | null = null;
   let needs: MemoryNeeds | null = null;
   const model = await load(({ name, config, layout }) => {
-    if (backend.name === 'webgpu' && (config.headDim % 4 !== 0 || config.headDim > MOST_GPU_HEAD_DIM))
+    const { multipleOf, most } = backend.headDims;
+    if (config.headDim % multipleOf !== 0 || config.headDim > most)
       throw new InputError(
         'model_unsupported',
         'model',
-        `the WebGPU kernels take a head_dim that is a multiple of 4, at most ${MOST_GPU_HEAD_DIM}; ${name} has ${config.headDim}: backend wasm would work`,
+        `the ${backend.name} kernels take a head_dim that is a multiple of ${multipleOf}, at most ${most}; ${name} has ${config.headDim}: backend wasm would work`,
       );
     needs = needsOf(config, layout.bytes, settings, compute);
     checkMemory(needs, compute, { name, weightBytes: layout.bytes }, settings);

@@ -6,7 +6,7 @@ import { type Dispatch, fold } from './recorder.ts';
 
 type Heads = Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>;
 
-const MOST_HEAD_DIM = 256; // sums in registers, queries in workgroup memory
+export const HEAD_DIMS = { multipleOf: 4, most: 256 }; // sums in registers, queries in workgroup memory
 const TILE_ROWS = 32; // of attend-tile
 const MOST_DECODE_HEADS = 4; // that attend-decode takes at once: with 8, entries are read once for larger groups, but compiling takes twice as long
 const ALONE_THREADS = 32; // in a workgroup of attend-causal's alone
@@ -206,8 +206,9 @@ function uploaded(gpu: Gpu, lists: Uint32Array, record: (lists: GpuBlock | Uint3
 
 /** d / 4, of a shape and views that kernels can take as vec4s. */
 function vecsOf({ headDim }: Pick<Heads, 'headDim'>, views: readonly View[]): number {
-  if (headDim % 4 !== 0 || headDim > MOST_HEAD_DIM)
-    throw new Error(`attention takes a head_dim that is a multiple of 4 up to ${MOST_HEAD_DIM}, got ${headDim}`);
+  const { multipleOf, most } = HEAD_DIMS;
+  if (headDim % multipleOf !== 0 || headDim > most)
+    throw new Error(`attention takes a head_dim that is a multiple of ${multipleOf} up to ${most}, got ${headDim}`);
   for (const { buffer, offset } of views) if (offset % 16 !== 0) throw new Error(`${buffer.label}: offset ${offset} is not a multiple of 16`);
   return headDim / 4;
 }
