@@ -16,6 +16,8 @@ export interface GpuFigures {
   readonly read_back_bytes_per_token: number;
   /** Null where the adapter has no timestamp queries. */
   readonly press_share_of_prefill: number | null;
+  /** Dispatches that the times of the kernels leave out; null where nothing was timed. */
+  readonly untimed_dispatches: number | null;
   readonly kernels:
     | readonly { readonly phase: 'prefill' | 'decode'; readonly kernel: string; readonly dispatches: number; readonly ms: number }[]
     | null;
@@ -61,6 +63,7 @@ export async function gpuFigures(engine: EdgeEngine, { decodeTokensPerS, kvBytes
     uploaded_bytes_per_token: perToken('uploadedBytes'),
     read_back_bytes_per_token: perToken('readBytes'),
     press_share_of_prefill: total && pressed !== undefined ? pressed / total : null,
+    untimed_dispatches: prefill && both ? prefill.untimed + both.untimed : null,
     kernels,
   };
 }

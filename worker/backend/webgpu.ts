@@ -150,6 +150,7 @@ export class WebGpuBackend implements Backend, Gpu {
   async pace(): Promise<void> {
     this.#faults.throwIfFailed();
     this.recorder.submit();
+    await this.recorder.profiler?.collect(); // before its slots run out
     if (this.#unwaited < MOST_AHEAD) return;
     this.#unwaited = 0;
     await this.#faults.unlessFailed(this.#device.queue.onSubmittedWorkDone());
