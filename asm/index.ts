@@ -33,4 +33,6 @@ export * from './cosine-to-mean';
 export * from './norm-share';
 export * from './lag-score';
 export * from './segment-rank';
+export * from './segment-mean';
+export * from './output-norm';
 export * from './mass-count';

@@ -32,7 +32,8 @@ export interface GpuRun {
 }
 
 /** Kernels that only a press uses. */
-const PRESS_KERNELS = /^(score-window|avg-pool|group-mean|key-norm|cosine-to-mean|norm-share|lag-score|segment-rank|gather|top-k|mass-count)/;
+const PRESS_KERNELS =
+  /^(score-window|avg-pool|group-mean|key-norm|cosine-to-mean|norm-share|lag-score|segment-rank|segment-mean|output-norm|gather|top-k|mass-count)/;
 
 /** Null on WASM. */
 export async function gpuFigures(engine: EdgeEngine, { decodeTokensPerS, kvBytesKept, run, answerTokens }: GpuRun): Promise<GpuFigures | null> {

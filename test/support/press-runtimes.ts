@@ -22,6 +22,8 @@ const CALLED = [
   'normShare',
   'lagScore',
   'segmentRank',
+  'segmentMean',
+  'outputNorm',
   'topK',
   'massCount',
   'keptCount',

@@ -402,6 +402,41 @@ export class ReferenceBackend implements Backend {
     }
   }
 
+  segmentMean(out: View, x: View, rows: number, n: number, first: number, end: number, width: number): void {
+    const input = f32(x, rows * n);
+    const y = f32(out, rows * n);
+    const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+    for (let r = 0; r < rows; r++) {
+      for (let j = 0; j < n; j++) {
+        const segment = range(first, end).filter((t) => Math.floor(t / width) === Math.floor(j / width));
+        y[r * n + j] = j < first || j >= end ? input[r * n + j] : mean(segment.map((t) => input[r * n + t]));
+      }
+    }
+  }
+
+  outputNorm(
+    out: View,
+    v: View,
+    w: View,
+    n: number,
+    rows: number,
+    { queryHeads: Hq, kvHeads: H, headDim: d }: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+    p: 1 | 2,
+    accumulate: boolean,
+  ): void {
+    const values = f32(v, n * H * d);
+    const columns = f32(w, rows * Hq * d);
+    const y = f32(out, Hq * n);
+    for (let a = 0; a < Hq; a++) {
+      for (let t = 0; t < n; t++) {
+        const value = (t * H + Math.floor((a * H) / Hq)) * d;
+        let sum = accumulate ? y[a * n + t] ** p : 0;
+        for (let r = 0; r < rows; r++) sum += Math.abs(dot(values, value, columns, (r * Hq + a) * d, d)) ** p;
+        y[a * n + t] = sum ** (1 / p);
+      }
+    }
+  }
+
   gather(out: View, x: View, { rows, stride }: RankOrder, count: number, H: number, d: number): void {
     for (let h = 0; h < H; h++) {
       const order = u32(at(rows, h * stride * 4), count);

@@ -220,6 +220,25 @@ export interface Backend {
    * begin at column `first`; the other columns are copied.   x, out [rows, n]
    */
   segmentRank(out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void;
+  /**
+   * out[r, j] = the mean of x[r] over the columns of j's segment that lie in [first, end); segments of `width` columns begin at column 0. The columns outside
+   * [first, end) are copied.   x, out [rows, n]
+   */
+  segmentMean(out: View, x: View, rows: number, n: number, first: number, end: number, width: number): void;
+  /**
+   * out[a, t] = |v[t, h(a)] W_aᵀ|_p, W_a the columns a d .. a d + d - 1 of `w`: the size of a value once it went through W_o. With `accumulate` the norm of that and of
+   * what out[a, t] was taken of before, so that W_o may come in slabs of rows.   v [n, H, d], w f32 [rows, Hq d], out [Hq, n]
+   */
+  outputNorm(
+    out: View,
+    v: View,
+    w: View,
+    n: number,
+    rows: number,
+    shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+    p: 1 | 2,
+    accumulate: boolean,
+  ): void;
   /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
   /**

@@ -249,6 +249,23 @@ export class WasmBackend implements Backend {
     this.#call('segmentRank', address(out), address(x), rows, n, first, width, segments);
   }
 
+  segmentMean(out: View, x: View, rows: number, n: number, first: number, end: number, width: number): void {
+    this.#call('segmentMean', address(out), address(x), rows, n, first, end, width);
+  }
+
+  outputNorm(
+    out: View,
+    v: View,
+    w: View,
+    n: number,
+    rows: number,
+    { queryHeads, kvHeads, headDim }: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+    p: 1 | 2,
+    accumulate: boolean,
+  ): void {
+    this.#call('outputNorm', address(out), address(v), address(w), n, rows, queryHeads, kvHeads, headDim, p, Number(accumulate));
+  }
+
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
     const scratch = this.#room(this.#call('topKScratchBytes', n));
     for (let r = 0; r < rows; r++)

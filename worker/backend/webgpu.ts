@@ -40,8 +40,10 @@ import {
   lagScore,
   massCount,
   normShare,
+  outputNorm,
   scoreWindow,
   scoringScratchBytes,
+  segmentMean,
   segmentRank,
   topK,
 } from './webgpu/scoring.ts';
@@ -210,6 +212,21 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   segmentRank(out: View, x: View, rows: number, n: number, first: number, width: number, segments: number): void {
     segmentRank(this, out, x, rows, n, first, width, segments);
+  }
+  segmentMean(out: View, x: View, rows: number, n: number, first: number, end: number, width: number): void {
+    segmentMean(this, out, x, rows, n, first, end, width);
+  }
+  outputNorm(
+    out: View,
+    v: View,
+    w: View,
+    n: number,
+    rows: number,
+    shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+    p: 1 | 2,
+    accumulate: boolean,
+  ): void {
+    outputNorm(this, out, v, w, n, rows, shape, p, accumulate);
   }
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
     gather(this, out, x, order, count, kvHeads, headDim);

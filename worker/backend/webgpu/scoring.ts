@@ -80,6 +80,25 @@ export function segmentRank(gpu: Gpu, out: View, x: View, rows: number, n: numbe
   gpu.recorder.dispatch('segment-rank', { views: { x, out }, dims: { n, first, width, segments }, grid: [Math.ceil(n / 256), rows] });
 }
 
+export function segmentMean(gpu: Gpu, out: View, x: View, rows: number, n: number, first: number, end: number, width: number): void {
+  gpu.recorder.dispatch('segment-mean', { views: { x, out }, dims: { n, first, end, width }, grid: [Math.ceil(n / 256), rows] });
+}
+
+export function outputNorm(
+  gpu: Gpu,
+  out: View,
+  v: View,
+  w: View,
+  n: number,
+  rows: number,
+  { queryHeads, kvHeads, headDim }: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+  p: 1 | 2,
+  accumulate: boolean,
+): void {
+  const dims = { n, rows, queryHeads, kvHeads, vectors: vectors(headDim), p, accumulate: Number(accumulate) };
+  gpu.recorder.dispatch('output-norm', { views: { v, w, out }, dims, grid: [Math.ceil(n / 64), queryHeads] });
+}
+
 export function gather(gpu: Gpu, out: View, x: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
   const dims = { stride, count, kvHeads, headDim };
   gpu.recorder.dispatch('gather', { views: { x, order: rows, out }, dims, grid: fold(Math.ceil((count * kvHeads * headDim) / 256)) });
