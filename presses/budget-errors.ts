@@ -1,11 +1,15 @@
 /** What is told when a press cannot work on a prompt of this length: what is wrong, the value seen, what would work. */
 import type { BudgetMath } from './budget-math.ts';
+import type { PartKind } from './check-parts.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { presets } from './presets.ts';
 
 export function lostQueries(name: string, queries: number, last: number, after: string, path: string): InputError {
-  const message = `"${name}" reads the last ${queries} queries, but "${after}" before it protects only the last ${last} tokens, so their keys may be gone; put "${name}" first, or before it a press that protects at least ${queries} tokens`;
+  const message =
+    queries === Infinity
+      ? `"${name}" reads all tokens of the prompt, and "${after}" before it removes some; put "${name}" first`
+      : `"${name}" reads the last ${queries} queries, but "${after}" before it protects only the last ${last} tokens, so their keys may be gone; put "${name}" first, or before it a press that protects at least ${queries} tokens`;
   return new InputError('press_composition', path, message);
 }
 
@@ -53,7 +57,7 @@ export function tightBudget(
 }
 
 /** The field that a caller can set for a part: beside a preset's name its parameters stand alone, and the part itself is the preset's. */
-export function partParam({ name, path }: Pick<Press, 'name' | 'path'>, kind: 'scorer' | 'layer_budget' | 'head_budget', field?: string): string {
+export function partParam({ name, path }: Pick<Press, 'name' | 'path'>, kind: PartKind, field?: string): string {
   const steps = Object.hasOwn(presets, name) ? [path, field] : [path, kind, field];
   return steps.filter((step) => step !== undefined).join('.');
 }

@@ -5,7 +5,8 @@
 import type { Protected } from '../worker/backend/backend.ts';
 import { emptyBudget, lostQueries, memoryTooSmall, shortPrompt, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
-import type { BudgetContext, LayerBudget, Press, PressRequest } from './contract.ts';
+import { decider } from './check-parts.ts';
+import type { BudgetContext, LayerBudget, Press, PressParts, PressRequest } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { uniform } from './layer-budgets/uniform.ts';
 
@@ -55,7 +56,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   let caps: readonly number[] = Array(layers).fill(tokens);
   let tail: Tail = { last: Infinity, after: '' };
   for (const press of request.presses) {
-    if (press.compressionRatio === 0) continue;
+    if (isIdle(press)) continue;
     const { path } = press;
     const stage = checkStage(press, caps, size, path, notes);
     if (stage === null) continue;
@@ -72,6 +73,13 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   const last = stages.at(-1);
   if (last === undefined && request.presses.at(-1)?.memoryBudgetBytes && notes.length === 0)
     notes.push('the whole cache fits the memory_budget: nothing was removed');
+  const late = last?.layerBudget.part.cascades === false;
+  if (late && last.press.mode === 'streaming') {
+    notes.push(
+      `layer_budget "${last.layerBudget.part.name}" decides after the last layer: every layer is stored whole until then, as with mode "deferred"`,
+    );
+  }
+  const deferred = late || last?.press.mode === 'deferred';
   const bounds = last === undefined ? caps.map((n) => ({ min: n, max: n })) : last.layerBudget.part.bounds(last.context, last.layerBudget.params);
   return {
     name: request.name,
@@ -79,7 +87,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     stages,
     averageBudget: mean(last === undefined ? caps : (last.exact ?? last.context.even)),
     bounds,
-    deferred: last?.press.mode === 'deferred',
+    deferred,
     notes,
   };
 }
@@ -89,12 +97,33 @@ export function mostPages(entries: number, lists: number, entriesPerPage: number
   return Math.floor((entries + lists * (entriesPerPage - 1)) / entriesPerPage);
 }
 
-/** How many of the last queries a press reads on n tokens: its scorer's, or its layer budget's where those are more. */
-export function queriesOf({ scorer, layerBudget }: Pick<Press, 'scorer' | 'layerBudget'>, n: number): number {
+/** It removes nothing and changes nothing. */
+export function isIdle({ compressionRatio, transforms, ...parts }: Press): boolean {
+  return compressionRatio === 0 && transforms.length === 0 && decider({ transforms, ...parts }) === null;
+}
+
+/** How many of the last queries a press reads on n tokens: those of its hungriest part. A window leaves one token at least to observe. */
+export function queriesOf({ scorer, layerBudget, selection, transforms }: PressParts, n: number): number {
   const { part, params } = layerBudget;
   const scorerQueries = scorer.part.queries(scorer.params);
-  const budgetQueries = part.signal === 'none' ? 0 : part.queries(params, scorerQueries);
-  return Math.min(n - 1, Math.max(scorerQueries, budgetQueries));
+  const most = Math.max(
+    scorerQueries,
+    part.signal === 'none' ? 0 : part.queries(params, scorerQueries),
+    selection.part.queries?.(selection.params) ?? 0,
+    ...transforms.map(({ part, params }) => part.queries?.(params) ?? 0),
+  );
+  return most === Infinity ? n : Math.min(n - 1, most);
+}
+
+/** Whether any of the presses reads the attention module's input. */
+export function readsHidden(stages: readonly Pick<Stage, 'press'>[]): boolean {
+  return stages.some(({ press }) => press.scorer.part.hidden);
+}
+
+/** What a press keeps whatever the scores say: by its scorer's rule and its selection's. */
+export function protectedBy({ scorer, selection }: PressParts, n: number): Protected {
+  const rules = [scorer.part.protect(scorer.params, n), selection.part.protect?.(selection.params, n) ?? { first: 0, last: 0 }];
+  return { first: Math.max(...rules.map(({ first }) => first)), last: Math.max(...rules.map(({ last }) => last)) };
 }
 
 /** How many of the last tokens surely have all their keys, and the composed press that shortened them. */
@@ -108,20 +137,21 @@ export function shorterTail(tail: Tail, last: number, { name }: Pick<Press, 'nam
 }
 
 /** A press that reads the last queries needs the keys of those tokens: causal attention among them would be wrong without. */
-export function checkTail({ name }: Pick<Press, 'name'>, queries: number, { last, after }: Tail, path: string): void {
-  if (queries <= last) return;
-  throw lostQueries(name, queries, last, after, path);
+export function checkTail({ name, scorer }: Press, queries: number, { last, after }: Tail, path: string): void {
+  if (queries <= last && !(scorer.part.hidden && last < Infinity)) return;
+  throw lostQueries(name, scorer.part.hidden ? Infinity : queries, last, after, path);
 }
 
 /** Null when a memory budget turns out to hold everything, or when there is one token only. */
 function checkStage(press: Press, caps: readonly number[], size: PressSize, path: string, notes: string[]): Stage | null {
   const { scorer, layerBudget, onTight, compat } = press;
   const { layers, kvHeads, math } = size;
-  const asked = scorer.part.protect(scorer.params, Math.max(...caps));
+  const asked = protectedBy(press, Math.max(...caps));
   const shortest = Math.min(...caps);
   const tokens = Math.max(...caps);
   const ratio = press.compressionRatio ?? ratioForMemory(press, caps, size, protectedCount(asked, shortest), path);
-  if (ratio === 0) return null;
+  const own = decider(press);
+  if (ratio === 0 && own === null && press.transforms.length === 0) return null;
 
   const even = caps.map((cap) => math.keptCount(cap, ratio, compat));
   const context = (keep: Protected): BudgetContext => ({
@@ -144,7 +174,15 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
     return null;
   }
 
+  if (ratio === 0 && own === null) {
+    const keep = { first: 0, last: 0 }; // nothing goes, so nothing needs protection
+    return { press, keep, layerBudget, context: context(keep), exact: budgets };
+  }
   const wanted = asked.first + asked.last; // P, where the prompt is long enough
+  if (own !== null && shortest <= wanted) {
+    notes.push(`"${press.name}" removed nothing of ${shortest} tokens: it protects ${wanted}`);
+    return null;
+  }
   const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
   if (!tight) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
   if (shortest <= wanted && (compat || onTight === 'reject')) throw shortPrompt(press, shortest, wanted, least);

@@ -1,16 +1,18 @@
 /**
  * Runs a checked press over the layers of one prompt, as the prefill hands them over.
  *
- *   per layer   score -> rank order of every head -> the layer's signal -> limits -> earlier layers shrink -> this layer's best entries are stored
+ *   per layer   the selection scores and ranks every head -> the layer's signal -> limits -> earlier layers shrink -> transforms -> this layer's best
+ *               entries are stored
  *   streaming   a new layer's signal only lowers the earlier limits, and entries lie in rank order, so shrinking is truncation. The store
  *               never holds more than the total budget plus less than one token per layer and head, which ceilings add
  *   deferred    every layer is stored whole and truncated once, at the end. The same cache, entry for entry
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
-import type { Backend, DeviceBuffer, View } from '../worker/backend/backend.ts';
-import { type CheckedPress, protectedCount, queriesOf, type Stage } from './check-press.ts';
-import type { KeptStore, LayerTensors, PressReport, ScoreContext } from './contract.ts';
+import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
+import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
+import type { HostRows, KeptStore, LayerTensors, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
 import { Gathered } from './gather.ts';
+import { sum } from './sum.ts';
 import { OBSERVATION_WINDOW, windowAttention } from './window-attention.ts';
 
 export interface CompressorOptions {
@@ -34,6 +36,8 @@ interface KeptLayer {
 export class Compressor {
   /** How many of the last queries of the pressed tokens `layer` must be handed. */
   readonly queries: number;
+  /** Whether `layer` must be handed the attention module's input. */
+  readonly hidden: boolean;
 
   readonly #backend: Backend;
   readonly #checked: CheckedPress;
@@ -42,7 +46,7 @@ export class Compressor {
   readonly #massWindow: number;
   readonly #seed: number;
   readonly #kept: KeptLayer[] = [];
-  readonly #signals: number[] = [];
+  readonly #signals: Signal[] = [];
   readonly #storing: Promise<void>[] = [];
   readonly #notes: Set<string>;
 
@@ -57,6 +61,7 @@ export class Compressor {
     this.#massWindow = Math.min(massWindow, n - 1);
     this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
     this.#notes = new Set(checked.notes);
+    this.hidden = readsHidden(checked.stages);
     this.queries = Math.max(this.#massWindow, ...checked.stages.map((stage) => queriesOf(stage.press, stage.context.tokens)));
   }
 
@@ -83,6 +88,7 @@ export class Compressor {
       lmbaPerLayer: this.#kept.map(({ lmba }) => lmba),
       retainedMassPerLayer: this.#kept.map(retainedMass),
       layerBudget: this.#last.layerBudget.part.name,
+      nextPosition: this.#last.press.transforms.some(({ part }) => part.renumbers) ? this.#last.exact![0] : tokens,
       notes: [...this.#notes],
     };
   }
@@ -91,38 +97,45 @@ export class Compressor {
     const index = this.#kept.length;
     const { kvHeads: H } = tensors.shape;
     const context = this.#context(tensors, borrowed);
+    const masses = this.#massWindow > 0 ? this.#masses(context) : null; // before any transform changes keys
     const rows = new Gathered(context); // all rows, until an earlier press of a composition narrows them
     for (const stage of this.#checked.stages.slice(0, -1)) {
-      const { order, stride } = this.#rank(stage, rows.context, stage.exact![index]);
-      await rows.narrow({ rows: order, stride }, stage.exact![index]);
+      const count = stage.exact![index];
+      const { order, stride } = await this.#rank(stage, rows.context, count);
+      const counts = Array<number>(H).fill(count);
+      if (stage.press.transforms.length > 0)
+        await this.#transform(stage, context, await rows.orderInFullRows({ rows: order, stride }, counts), counts);
+      await rows.narrow({ rows: order, stride }, count);
     }
 
     const { part: budget, params } = this.#last.layerBudget;
-    const { ragged } = this.#last.press.headBudget.part;
+    const { scorer, transforms } = this.#last.press;
+    const ragged = this.#ragged;
     const n = this.#last.context.caps[index]; // rows that this press chooses from
     const whole = this.#checked.deferred || ragged || budget.signal !== 'none';
     const ranked = whole ? n : this.#last.exact![index];
-    const { order, scores, keep, stride } = this.#rank(this.#last, rows.context, ranked);
+    const { order, scores, stride } = await this.#rank(this.#last, rows.context, ranked);
+    const { keep } = this.#last;
 
-    const masses = this.#massWindow > 0 ? this.#masses(context) : null;
-    const { scorer } = this.#last.press;
-    const signalContext = { ...rows.context, scores, order, keep, massMap: scorer.part.massMap, scorerQueries: scorer.part.queries(scorer.params) };
-    const mba = budget.signal === 'none' ? null : budget.measure(signalContext, params);
+    const { averageBudget } = this.#last.context;
+    const measured = { massMap: scorer.part.massMap, scorerQueries: scorer.part.queries(scorer.params) };
+    const signalContext = { ...this.#inStage(this.#last, rows.context), scores, order, keep, averageBudget, ...measured };
+    const signal = budget.signal === 'none' ? null : budget.measure(signalContext, params);
 
     const heads = Array.from({ length: H }, (_, h) => h);
     const P = protectedCount(keep, n);
     const entry: KeptLayer = { layer: tensors.layer, counts: heads.map(() => ranked), sorted: [], masses: [], wholeMass: [], lmba: null };
     const read = Promise.all([
-      mba,
+      signal,
       this.#read(order, H * stride).then((bytes) => new Uint32Array(bytes)),
       this.#read(scores, H * n).then((bytes) => new Float32Array(bytes)),
       masses ? this.#read(masses, H * tensors.n).then((bytes) => new Float32Array(bytes)) : null,
     ]);
-    const host = read.then(([counted, ranksRead, scoresRead, massesRead]) => {
+    const host: Promise<HostRows> = read.then(([seen, ranksRead, scoresRead, massesRead]) => {
       const ranks = heads.map((h) => ranksRead.subarray(h * stride, h * stride + ranked));
-      if (counted) {
-        this.#signals.push(sum(counted));
-        entry.lmba = sum(counted) / counted.length;
+      if (seen && budget.signal !== 'none') {
+        this.#signals.push(seen);
+        entry.lmba = budget.lmba?.(seen) ?? null;
       }
       if (ragged) entry.sorted = heads.map((h) => Float32Array.from(ranks[h].subarray(P), (row) => scoresRead[h * n + row]));
       if (massesRead) {
@@ -134,7 +147,7 @@ export class Compressor {
     });
 
     // Where what is read decides nothing, nobody waits for it before the end: on a GPU a wait costs more than the reading.
-    const decides = mba !== null || ragged || rows.narrowed;
+    const decides = signal !== null || ragged || rows.narrowed;
     if (decides) await host;
     const limits = this.#checked.deferred ? null : this.#limits();
     if (limits) {
@@ -142,6 +155,11 @@ export class Compressor {
       this.#trim(entry, this.#counts(entry, limits[index]));
     }
     const { counts } = entry;
+    if (transforms.length > 0) {
+      // Budgets that are planned are final, also where whole layers are stored first.
+      const final = limits === null && this.#last.exact !== null ? this.#counts(entry, this.#last.exact[index]) : counts;
+      await this.#transform(this.#last, context, await rows.orderInFullRows({ rows: order, stride }, final), final);
+    }
     const kept = rows.narrowed ? rows.inFullRows(await host, counts) : { order: { rows: order, stride }, counts, host };
     const stored = Promise.resolve(this.#store.keep(tensors, kept));
     this.#kept.push(entry);
@@ -151,14 +169,37 @@ export class Compressor {
   }
 
   /** Scores [H, n] and the best `count` rows of every head, in rank order [H, stride]. */
-  #rank(stage: Stage, context: ScoreContext, count: number): { scores: View; order: View; keep: Stage['keep']; stride: number } {
-    const { n, shape, backend } = context;
-    const { scorer } = stage.press;
-    const scores = scorer.part.score(context, scorer.params);
-    const stride = Math.max(count, protectedCount(stage.keep, n)); // topK ranks the protected in any case; under compat fewer may be kept
-    const order = context.scratch(shape.kvHeads * stride * 4, 'rank order');
-    backend.topK(order, scores, shape.kvHeads, n, stride, stage.keep);
-    return { scores, order, keep: stage.keep, stride };
+  async #rank(stage: Stage, context: ScoreContext, count: number): Promise<Ranked & { stride: number }> {
+    const { scorer, selection } = stage.press;
+    const { keep } = stage;
+    const stride = Math.max(count, protectedCount(keep, context.n)); // the protected are ranked in any case; under compat fewer may be kept
+    const ranked = await selection.part.rank(
+      {
+        ...this.#inStage(stage, context),
+        keep,
+        count: stride,
+        averageBudget: stage.context.averageBudget,
+        score: (part) => scorer.part.score(part, scorer.params),
+      },
+      selection.params,
+    );
+    return { ...ranked, stride };
+  }
+
+  /** Changes keys and values of the kept rows where the layer has them. */
+  async #transform(stage: Stage, context: ScoreContext, order: RankOrder, counts: readonly number[]): Promise<void> {
+    for (const { part, params } of stage.press.transforms)
+      await part.apply({ ...this.#inStage(stage, context), order, counts, keep: stage.keep }, params);
+  }
+
+  #inStage({ context: { compressionRatio, compat } }: Stage, context: ScoreContext): ScoreContext {
+    return { ...context, compressionRatio, compat };
+  }
+
+  /** Heads may differ, so that sorted scores must be known before anything is stored. */
+  get #ragged(): boolean {
+    const { headBudget, selection } = this.#last.press;
+    return headBudget.part.ragged || selection.part.counts !== undefined;
   }
 
   /** What each limit is now: exact, or ceilings that later layers will lower. */
@@ -175,9 +216,11 @@ export class Compressor {
     }
   }
 
-  #counts({ sorted }: KeptLayer, limit: number): number[] {
-    const { part, params } = this.#last.press.headBudget;
-    return part.counts(sorted, limit, this.#last.context.protectedTokens, this.#last.context, params);
+  #counts({ layer: index, sorted }: KeptLayer, limit: number): number[] {
+    const { headBudget, selection } = this.#last.press;
+    const { context } = this.#last;
+    const ranked = { index, sorted, protectedTokens: context.protectedTokens };
+    return selection.part.counts?.(ranked, limit, context, selection.params) ?? headBudget.part.counts(ranked, limit, context, headBudget.params);
   }
 
   /** The host's lists become as short as the stored ones. */
@@ -211,6 +254,8 @@ export class Compressor {
         return buffer;
       },
       note: (text) => this.#notes.add(text),
+      compressionRatio: 0,
+      compat: false,
     };
   }
 
@@ -223,10 +268,4 @@ export class Compressor {
 function retainedMass({ masses, wholeMass }: KeptLayer): number | null {
   if (masses.length === 0) return null;
   return sum(masses.map((kept, h) => sum(kept) / wholeMass[h])) / masses.length;
-}
-
-function sum(values: ArrayLike<number>): number {
-  let total = 0;
-  for (let i = 0; i < values.length; i++) total += values[i];
-  return total;
 }

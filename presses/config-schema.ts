@@ -1,8 +1,8 @@
 /** The request-level press config as schemas: single fields for `parsePress`, and every form at once as JSON Schema. */
 import * as z from 'zod';
 import { entryTypes } from '../worker/backend/backend.ts';
-import { presets } from './presets.ts';
-import { headBudgets, layerBudgets, scorers, selections } from './registry.ts';
+import { partList, presetParts, presets } from './presets.ts';
+import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
 
 /** A press that was asked for always acts: without a ratio or a memory budget it removes half. */
 export const DEFAULT_RATIO = 0.5;
@@ -70,22 +70,22 @@ function partSchema(parts: Parts) {
 }
 
 /** A preset, its parts' parameters beside it. */
-function presetSchema(name: keyof typeof presets) {
-  const preset = presets[name];
-  if (preset.scorer === null) return z.strictObject({ preset: z.literal(name), ...fields });
-  const { scorer, layer_budget, head_budget } = preset;
-  const params = { ...scorers[scorer].params.shape, ...layerBudgets[layer_budget].params.shape, ...headBudgets[head_budget].params.shape };
+function presetSchema(name: string) {
+  const parts = presetParts(name);
+  if (parts === null) return z.strictObject({ preset: z.literal(name), ...fields });
+  const params = Object.assign({}, ...partList(parts).map(({ params }) => params.shape)) as z.ZodRawShape;
   return z.strictObject({ preset: z.literal(name), ...params, ...fields });
 }
 
 /** JSON Schema of the field `press`, every part with its parameters. */
 export function pressJsonSchema(): Record<string, unknown> {
-  const names = Object.keys(presets) as (keyof typeof presets)[];
+  const names = Object.keys(presets);
   const composition = z.strictObject({
     scorer: partSchema(scorers),
     layer_budget: partSchema(layerBudgets).meta({ default: 'uniform' }).optional(),
     head_budget: partSchema(headBudgets).meta({ default: 'uniform' }).optional(),
     selection: partSchema(selections).meta({ default: 'top_k' }).optional(),
+    transforms: z.array(partSchema(transforms)).describe('what becomes of kept entries, applied in order').meta({ default: [] }).optional(),
     ...fields,
   });
   const one = z.union([z.enum(names), ...names.map(presetSchema), composition]);

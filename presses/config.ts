@@ -4,18 +4,18 @@
  */
 import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
-import { checkTail, queriesOf, shorterTail, type Tail } from './check-press.ts';
+import { checkParts, decider, type PartKind } from './check-parts.ts';
+import { checkTail, isIdle, protectedBy, queriesOf, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
-import type { PartInfo, Press, PressRequest } from './contract.ts';
+import type { Chosen, PartInfo, Press, PressParts, PressRequest } from './contract.ts';
 import { didYouMean, shownName } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
-import { presets } from './presets.ts';
-import { headBudgets, layerBudgets, scorers, selections } from './registry.ts';
+import { partList, presetParts, presets } from './presets.ts';
+import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
 
 export { pressJsonSchema } from './config-schema.ts';
 
 type Json = Record<string, unknown>;
-type Chosen<P> = { readonly part: P; readonly params: Json };
 
 /** One element of a press config: its press (null = no_press) and the fields that composed presses share. */
 interface Element {
@@ -24,7 +24,7 @@ interface Element {
   readonly fields: Fields;
 }
 
-const KINDS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections };
+const KINDS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections, transforms };
 const SHARED = ['scope', 'mode', 'compat', 'entry_type'] as const;
 
 /** Absent and null mean no press. Throws InputError. */
@@ -37,6 +37,7 @@ export function parsePress(json: unknown): PressRequest {
   const presses = elements.flatMap(({ press }) =>
     press === null ? [] : [{ ...press, mode: shared.mode ?? 'streaming', compat: shared.compat === 'kvpress' } satisfies Press],
   );
+  for (const press of presses) checkParts(press);
   checkComposition(elements);
   return {
     presses,
@@ -48,7 +49,7 @@ export function parsePress(json: unknown): PressRequest {
 
 /** True when nothing would be removed: the engine then runs as without a press. A memory budget may still turn out to hold everything. */
 export function isNoOp({ presses }: PressRequest): boolean {
-  return presses.every(({ compressionRatio }) => compressionRatio === 0);
+  return presses.every(isIdle);
 }
 
 function parseElement(json: unknown, path: string): Element {
@@ -66,65 +67,84 @@ function parseElement(json: unknown, path: string): Element {
 }
 
 function parsePreset(json: Json, path: string, namePath: string): Element {
-  const { preset: name, ...rest } = json;
+  const { preset: name, ...asked } = json;
   if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownName('preset', name, Object.keys(presets), namePath);
-  const preset = presets[name as keyof typeof presets];
-  const kind = Object.keys(KINDS).find((kind) => kind in rest);
+  const { summary: _, params: defaults = {}, ...preset } = { params: undefined, ...presets[name] };
+  const kind = Object.keys(KINDS).find((kind) => kind in asked);
   if (kind !== undefined) {
-    const spelledOut = preset.scorer === null ? '' : `, or spell it out: ${JSON.stringify({ ...preset, summary: undefined })}`;
-    throw new InputError('press_conflict', `${path}.${kind}`, `preset "${name}" already chooses its ${kind}; leave one of them out${spelledOut}`);
+    const spelledOut = preset.scorer === null ? '' : `, or spell it out: ${JSON.stringify(preset)}`;
+    const what = kind === 'transforms' ? 'transforms' : `its ${kind}`;
+    throw new InputError('press_conflict', `${path}.${kind}`, `preset "${name}" already chooses ${what}; leave one of them out${spelledOut}`);
   }
-  if (preset.scorer === null) {
-    const given = parseFields(rest, path, []);
+  const parts = presetParts(name);
+  if (parts === null) {
+    const given = parseFields(asked, path, []);
     if (given.compression_ratio || given.memory_budget !== undefined) {
       const field = given.compression_ratio ? 'compression_ratio' : 'memory_budget';
       throw new InputError(
         'press_conflict',
         `${path}.${field}`,
-        `${field} ${show(rest[field])} with preset "no_press", which keeps everything; choose a press`,
+        `${field} ${show(asked[field])} with preset "no_press", which keeps everything; choose a press`,
       );
     }
     return { path, press: null, fields: given };
   }
-  // A preset's parts take their parameters from beside the preset's name: no two parts share a parameter name.
-  const parts = { scorer: scorers[preset.scorer], layerBudget: layerBudgets[preset.layer_budget], headBudget: headBudgets[preset.head_budget] };
-  const own = Object.values(parts).flatMap((part) => Object.keys(part.params.shape));
-  const given = parseFields(omit(rest, own), path, own);
+  // A preset's parts take their parameters from beside the preset's name: no two parts of one share a parameter name.
+  const own = partList(parts).flatMap((part) => Object.keys(part.params.shape));
+  const given = parseFields(omit({ ...defaults, ...asked }, own), path, own);
   const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({
     part,
-    params: readParams(part.params, pick(rest, Object.keys(part.params.shape)), path),
+    params: readParams(part.params, pick({ ...defaults, ...asked }, Object.keys(part.params.shape)), path),
   });
-  return finish(name, choose(parts.scorer), choose(parts.layerBudget), choose(parts.headBudget), given, path);
+  const chosen = {
+    scorer: choose(parts.scorer),
+    layerBudget: choose(parts.layerBudget),
+    headBudget: choose(parts.headBudget),
+    selection: choose(parts.selection),
+    transforms: parts.transforms.map(choose),
+  };
+  return finish(name, chosen, given, path);
 }
 
 function parseComposition(json: Json, path: string): Element {
-  const scorer = readPart('scorer', json.scorer, path);
-  const layerBudget = readPart('layer_budget', json.layer_budget ?? 'uniform', path);
-  const headBudget = readPart('head_budget', json.head_budget ?? 'uniform', path);
-  readPart('selection', json.selection ?? 'top_k', path); // checked only: there is one
+  const given = json.transforms ?? [];
+  if (!Array.isArray(given)) {
+    throw new InputError(
+      'press_param_type',
+      `${path}.transforms`,
+      `transforms must be a list of names or {"name": ..., parameters}, got ${show(given)}`,
+    );
+  }
+  const chosen: PressParts = {
+    scorer: readPart('scorer', json.scorer, `${path}.scorer`),
+    layerBudget: readPart('layer_budget', json.layer_budget ?? 'uniform', `${path}.layer_budget`),
+    headBudget: readPart('head_budget', json.head_budget ?? 'uniform', `${path}.head_budget`),
+    selection: readPart('selection', json.selection ?? 'top_k', `${path}.selection`),
+    transforms: given.slice(0, MOST_TRANSFORMS + 1).map((one, i) => readPart('transforms', one, `${path}.transforms[${i}]`)),
+  };
+  if (given.length > MOST_TRANSFORMS) {
+    throw new InputError('press_param_range', `${path}.transforms`, `transforms must be ${MOST_TRANSFORMS} or fewer, got ${given.length}`);
+  }
+  const { scorer, layerBudget, headBudget, selection } = chosen;
   const rest = omit(json, Object.keys(KINDS));
-  for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget })) {
+  for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget, selection })) {
     const astray = Object.keys(rest).find((field) => field in part.params.shape);
     if (astray === undefined) continue;
     const value = show(rest[astray]);
     const right = `"${kind}":{"name":"${part.name}","${astray}":${value}}`;
     throw new InputError('press_param_unknown', `${path}.${astray}`, `${astray} is a parameter of ${kind} "${part.name}": write ${right}`);
   }
-  const given = parseFields(rest, path, Object.keys(KINDS));
-  const name = `${scorer.part.name}+${layerBudget.part.name}+${headBudget.part.name}`;
-  return finish(name, scorer, layerBudget, headBudget, given, path);
+  const fields = parseFields(rest, path, Object.keys(KINDS));
+  const added = [...(selection.part === selections.top_k ? [] : [selection]), ...chosen.transforms].map(({ part }) => part.name);
+  const name = [scorer.part.name, layerBudget.part.name, headBudget.part.name, ...added].join('+');
+  return finish(name, chosen, fields, path);
 }
 
-function finish(
-  name: string,
-  scorer: Press['scorer'],
-  layerBudget: Press['layerBudget'],
-  headBudget: Press['headBudget'],
-  given: Fields,
-  path: string,
-): Element {
-  const refused = layerBudget.part.refuses?.(scorer.part, layerBudget.params);
-  if (refused) throw new InputError('press_conflict', `${path}.layer_budget`, refused);
+/** More than there are, few enough to read. */
+const MOST_TRANSFORMS = 8;
+
+function finish(name: string, parts: PressParts, given: Fields, path: string): Element {
+  const { layerBudget } = parts;
   const { ownRatio } = layerBudget.part;
   const own = ownRatio?.mean(layerBudget.params);
   const asked = (['compression_ratio', 'memory_budget'] as const).filter((field) => given[field] !== undefined);
@@ -133,6 +153,14 @@ function finish(
       'press_conflict',
       `${path}.${asked[0]}`,
       `${asked[0]} ${show(given[asked[0]])} beside layer_budget "${layerBudget.part.name}", whose ${ownRatio.param} decide already; leave one of them out`,
+    );
+  }
+  const decides = decider(parts);
+  if (decides !== null && asked.some((field) => given[field] !== 0)) {
+    throw new InputError(
+      'press_conflict',
+      `${path}.${asked[0]}`,
+      `${asked[0]} ${show(given[asked[0]])} beside ${decides.kind} "${decides.part.name}", whose ${decides.part.decidesTotal} already decides how much is kept; leave ${asked[0]} out`,
     );
   }
   if (asked.length === 2) {
@@ -153,10 +181,8 @@ function finish(
   const press = {
     name,
     path,
-    scorer,
-    layerBudget,
-    headBudget,
-    compressionRatio: byMemory ? null : (own ?? given.compression_ratio ?? DEFAULT_RATIO),
+    ...parts,
+    compressionRatio: byMemory ? null : decides !== null ? 0 : (own ?? given.compression_ratio ?? DEFAULT_RATIO),
     memoryBudgetBytes: byMemory ? memoryBytes(given.memory_budget!) : null,
     onTight: given.on_tight ?? ('reject' as const),
   };
@@ -187,9 +213,9 @@ function checkComposition(elements: readonly Element[]): void {
   const acting = elements.filter(({ press }) => press !== null) as (Element & { press: Press })[];
   let tail: Tail = { last: Infinity, after: '' };
   for (const [i, { path, press }] of acting.entries()) {
-    const { scorer, layerBudget, headBudget } = press;
+    const { layerBudget, headBudget, selection, transforms } = press;
     checkTail(press, queriesOf(press, Infinity), tail, path);
-    tail = shorterTail(tail, scorer.part.protect(scorer.params, Infinity).last, press);
+    tail = shorterTail(tail, isIdle(press) ? Infinity : protectedBy(press, Infinity).last, press);
     if (i === acting.length - 1) continue;
     if (layerBudget.part.signal !== 'none') {
       throw new InputError(
@@ -205,6 +231,14 @@ function checkComposition(elements: readonly Element[]): void {
         `head_budget "${headBudget.part.name}" leaves heads of unequal length, which the next press cannot score; put "${press.name}" last`,
       );
     }
+    const unequal = [...(selection.part.counts ? [{ kind: 'selection' as const, part: selection.part }] : []), ...chosenRenumbering(transforms)][0];
+    if (unequal) {
+      throw new InputError(
+        'press_composition',
+        partParam(press, unequal.kind),
+        `${unequal.kind === 'selection' ? 'selection' : 'transform'} "${unequal.part.name}" leaves entries that the next press cannot place; put "${press.name}" last`,
+      );
+    }
     if (press.memoryBudgetBytes !== null) {
       throw new InputError(
         'press_composition',
@@ -215,9 +249,12 @@ function checkComposition(elements: readonly Element[]): void {
   }
 }
 
-function readPart<K extends keyof typeof KINDS>(kind: K, given: unknown, path: string): Chosen<(typeof KINDS)[K][keyof (typeof KINDS)[K]]> {
+function chosenRenumbering(transforms: Press['transforms']): { kind: PartKind; part: PartInfo<z.ZodObject> }[] {
+  return transforms.filter(({ part }) => part.renumbers).map(({ part }) => ({ kind: 'transforms', part }));
+}
+
+function readPart<P extends PartInfo<z.ZodObject>>(kind: keyof typeof KINDS, given: unknown, here: string): Chosen<P> {
   const parts = KINDS[kind] as Record<string, PartInfo<z.ZodObject>>;
-  const here = `${path}.${kind}`;
   if (typeof given !== 'string' && (typeof given !== 'object' || given === null || Array.isArray(given))) {
     throw new InputError('press_param_type', here, `${kind} must be a name or {"name": ..., parameters}, got ${show(given)}`);
   }

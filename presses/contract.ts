@@ -1,10 +1,11 @@
 /**
- * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget. Every part is interchangeable with every other; rounding, caps and protected tokens live once, beside this contract.
+ * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget x selection x transforms.
+ * Every part is interchangeable with every other; what cannot go together says so in `refuses`. Rounding, caps and protected tokens live once, beside this contract.
  *
  * n tokens of the pressed scope, L layers, H KV heads, N counts n. Scores are [H, n] f32, higher = keep.
  */
 import type { z } from 'zod';
-import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, RankOrder, View } from '../worker/backend/backend.ts';
+import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, RankOrder, View, Weight } from '../worker/backend/backend.ts';
 import type { BudgetMath } from './budget-math.ts';
 
 /** One layer's tensors, right after its attention was computed with all of them. */
@@ -16,7 +17,18 @@ export interface LayerTensors {
   /** The last `window` queries, after RoPE, [window, Hq, d]; window <= what the compressor asked for. */
   readonly q: View;
   readonly window: number;
+  /** The attention module's input (after the layer's norm), [n, D] f32; null unless a part reads it (`hidden`). */
+  readonly hidden: View | null;
   readonly shape: AttentionShape;
+  readonly model: LayerModel;
+}
+
+/** What a press may know of the layer's weights. */
+export interface LayerModel {
+  readonly hiddenSize: number; // D
+  readonly invFreq: Float32Array; // [d/2], the model's own, RoPE scaling in it
+  /** W_o [D, Hq*d]: what attention's output goes through. */
+  readonly output: Weight;
 }
 
 export interface ScoreContext extends LayerTensors {
@@ -28,6 +40,25 @@ export interface ScoreContext extends LayerTensors {
   scratch(bytes: number, label: string): DeviceBuffer;
   /** A line for the report. Said twice, it stands there once. */
   note(text: string): void;
+  /** r of the press; scorers whose formula has it. */
+  readonly compressionRatio: number;
+  readonly compat: boolean;
+}
+
+/** What a selection ranks by. */
+export interface RankContext extends ScoreContext {
+  readonly keep: Protected;
+  /** How many rows of every head's order are wanted, the protected among them: n, or the exact budget where that is all that will ever be asked for. */
+  readonly count: number;
+  /** n_avg of the press. */
+  readonly averageBudget: number;
+  /** The scorer, on this layer or on a part of it. */
+  score(context: ScoreContext): View;
+}
+
+export interface Ranked {
+  readonly scores: View; // [H, n] f32
+  readonly order: View; // [H, count] u32: protected tokens first, then best first
 }
 
 /** A scored layer, as a layer budget measures it. */
@@ -35,6 +66,7 @@ export interface SignalContext extends ScoreContext {
   readonly scores: View; // [H, n] f32
   readonly order: View; // [H, n] u32, full rank orders
   readonly keep: Protected;
+  readonly averageBudget: number;
   readonly massMap: MassMap | null;
   readonly scorerQueries: number; // W of the scorer, 0 = it reads no queries
 }
@@ -48,12 +80,43 @@ export interface PartInfo<S extends z.ZodObject> {
   /** What it reads, in words for a reader: "keys", "the last window_size queries", ... */
   readonly needs: string;
   readonly params: S;
+  /** It settles how much is kept by itself, by these parameters: no compression_ratio, no memory_budget, no other budget beside it. */
+  readonly decidesTotal?: string;
+  /** Device bytes that it borrows on one layer, beside what every part of its kind takes (worker/engine/press-bytes.ts). */
+  scratchBytes?(size: ScratchSize, params: z.infer<S>): number;
+  /** Why this part cannot work with the others of a press, or null; "what, why, what would work". Asked when a config is parsed. */
+  refuses?(press: PressParts, params: z.infer<S>): string | null;
+}
+
+export interface ScratchSize {
+  readonly n: number;
+  readonly window: number; // queries that are handed over
+  readonly queryHeads: number; // Hq
+  readonly kvHeads: number; // H
+  readonly headDim: number; // d
+  readonly hiddenSize: number; // D
+}
+
+/** A part and its parameters, all filled in. */
+export interface Chosen<P> {
+  readonly part: P;
+  readonly params: Record<string, unknown>;
+}
+
+export interface PressParts {
+  readonly scorer: Chosen<Scorer>;
+  readonly layerBudget: Chosen<LayerBudget>;
+  readonly headBudget: Chosen<HeadBudget>;
+  readonly selection: Chosen<Selection>;
+  readonly transforms: readonly Chosen<Transform>[];
 }
 
 /** How much does each (head, token) matter? Scores and protected tokens are two things: what is protected counts in selection only. */
 export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
-  /** How many of the last queries `score` needs (W); 0 = none. */
+  /** How many of the last queries `score` needs (W); 0 = none, Infinity = those of all tokens. */
   queries(params: z.infer<S>): number;
+  /** It reads `hidden`. */
+  readonly hidden?: boolean;
   protect(params: z.infer<S>, n: number): Protected;
   /** The parameter that sets how many tokens are protected, for error messages; null = none does. */
   readonly protectedBy: string | null;
@@ -84,13 +147,16 @@ interface LayerBudgetPart<S extends z.ZodObject> extends PartInfo<S> {
   readonly ragged: boolean;
   /** For parameters that hold the layers' ratios themselves: which one, and what it amounts to. Absent = `compression_ratio` or `memory_budget` decides. */
   readonly ownRatio?: { readonly param: string; mean(params: z.infer<S>): number };
-  /** Why this budget cannot work with these parts, or null. Asked when a config is parsed. */
-  refuses?(scorer: Scorer, params: z.infer<S>): string | null;
   /**
-   * Entitlements of layers 0..m once their signals are known (m+1 = signals.length for signal 'lmba', all layers at once for 'none').
-   * Before the last layer: upper limits that can only fall (ceilings). At the last layer: the exact budgets.
+   * Entitlements of layers 0..m once their signals are known (m+1 = signals.length for a measured budget, all layers at once for a planned one).
+   * Before the last layer: upper limits that can only fall (ceilings). At the last layer: the exact budgets. Whole numbers; multiples of 1/H
+   * where `perEntry` says so.
    */
-  limits(signals: readonly number[], context: BudgetContext, params: z.infer<S>): number[];
+  limits(signals: readonly Signal[], context: BudgetContext, params: z.infer<S>): number[];
+  /** It deals single entries, not tokens of all heads: its budgets times H are whole numbers, and only a head budget that is ragged can share them. */
+  readonly perEntry?: boolean;
+  /** False: earlier layers' limits may rise as later layers are seen, so that every layer is stored whole until the end. */
+  readonly cascades?: boolean;
   /** The least and the most that any layer can get: for /v1/press/plan, without running. */
   bounds(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
 }
@@ -100,13 +166,17 @@ export interface PlannedBudget<S extends z.ZodObject = z.ZodObject> extends Laye
   readonly signal: 'none';
 }
 
-/** Budgets that depend on one integer per layer, u_l: the sum over heads of MBA (LMBA_l = u_l / heads, the mean, is what reports show). */
+/** What is measured of one layer: MBA of each head, an entropy, scores in falling order, ... */
+export type Signal = ArrayLike<number>;
+
+/** Budgets that depend on what every layer shows. */
 export interface MeasuredBudget<S extends z.ZodObject = z.ZodObject> extends LayerBudgetPart<S> {
-  readonly signal: 'lmba';
+  readonly signal: 'measured';
   /** How many of the last queries `measure` needs; `scorerQueries` is the scorer's W. */
   queries(params: z.infer<S>, scorerQueries: number): number;
-  /** MBA of each head that is counted; the layer's signal u_l is their sum. */
-  measure(context: SignalContext, params: z.infer<S>): Promise<number[]>;
+  measure(context: SignalContext, params: z.infer<S>): Promise<Signal>;
+  /** LMBA_l, where the signal is that. */
+  lmba?(signal: Signal): number;
 }
 
 /**
@@ -120,8 +190,49 @@ export type LayerBudget<S extends z.ZodObject = z.ZodObject> = PlannedBudget<S> 
 export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
   /** False when every head gets b: then no scores are read back. */
   readonly ragged: boolean;
-  /** `sorted[h]`: scores of head h's evictable tokens, best first. Returns the number of tokens head h keeps, protected ones included. */
-  counts(sorted: readonly Float32Array[], budget: number, protectedTokens: number, context: BudgetContext, params: z.infer<S>): number[];
+  /** The number of tokens that each head keeps, protected ones included. */
+  counts(layer: RankedLayer, budget: number, context: BudgetContext, params: z.infer<S>): number[];
+}
+
+/** A ranked layer on the host. */
+export interface RankedLayer {
+  readonly index: number; // 0-based
+  readonly protectedTokens: number; // P
+  /** [H] scores of the evictable tokens, best first: as many as are still held. Empty where no part asks for them. */
+  readonly sorted: readonly Float32Array[];
+}
+
+/**
+ * Which entries are kept, given scores and budgets? A selection turns scores into one order of every head's rows; a budget of b keeps the first b.
+ */
+export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
+  /** How many of the last queries it needs beside the scorer's own. */
+  queries?(params: z.infer<S>): number;
+  /** What it keeps whatever the scores say, beside what the scorer protects. */
+  protect?(params: z.infer<S>, n: number): Protected;
+  rank(context: RankContext, params: z.infer<S>): Ranked | Promise<Ranked>;
+  /** Where the order alone does not say how much is kept: the counts of each head, instead of the head budget's. Scores are read back for it. */
+  counts?(layer: RankedLayer, budget: number, context: BudgetContext, params: z.infer<S>): number[];
+  /** It must know the exact budget before it ranks, the same for all heads. */
+  readonly exact?: boolean;
+}
+
+/** What is stored of a layer, before it is stored. */
+export interface TransformContext extends ScoreContext {
+  readonly order: RankOrder; // rows of k, v
+  readonly counts: readonly number[]; // [H] rows kept of each head's order
+  readonly keep: Protected;
+}
+
+/** What becomes of kept entries, by way of those that go? Changes k and v in place, right before the kept rows are stored. Its budgets must be final then. */
+export interface Transform<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
+  /** How many of the last queries it needs. */
+  queries?(params: z.infer<S>): number;
+  /** It acts on what stays alone: no matter which budgets fall later. */
+  readonly anyBudget?: boolean;
+  /** Kept entries stand at positions 0..b-1 afterwards, and what follows goes on at b. */
+  readonly renumbers?: boolean;
+  apply(context: TransformContext, params: z.infer<S>): void | Promise<void>;
 }
 
 /** Rows of one layer that are kept. Per KV head, in rank order. */
@@ -148,15 +259,12 @@ export interface KeptStore {
 export type Scope = 'prompt' | 'context' | { readonly protect_last: number };
 
 /** A press, parsed and complete: every part chosen, every parameter filled in. */
-export interface Press {
-  /** Preset name, or scorer+layer_budget+head_budget spelled out. */
+export interface Press extends PressParts {
+  /** Preset name, or the parts spelled out: scorer+layer_budget+head_budget. */
   readonly name: string;
   /** Where the request has it: "press", or "press[1]" in a list. */
   readonly path: string;
-  readonly scorer: { readonly part: Scorer; readonly params: Record<string, unknown> };
-  readonly layerBudget: { readonly part: LayerBudget; readonly params: Record<string, unknown> };
-  readonly headBudget: { readonly part: HeadBudget; readonly params: Record<string, unknown> };
-  /** Fraction removed, 0 <= r < 1. Null when `memoryBudgetBytes` decides. */
+  /** Fraction removed, 0 <= r < 1. Null when `memoryBudgetBytes` decides; 0 when a part does. */
   readonly compressionRatio: number | null;
   readonly memoryBudgetBytes: number | null;
   readonly mode: 'streaming' | 'deferred';
@@ -181,5 +289,7 @@ export interface PressReport {
   readonly lmbaPerLayer: (number | null)[]; // mean over the heads that were counted: KV heads, or query heads under lmba_from "attention"
   readonly retainedMassPerLayer: (number | null)[]; // share of the observation window's attention mass on kept entries
   readonly layerBudget: string; // the one really used
+  /** Where the next token stands: n, or fewer where kept entries were renumbered. */
+  readonly nextPosition: number;
   readonly notes: string[]; // every deviation from what was asked, in words
 }

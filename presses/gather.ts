@@ -26,33 +26,45 @@ export class Gathered {
 
   /** Keeps the first `count` of every head's rank order. */
   async narrow({ rows, stride }: RankOrder, count: number): Promise<void> {
-    const { backend, scratch, n, k, v, shape } = this.context;
-    if (count === n) return;
+    const { backend, scratch, k, v, shape } = this.#full;
+    if (count === this.context.n) return;
     const { kvHeads: H, headDim: d } = shape;
     const ranks = await readRows(backend, rows, H * stride);
     const kept = Array.from({ length: H }, (_, h) => ranks.slice(h * stride, h * stride + count).sort());
+    this.#positions = kept.map((list, h) => list.map((row) => this.position(h, row)));
     const ascending = scratch(H * count * 4, 'gathered rows');
-    backend.write(ascending, joined(kept, count));
+    backend.write(ascending, joined(this.#positions, count));
     const [keys, values] = [scratch(count * H * d * 4, 'gathered keys'), scratch(count * H * d * 4, 'gathered values')]; // [count, H, d]
     backend.gather(keys, k, { rows: ascending, stride: count }, count, H, d);
     backend.gather(values, v, { rows: ascending, stride: count }, count, H, d);
-    this.#positions = kept.map((list, h) => list.map((row) => this.position(h, row)));
-    this.context = { ...this.context, n: count, k: keys, v: values };
+    this.context = { ...this.context, n: count, k: keys, v: values, hidden: null };
+  }
+
+  /** The first counts[h] of every head's rank order, in all rows. */
+  async orderInFullRows(order: RankOrder, counts: readonly number[]): Promise<RankOrder> {
+    if (!this.narrowed) return order;
+    const { backend, shape } = this.#full;
+    const ranks = await readRows(backend, order.rows, shape.kvHeads * order.stride);
+    return this.#written(counts.map((count, h) => ranks.slice(h * order.stride, h * order.stride + count).map((row) => this.position(h, row))));
   }
 
   /** What is kept of the rows that are left, in all rows. Rows that an earlier press dropped score -infinity. */
   inFullRows({ ranks, scores }: HostRows, counts: readonly number[]): KeptRows {
-    const { backend, scratch, n } = this.#full;
+    const { n } = this.#full;
     const full = ranks.map((list, h) => list.subarray(0, counts[h]).map((row) => this.position(h, row)));
-    const stride = Math.max(1, ...counts);
-    const rows = scratch(full.length * stride * 4, 'order in full rows');
-    backend.write(rows, joined(full, stride));
     const spread = (of: Float32Array, h: number): Float32Array => {
       const all = new Float32Array(n).fill(-Infinity);
       for (const [row, score] of of.entries()) all[this.position(h, row)] = score;
       return all;
     };
-    return { order: { rows, stride }, counts, host: Promise.resolve({ ranks: full, scores: scores.map(spread) }) };
+    return { order: this.#written(full), counts, host: Promise.resolve({ ranks: full, scores: scores.map(spread) }) };
+  }
+
+  #written(lists: readonly Uint32Array[]): RankOrder {
+    const stride = Math.max(1, ...lists.map((list) => list.length));
+    const rows = this.#full.scratch(lists.length * stride * 4, 'order in full rows');
+    this.#full.backend.write(rows, joined(lists, stride));
+    return { rows, stride };
   }
 }
 

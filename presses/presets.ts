@@ -1,39 +1,91 @@
-/** Presets: kvpress's registry names as far as these parts can express them, and our own compositions. Parameters are the parts' defaults. */
-import type { headBudgets, layerBudgets, scorers } from './registry.ts';
+/** Presets: kvpress's registry names, and our own compositions. Parameters are the parts' defaults, but for those named here. */
+import type { z } from 'zod';
+import type { HeadBudget, LayerBudget, PartInfo, Scorer, Selection, Transform } from './contract.ts';
+import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
 
 export type Preset =
   | { readonly summary: string; readonly scorer: null }
   | {
       readonly summary: string;
       readonly scorer: keyof typeof scorers;
-      readonly layer_budget: keyof typeof layerBudgets;
-      readonly head_budget: keyof typeof headBudgets;
+      readonly layer_budget?: keyof typeof layerBudgets; // default uniform
+      readonly head_budget?: keyof typeof headBudgets; // default uniform
+      readonly selection?: keyof typeof selections; // default top_k
+      readonly transforms?: readonly (keyof typeof transforms)[]; // default none
+      /** Defaults of parameters and fields, where they are not the parts' own; what the caller says goes before. */
+      readonly params?: Readonly<Record<string, unknown>>;
     };
 
-export const presets = {
+const named = {
   no_press: { summary: 'keeps everything', scorer: null },
 
   // kvpress's names
-  random: { summary: 'tokens by lot: the baseline', scorer: 'random', layer_budget: 'uniform', head_budget: 'uniform' },
-  knorm: { summary: 'keys of small norm', scorer: 'knorm', layer_budget: 'uniform', head_budget: 'uniform' },
-  streaming_llm: { summary: 'first and most recent tokens', scorer: 'streaming_llm', layer_budget: 'uniform', head_budget: 'uniform' },
-  tova: { summary: 'what the last token attends to', scorer: 'tova', layer_budget: 'uniform', head_budget: 'uniform' },
-  snapkv: { summary: 'what the last queries attend to', scorer: 'snapkv', layer_budget: 'uniform', head_budget: 'uniform' },
-  keydiff: { summary: 'keys unlike the mean key', scorer: 'keydiff', layer_budget: 'uniform', head_budget: 'uniform' },
-  cur: { summary: 'keys and values long among their neighbours', scorer: 'cur', layer_budget: 'uniform', head_budget: 'uniform' },
-  lagkv: { summary: 'tokens unlike what follows them', scorer: 'lagkv', layer_budget: 'uniform', head_budget: 'uniform' },
-  pyramidkv: { summary: 'SnapKV, lower layers keep more', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'uniform' },
-  adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', layer_budget: 'uniform', head_budget: 'adakv' },
-
-  // layers by how widely their attention spreads
-  zigzag_snapkv: { summary: 'SnapKV, layers by LMBA: ZigZagKV', scorer: 'snapkv', layer_budget: 'zigzag', head_budget: 'uniform' },
-  zigzag_tova: { summary: 'TOVA, layers by LMBA', scorer: 'tova', layer_budget: 'zigzag', head_budget: 'uniform' },
-  zigzag_knorm: { summary: 'Knorm, layers by LMBA', scorer: 'knorm', layer_budget: 'zigzag', head_budget: 'uniform' },
-  zigzag_keydiff: { summary: 'KeyDiff, layers by LMBA', scorer: 'keydiff', layer_budget: 'zigzag', head_budget: 'uniform' },
-  zigzag_cur: { summary: 'CurDKV, layers by LMBA', scorer: 'cur', layer_budget: 'zigzag', head_budget: 'uniform' },
+  random: { summary: 'tokens by lot: the baseline', scorer: 'random' },
+  knorm: { summary: 'keys of small norm', scorer: 'knorm' },
+  streaming_llm: { summary: 'first and most recent tokens', scorer: 'streaming_llm' },
+  tova: { summary: 'what the last token attends to', scorer: 'tova' },
+  snapkv: { summary: 'what the last queries attend to', scorer: 'snapkv' },
+  keydiff: { summary: 'keys unlike the mean key', scorer: 'keydiff' },
+  cur: { summary: 'keys and values long among their neighbours', scorer: 'cur' },
+  lagkv: { summary: 'tokens unlike what follows them', scorer: 'lagkv' },
+  pyramidkv: { summary: 'SnapKV, lower layers keep more', scorer: 'snapkv', layer_budget: 'pyramid' },
+  adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', head_budget: 'adakv' },
 
   // heads by score, under other layer budgets or scorers
-  adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', layer_budget: 'uniform', head_budget: 'adakv' },
+  adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', head_budget: 'adakv' },
   adakv_pyramidkv: { summary: 'PyramidKV, heads share by score', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'adakv' },
   zigzag_adakv_snapkv: { summary: 'SnapKV, layers by LMBA, heads by score', scorer: 'snapkv', layer_budget: 'zigzag', head_budget: 'adakv' },
 } satisfies Record<string, Preset>;
+
+/** Layer budgets that go with any scorer which they do not refuse: zigzag_snapkv, ... */
+const FAMILIES = ['zigzag'] as const satisfies readonly (keyof typeof layerBudgets)[];
+
+function families(): Record<string, Preset> {
+  const made: Record<string, Preset> = {};
+  for (const layer_budget of FAMILIES) {
+    for (const scorer of Object.keys(scorers) as (keyof typeof scorers)[]) {
+      if (!goTogether(scorers[scorer], layerBudgets[layer_budget])) continue;
+      made[`${layer_budget}_${scorer}`] = { summary: `${scorer}; ${layerBudgets[layer_budget].summary}`, scorer, layer_budget };
+    }
+  }
+  return made;
+}
+
+function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
+  const scored = { part: scorer, params: {} };
+  const parts = {
+    scorer: scored,
+    layerBudget: { part: budget, params: budget.params.parse({}) },
+    headBudget: { part: headBudgets.uniform, params: {} },
+    selection: { part: selections.top_k, params: selections.top_k.params.parse({}) },
+    transforms: [],
+  };
+  return (budget.refuses?.(parts, parts.layerBudget.params) ?? scorer.refuses?.(parts, {}) ?? null) === null;
+}
+
+export const presets: Readonly<Record<string, Preset>> = { ...families(), ...named };
+
+/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms; null for no_press. */
+export interface PresetParts {
+  readonly scorer: Scorer;
+  readonly layerBudget: LayerBudget;
+  readonly headBudget: HeadBudget;
+  readonly selection: Selection;
+  readonly transforms: readonly Transform[];
+}
+
+export function presetParts(name: string): PresetParts | null {
+  const preset = presets[name];
+  if (preset.scorer === null) return null;
+  return {
+    scorer: scorers[preset.scorer],
+    layerBudget: layerBudgets[preset.layer_budget ?? 'uniform'],
+    headBudget: headBudgets[preset.head_budget ?? 'uniform'],
+    selection: selections[preset.selection ?? 'top_k'],
+    transforms: (preset.transforms ?? []).map((name) => transforms[name]),
+  };
+}
+
+export function partList({ scorer, layerBudget, headBudget, selection, transforms }: PresetParts): PartInfo<z.ZodObject>[] {
+  return [scorer, layerBudget, headBudget, selection, ...transforms];
+}

@@ -1,13 +1,11 @@
 /** Every part that can be named in a press config. Adding one = one file, one line here. */
-import type * as z from 'zod';
-import type { HeadBudget, LayerBudget, PartInfo, Scorer } from './contract.ts';
+import type { HeadBudget, LayerBudget, Scorer, Selection, Transform } from './contract.ts';
 import { adakv } from './head-budgets/adakv.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
-import { noParams } from './params.ts';
 import { cur } from './scorers/cur.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
@@ -16,6 +14,7 @@ import { random } from './scorers/random.ts';
 import { snapkv } from './scorers/snapkv.ts';
 import { streamingLlm } from './scorers/streaming-llm.ts';
 import { tova } from './scorers/tova.ts';
+import { topK } from './selections/top-k.ts';
 
 export const scorers = {
   random,
@@ -41,12 +40,7 @@ export const headBudgets = {
 } satisfies Record<string, HeadBudget>;
 
 export const selections = {
-  top_k: {
-    name: 'top_k',
-    summary: 'the protected tokens, then the best scores of each head; equal scores go to the lower position',
-    paper: null,
-    formula: 'kept[h] = protected + the b[l,h] - P largest s[h,t]',
-    needs: 'nothing',
-    params: noParams,
-  },
-} satisfies Record<string, PartInfo<z.ZodObject>>;
+  top_k: topK,
+} satisfies Record<string, Selection>;
+
+export const transforms: Record<string, Transform> = {};

@@ -35,8 +35,8 @@ const small = (name: string): Record<string, unknown> => ({
 });
 /** The same, spelled out. */
 const spelled = (name: string): Record<string, unknown> => {
-  const { scorer, layer_budget, head_budget } = presets[name as keyof typeof presets] as Record<string, string>;
-  return { scorer, layer_budget, head_budget };
+  const { summary: _, ...parts } = presets[name];
+  return parts;
 };
 
 function worst(a: ArrayLike<number>, b: ArrayLike<number>): number {

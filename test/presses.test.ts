@@ -7,7 +7,17 @@ import type { HeadBudget, Scorer } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import { presets } from '../presses/presets.ts';
 import type { AttentionShape } from '../worker/backend/backend.ts';
-import { blankLayers, givenScores, type LayerNumbers, PositionStore, randomLayers, runPress, shapeOf, withScorer } from './support/press-run.ts';
+import {
+  blankLayers,
+  givenScores,
+  type LayerNumbers,
+  noModel,
+  PositionStore,
+  randomLayers,
+  runPress,
+  shapeOf,
+  withScorer,
+} from './support/press-run.ts';
 import { compared, runtimes } from './support/press-runtimes.ts';
 import { Random } from './support/random.ts';
 import { ReferenceBackend } from './support/reference-backend.ts';
@@ -404,10 +414,19 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
       if (fail.keep) store.keep = () => Promise.reject(new Error('keep'));
       return new Compressor({ backend, store, checked: { ...checked, stages: [checked.stages[0], { ...last, press }] } });
     };
-    await failing({}).layer({ layer: 0, n: 80, k: blocks[0], v: blocks[0], q: blocks[1], window: 64, shape }); // kernel scratch grows once
+    await failing({}).layer({ layer: 0, n: 80, k: blocks[0], v: blocks[0], q: blocks[1], window: 64, shape, ...noModel(shape) }); // kernel scratch grows once
     const before = backend.memory.usedBytes;
     for (const fail of ['score', 'counts', 'keep'] as const) {
-      const run = failing({ [fail]: true }).layer({ layer: 0, n: 80, k: blocks[0], v: blocks[0], q: blocks[1], window: 64, shape });
+      const run = failing({ [fail]: true }).layer({
+        layer: 0,
+        n: 80,
+        k: blocks[0],
+        v: blocks[0],
+        q: blocks[1],
+        window: 64,
+        shape,
+        ...noModel(shape),
+      });
       await expect(run).rejects.toThrow(fail);
       expect(backend.memory.usedBytes).toBe(before);
     }

@@ -20,7 +20,7 @@ export const adakv: HeadBudget<typeof params> = {
   needs: 'scores of all heads, sorted, on the host',
   params,
   ragged: true,
-  counts(sorted, b, P, { kvHeads: H, compat, math }, { alpha_safeguard }) {
+  counts({ sorted, protectedTokens: P }, b, { kvHeads: H, compat, math }, { alpha_safeguard }) {
     if (b <= P) return Array(H).fill(b);
     // kvpress's int(b * alpha) truncates 100 * 0.29 to 28; keptCount of the rest gives 29
     const sure = compat ? Math.floor(b * alpha_safeguard) : math.keptCount(b, 1 - alpha_safeguard, false);

@@ -10,5 +10,5 @@ export const uniform: HeadBudget<typeof noParams> = {
   needs: 'nothing',
   params: noParams,
   ragged: false,
-  counts: (_sorted, budget, _protected, { kvHeads }) => Array(kvHeads).fill(budget),
+  counts: (_layer, budget, { kvHeads }) => Array(kvHeads).fill(budget),
 };

@@ -11,6 +11,7 @@
 import * as z from 'zod';
 import type { BudgetContext, MeasuredBudget } from '../contract.ts';
 import { fraction, oneOf } from '../params.ts';
+import { sum } from '../sum.ts';
 import { OBSERVATION_WINDOW, windowAttention } from '../window-attention.ts';
 
 const params = z.strictObject({
@@ -30,12 +31,12 @@ export const zigzag: MeasuredBudget<typeof params> = {
   formula: 'b[l] = B_bound + (B_avg - B_bound) L LMBA[l]/sum(LMBA)',
   needs: 'LMBA of each layer: how many evictable tokens hold threshold of the mass, mean over the heads',
   params,
-  signal: 'lmba',
+  signal: 'measured',
   ragged: true,
   queries: ({ lmba_from }, scorerQueries) => (lmba_from === 'attention' ? scorerQueries || OBSERVATION_WINDOW : 0),
-  refuses(scorer, { lmba_from }) {
-    if (scorer.massMap !== null || lmba_from === 'attention') return null;
-    return `layer_budget "zigzag" measures how widely the scores spread, and those of scorer "${scorer.name}" spread alike in every layer; use a scorer that looks at the tokens, such as snapkv, or "lmba_from": "attention"`;
+  refuses({ scorer }, { lmba_from }) {
+    if (scorer.part.massMap !== null || lmba_from === 'attention') return null;
+    return `layer_budget "zigzag" measures how widely the scores spread, and those of scorer "${scorer.part.name}" spread alike in every layer; use a scorer that looks at the tokens, such as snapkv, or "lmba_from": "attention"`;
   },
   async measure(context, { threshold, lmba_from }) {
     const { backend, n, shape, keep } = context;
@@ -46,8 +47,10 @@ export const zigzag: MeasuredBudget<typeof params> = {
     backend.topK(order, attention, Hq, n, n, keep);
     return backend.massCount(attention, order, n, Hq, keep, threshold, 'identity');
   },
-  limits(u, context, { bound_ratio }) {
+  lmba: (mba) => sum(mba) / mba.length,
+  limits(signals, context, { bound_ratio }) {
     const { layers, caps, math } = context;
+    const u = signals.map(sum); // the sum over heads of MBA
     return math.allocate(u, total(context), boundTokens(context, bound_ratio), caps.slice(0, u.length), u.length < layers);
   },
   bounds(context, { bound_ratio }) {

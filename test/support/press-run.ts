@@ -4,7 +4,7 @@ import { Compressor } from '../../presses/compressor.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scorer } from '../../presses/contract.ts';
 import { noParams } from '../../presses/params.ts';
-import { type AttentionShape, at, type Backend, type MassMap, type Protected } from '../../worker/backend/backend.ts';
+import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected } from '../../worker/backend/backend.ts';
 import type { PressRuntime } from './press-runtimes.ts';
 import type { Random } from './random.ts';
 
@@ -80,7 +80,7 @@ export async function runPress(
     });
     const [k, v, q] = blocks;
     try {
-      await compressor.layer({ layer, n, k, v, q, window, shape });
+      await compressor.layer({ layer, n, k, v, q, window, shape, ...noModel(shape) });
     } finally {
       for (const block of blocks) backend.free(block);
     }
@@ -92,6 +92,16 @@ export async function runPress(
     kept: layers.map((_, l) => heads.map((h) => store.lists.get(`${l}.${h}`) as number[])),
     scores: layers.map((_, l) => heads.map((h) => store.scores.get(`${l}.${h}`) as Float32Array)),
     heldMost: store.heldMost,
+  };
+}
+
+/** Of layers that are random numbers: no hidden states, no weights. */
+export function noModel({ queryHeads, headDim: d }: AttentionShape): Pick<LayerTensors, 'hidden' | 'model'> {
+  const nothing = { buffer: { bytes: 0, label: 'no weights', offset: 0 } as DeviceBuffer, offset: 0 };
+  const invFreq = Float32Array.from({ length: d / 2 }, (_, c) => 10000 ** ((-2 * c) / d));
+  return {
+    hidden: null,
+    model: { hiddenSize: queryHeads * d, invFreq, output: { ...nothing, type: 'f32', rows: queryHeads * d, cols: queryHeads * d } },
   };
 }
 

@@ -6,8 +6,8 @@
  */
 import type { LayerTensors } from '../../presses/contract.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
+import { ropeTable } from '../backend/rope-table.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
-import { ropeTable } from './rope-table.ts';
 
 const F32 = 4;
 
@@ -23,6 +23,8 @@ export type TakeLogits = (logits: View) => void | Promise<void>;
 export interface PrefillOptions {
   /** How many of the last queries `onLayer` is handed. */
   readonly queries: number;
+  /** Whether `onLayer` is handed the attention module's input. */
+  readonly hidden: boolean;
   /** Handed the logits [vocab] after the last token, within the piece of work that makes them: the next piece writes over them. Null = not wanted. */
   readonly logits: TakeLogits | null;
   /** Called once a layer, when its K,V are whole; not within `run`. */
@@ -40,8 +42,12 @@ export function fixedBytes(
 }
 
 /** Device bytes that `prefill` takes for a prompt, beside the fixed buffers: hidden states, one layer's K,V, rope table, window queries. */
-export function prefillBytes({ hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape, tokens: number, queries: number): number {
-  return F32 * (tokens * (D + 2 * H * d + d) + queries * Hq * d);
+export function prefillBytes(
+  { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape,
+  tokens: number,
+  { queries, hidden }: Pick<PrefillOptions, 'queries' | 'hidden'>,
+): number {
+  return F32 * (tokens * (D + 2 * H * d + d) + queries * Hq * d + (hidden ? tokens * D : 0));
 }
 
 export class Forward {
@@ -91,9 +97,13 @@ export class Forward {
       Math.max(...[...kinds.values()].map((weight) => backend.linearScratchBytes(weight, chunkTokens)));
   }
 
+  get hiddenSize(): number {
+    return this.#shape.hiddenSize;
+  }
+
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
-  readingBytes(tokens: number, queries: number): number {
-    return prefillBytes(this.#shape, tokens, queries) + this.#scratchBytes;
+  readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden'>): number {
+    return prefillBytes(this.#shape, tokens, reads) + this.#scratchBytes;
   }
 
   /** Reads the prompt. */
@@ -113,6 +123,7 @@ export class Forward {
       const v = alloc(N * H * d, 'values of one layer'); // [N, H, d]
       const table = alloc(N * d, 'rope table of the prompt'); // [N, d]
       const windowQ = alloc(window * Hq * d, 'window queries'); // [window, Hq, d]
+      const inputs = options.hidden ? alloc(N * D, 'inputs of the attention module') : null; // [N, D]
       await options.run(() => {
         this.#backend.write(table, ropeTable(this.#invFreq, 0, N));
         this.#embed(hidden, tokens);
@@ -127,6 +138,7 @@ export class Forward {
           await options.run(() => {
             const x = at(hidden, start * D * F32);
             this.#norm(this.#normed, x, weights.attnNorm, n);
+            if (inputs) this.#backend.copy(at(inputs, start * D * F32), this.#normed, n * D * F32);
             const rows = at(table, start * d * F32);
             // Above the last layer nobody reads the hidden states, but for the last token's logits: its queries serve the press only.
             const asks = l < last || start + n > N - Math.max(window, 1);
@@ -142,7 +154,8 @@ export class Forward {
             }
           });
         }
-        await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, shape });
+        const model = { hiddenSize: D, invFreq: this.#invFreq, output: weights.o };
+        await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, hidden: inputs, shape, model });
       }
       const take = options.logits;
       if (take) await options.run(() => take(this.#head(at(hidden, (N - 1) * D * F32))));

@@ -7,7 +7,7 @@ import type { ForwardShape } from './model-weights.ts';
 const MiB = 2 ** 20;
 const LEAST_PAGES_PER_LIST = 4;
 const SHORT_REQUEST = 256; // tokens, of prompt and answer: what "works" means for a limit
-const WINDOW = 64; // queries that presses usually read
+const USUAL_READS = { queries: 64, hidden: false }; // what presses usually read
 
 export interface MemoryModel {
   readonly shape: ForwardShape & KvShape;
@@ -47,7 +47,7 @@ export function memoryNeeds(model: MemoryModel): MemoryNeeds {
   const poolOf = (tokens: number): number => Math.min(usualPoolBytes, lists * Math.ceil(Math.min(tokens, contextLength) / perPage) * page);
   const [shortPool, wholePool] = [poolOf(SHORT_REQUEST), poolOf(contextLength)];
   // What is left when a prompt of half the context length is being read.
-  const half = prefillBytes(shape, Math.ceil(contextLength / 2), WINDOW);
+  const half = prefillBytes(shape, Math.ceil(contextLength / 2), USUAL_READS);
   const poolBytes = (free: number): number => model.poolBytes ?? Math.min(usualPoolBytes, Math.floor((free - half) * 0.8));
   const loaded = (pool: number): number => fixed + kvCacheBytes(ledger, shape, { poolBytes: pool, contextLength, sequences });
   const fits = (limit: number): boolean => {
@@ -57,7 +57,7 @@ export function memoryNeeds(model: MemoryModel): MemoryNeeds {
   const product = 8 * chunkTokens * Math.max(shape.hiddenSize, shape.intermediateSize, shape.queryHeads * shape.headDim); // more than any kernel keeps for itself
   const works = (limit: number): boolean => {
     const pool = poolBytes(limit - fixed);
-    const reading = prefillBytes(shape, Math.min(SHORT_REQUEST, contextLength), WINDOW) + product;
+    const reading = prefillBytes(shape, Math.min(SHORT_REQUEST, contextLength), USUAL_READS) + product;
     return fits(limit) && (model.poolBytes !== null || pool >= shortPool) && loaded(pool) + reading <= limit;
   };
   const roomy = (limit: number): boolean => works(limit) && (model.poolBytes !== null || poolBytes(limit - fixed) >= wholePool);

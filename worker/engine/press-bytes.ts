@@ -1,16 +1,22 @@
 /** What a press takes of device memory while it works on one layer, known before any compute: all that presses/compressor.ts borrows, at most. */
-import { type CheckedPress, queriesOf } from '../../presses/check-press.ts';
+import { chosenParts } from '../../presses/check-parts.ts';
+import { type CheckedPress, queriesOf, readsHidden } from '../../presses/check-press.ts';
 import { OBSERVATION_WINDOW } from '../../presses/window-attention.ts';
 import type { KvShape } from './kv-cache.ts';
 
-/** How many of the last queries are kept of every layer: those of the widest window, the retained mass's among them. */
-export function pressQueries({ stages, size }: CheckedPress): number {
-  if (stages.length === 0) return 0;
-  return Math.max(Math.min(OBSERVATION_WINDOW, size.tokens - 1), ...stages.map(({ press, context }) => queriesOf(press, context.tokens)));
+/** What is kept of every layer: how many of the last queries (of the widest window, the retained mass's among them), and whether the attention's input. */
+export function pressReads({ stages, size }: CheckedPress): { queries: number; hidden: boolean } {
+  if (stages.length === 0) return { queries: 0, hidden: false };
+  const queries = Math.max(Math.min(OBSERVATION_WINDOW, size.tokens - 1), ...stages.map(({ press, context }) => queriesOf(press, context.tokens)));
+  return { queries, hidden: readsHidden(stages) };
 }
 
 /** Everything is held until the layer is done. The queries are not in it, nor what kernels keep for themselves. */
-export function pressBytes({ stages, size }: CheckedPress, { layers, queryHeads: Hq, kvHeads: H, headDim: d }: KvShape): number {
+export function pressBytes(
+  checked: CheckedPress,
+  { layers, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize }: KvShape & { hiddenSize: number },
+): number {
+  const { stages, size } = checked;
   const last = stages.at(-1);
   if (!last) return 0;
   let bytes = 0;
@@ -25,12 +31,17 @@ export function pressBytes({ stages, size }: CheckedPress, { layers, queryHeads:
       take(Hq * n); // the window's attention
       take(H * n); // its mean over the group
     }
+    for (const { part, params } of chosenParts(stage.press)) {
+      const { queries: window } = pressReads(checked);
+      take(Math.ceil((part.scratchBytes?.({ n, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize }, params) ?? 0) / 4));
+    }
     if (stage !== last) take(Math.max(...stage.exact!) * H * d, 2); // keys and values, gathered for the next press
+    if (stage !== stages[0] && stage.press.transforms.length > 0) take(H * n); // the order in the rows of the whole layer
   }
   const N = size.tokens;
   const n = last.context.tokens;
   const { part, params } = last.layerBudget;
-  const { scorer, headBudget } = last.press;
+  const { scorer, headBudget, selection } = last.press;
   take(Hq * N); // attention of the observation window,
   take(H * N); // and the mass that every key has of it
   const measured = part.signal === 'none' ? 0 : part.queries(params, scorer.part.queries(scorer.params));
@@ -40,7 +51,7 @@ export function pressBytes({ stages, size }: CheckedPress, { layers, queryHeads:
     take(N, H); // scores in the rows of the whole layer
   }
   take(2 * N); // one head's order and scores on their way into the ledger
-  take(headBudget.part.ragged ? H * (n + 2) : 0); // the budget arithmetic's arguments: sorted scores,
+  take(headBudget.part.ragged || selection.part.counts ? H * (n + 2) : 0); // the budget arithmetic's arguments: sorted scores,
   take(8 * layers); // or weights, caps and budgets
   return bytes;
 }

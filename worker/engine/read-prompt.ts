@@ -53,6 +53,7 @@ export class PromptReader {
       sequence.scratchBytes = layerBytesOf(cache.shape, covered);
       await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
         queries: compressor ? compressor.queries : 0,
+        hidden: compressor?.hidden ?? false,
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
         onLayer: (tensors) =>

@@ -9,7 +9,7 @@ import { formatBytes } from './bytes.ts';
 import type { Forward } from './forward.ts';
 import type { Job } from './job.ts';
 import type { KvCache } from './kv-cache.ts';
-import { pressBytes, pressQueries } from './press-bytes.ts';
+import { pressBytes, pressReads } from './press-bytes.ts';
 import { anyPressPages, fittingRatio, requestSize } from './request-size.ts';
 
 export interface RoomParts {
@@ -43,7 +43,7 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   const needed = readingBytes(job, parts);
   if (needed > freeBytes) {
     const bare = readingBytes({ ...job, checked: null }, parts);
-    const queries = job.checked ? pressQueries(job.checked) : 0;
+    const queries = job.checked ? pressReads(job.checked).queries : 0;
     const press = needed > bare ? `, ${formatBytes(needed - bare)} of them for the press and the ${queries} queries that it reads` : '';
     const other = bare <= freeBytes ? 'no press would work, perhaps one with a smaller window or fewer in a row; so would ' : '';
     throw new InputError(
@@ -57,9 +57,10 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
 function readingBytes({ covered, checked }: Pick<Job, 'covered' | 'checked'>, { forward, backend, cache: { shape } }: RoomParts): number {
   const pressed = checked !== null && checked.stages.length > 0;
-  const queries = pressed ? pressQueries(checked) : 0;
-  const scratch = backend.scratchBytes(pressed ? covered : 0, queries, shape);
-  return forward.readingBytes(covered, queries) + scratch + (pressed ? pressBytes(checked, shape) : 0);
+  const reads = pressed ? pressReads(checked) : { queries: 0, hidden: false };
+  const scratch = backend.scratchBytes(pressed ? covered : 0, reads.queries, shape);
+  const { hiddenSize } = forward;
+  return forward.readingBytes(covered, reads) + scratch + (pressed ? pressBytes(checked, { ...shape, hiddenSize }) : 0);
 }
 
 /** An answer of fewer tokens is not worth the name, where nobody said how long it should be. */

@@ -1,0 +1,90 @@
+/** Which parts go together in one press, whatever the prompt. A refusal names both and says why. */
+import type { z } from 'zod';
+import { partParam } from './budget-errors.ts';
+import type { Chosen, PartInfo, Press, PressParts } from './contract.ts';
+import { InputError } from './input-error.ts';
+
+export type PartKind = 'scorer' | 'layer_budget' | 'head_budget' | 'selection' | 'transforms';
+
+interface KindOfPart extends Chosen<PartInfo<z.ZodObject>> {
+  readonly kind: PartKind;
+}
+
+export function chosenParts({ scorer, layerBudget, headBudget, selection, transforms }: PressParts): readonly KindOfPart[] {
+  return [
+    { kind: 'scorer', ...scorer },
+    { kind: 'layer_budget', ...layerBudget },
+    { kind: 'head_budget', ...headBudget },
+    { kind: 'selection', ...selection },
+    ...transforms.map((transform) => ({ kind: 'transforms' as const, ...transform })),
+  ];
+}
+
+/** The part that settles how much is kept by itself; null where compression_ratio or memory_budget does. */
+export function decider(parts: PressParts): KindOfPart | null {
+  return chosenParts(parts).find(({ part }) => part.decidesTotal !== undefined) ?? null;
+}
+
+export function checkParts(press: Press): void {
+  const { layerBudget, headBudget, selection, transforms } = press;
+  const refuse = (kind: PartKind, message: string): never => {
+    throw new InputError('press_conflict', partParam(press, kind), message);
+  };
+
+  const own = decider(press);
+  if (own !== null) {
+    const alsoDeals = chosenParts(press).find(
+      ({ kind, part }) =>
+        part !== own.part &&
+        ((kind === 'layer_budget' && layerBudget.part.ragged) || (kind === 'head_budget' && headBudget.part.ragged) || part.decidesTotal),
+    );
+    if (alsoDeals) {
+      refuse(
+        alsoDeals.kind,
+        `${own.kind} "${own.part.name}" settles how much is kept by its ${own.part.decidesTotal}, so ${alsoDeals.kind} "${alsoDeals.part.name}" has nothing to deal; leave one of them out`,
+      );
+    }
+  }
+  if (layerBudget.part.perEntry && !headBudget.part.ragged) {
+    refuse(
+      'head_budget',
+      `layer_budget "${layerBudget.part.name}" deals single entries, which head_budget "${headBudget.part.name}" cannot share evenly; use "adakv"`,
+    );
+  }
+  if (selection.part.counts && headBudget.part.ragged) {
+    refuse(
+      'head_budget',
+      `selection "${selection.part.name}" says itself how many entries a head keeps, so head_budget "${headBudget.part.name}" has nothing to deal; leave one of them out`,
+    );
+  }
+  if (selection.part.exact) {
+    const why = `selection "${selection.part.name}" must know before it ranks how many entries are kept`;
+    if (layerBudget.part.signal !== 'none') {
+      refuse('layer_budget', `${why}, and layer_budget "${layerBudget.part.name}" decides that afterwards; use "uniform", "pyramid" or "per_layer"`);
+    }
+    if (headBudget.part.ragged) refuse('head_budget', `${why}, and head_budget "${headBudget.part.name}" decides that afterwards; use "uniform"`);
+    if (press.mode === 'deferred') {
+      throw new InputError('press_conflict', `${press.path}.mode`, `${why}, and mode "deferred" stores whole layers first; leave mode out`);
+    }
+  }
+  for (const [i, { part }] of transforms.entries()) {
+    if (transforms.findIndex((other) => other.part === part) < i) refuse('transforms', `transform "${part.name}" is named twice; once is enough`);
+    if (!part.anyBudget && layerBudget.part.signal !== 'none') {
+      refuse(
+        'transforms',
+        `transform "${part.name}" must know what is kept when a layer is stored, and layer_budget "${layerBudget.part.name}" settles that after the last layer; use "uniform", "pyramid" or "per_layer"`,
+      );
+    }
+    const rectangular = !layerBudget.part.ragged && !headBudget.part.ragged && own === null && !selection.part.counts;
+    if (part.renumbers && !rectangular) {
+      refuse(
+        'transforms',
+        `transform "${part.name}" gives kept entries new positions, so all layers and heads must keep equally many; use uniform budgets`,
+      );
+    }
+  }
+  for (const { kind, part, params } of chosenParts(press)) {
+    const why = part.refuses?.(press, params);
+    if (why) refuse(kind, why);
+  }
+}
