@@ -26,6 +26,7 @@ export * from './linear-q8';
 export * from './linear-q4';
 export * from './embed';
 export * from './score-window';
+export * from './score-columns';
 export * from './avg-pool';
 export * from './group-mean';
 export * from './key-norm';

@@ -15,6 +15,7 @@ export interface PressRuntime {
 
 const CALLED = [
   'scoreWindow',
+  'scoreColumns',
   'avgPool',
   'groupMean',
   'keyNorm',

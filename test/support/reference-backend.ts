@@ -6,6 +6,7 @@ import {
   type AttentionShape,
   at,
   type Backend,
+  type Columns,
   type DeviceBuffer,
   type EntryRuns,
   type LinearTarget,
@@ -289,6 +290,36 @@ export class ReferenceBackend implements Backend {
         for (let j = 0; j < n; j++) mean[j] += p[j] / window;
       }
       y.set(mean, a * n);
+    }
+  }
+
+  scoreColumns(
+    out: View,
+    q: View,
+    k: View,
+    { queries: m, n, start, reduce, columns, stride, rowScale, accumulate }: Columns,
+    shape: AttentionShape,
+  ): void {
+    const { queryHeads: Hq, kvHeads: H, headDim: d, scale, slidingWindow } = shape;
+    const rows = f32(q, m * Hq * d);
+    const keys = f32(k, n * H * d);
+    const scales = rowScale ? f32(rowScale, m) : null;
+    for (let a = 0; a < Hq; a++) {
+      const h = Math.floor((a * H) / Hq);
+      const y = f32(at(out, a * stride * 4), columns);
+      const result = accumulate ? Float64Array.from(y) : new Float64Array(columns);
+      for (let i = 0; i < m; i++) {
+        const position = start === null ? n - 1 : start + i;
+        const from = start !== null && slidingWindow > 0 ? Math.max(0, position - slidingWindow + 1) : 0;
+        const logits = new Float64Array(n).fill(-Infinity);
+        for (let j = from; j <= position; j++) logits[j] = scale * dot(rows, (i * Hq + a) * d, keys, (j * H + h) * d, d);
+        const p = softmax(logits);
+        for (let j = 0; j < columns; j++) {
+          const given = p[j] * (scales ? scales[i] : 1);
+          result[j] = reduce === 'sum' ? result[j] + given : Math.max(result[j], given);
+        }
+      }
+      y.set(result);
     }
   }
 

@@ -82,6 +82,23 @@ export type MassMap = 'identity' | 'affine' | 'softmax';
 /** What `normShare` takes the squared norms of. */
 export type NormKind = 'key' | 'value' | 'kv_avg' | 'kv_product';
 
+/** Which columns of softmax attention `scoreColumns` makes. */
+export interface Columns {
+  readonly queries: number; // m
+  readonly n: number;
+  /** Query i sees keys 0..start+i; null: all n of them, whatever the sliding window. */
+  readonly start: number | null;
+  readonly reduce: 'sum' | 'max';
+  /** Of the keys, the first so many: only they are written. */
+  readonly columns: number;
+  /** Of out's rows. */
+  readonly stride: number;
+  /** [m] f32, what each query's weights are multiplied by, not negative; null = 1. */
+  readonly rowScale: View | null;
+  /** To what is there: a sum is added, a maximum is taken of both. */
+  readonly accumulate: boolean;
+}
+
 /** One of the norms that are taken at once, all of the same width. */
 export interface NormPart {
   readonly out: View;
@@ -195,6 +212,11 @@ export interface Backend {
    * window, queries at positions n-W..n-1. All n columns are written; callers drop the last W.   out [Hq, n], q [W, Hq, d], k [n, H, d]
    */
   scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void;
+  /**
+   * Columns of softmax attention of m queries over n keys, m x n never stored: out[a, j] = sum or max over i of
+   * softmax_j(q[i,a].k[j,h(a)] * scale) * rowScale[i].   out [Hq, stride], q [m, Hq, d], k [n, H, d]; start + m <= n
+   */
+  scoreColumns(out: View, q: View, k: View, columns: Columns, shape: AttentionShape): void;
   /** Average pooling: stride 1, zero padding, divides by `kernelSize` at the edges too.   x, out [rows, stride], first `cols` columns of each row */
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void;
   /** out[g] = mean of rows g*group .. g*group+group-1.   x [groups * group, n], out [groups, n] */

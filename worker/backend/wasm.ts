@@ -2,6 +2,7 @@
 import {
   type AttentionShape,
   type Backend,
+  type Columns,
   type DeviceBuffer,
   type EntryRuns,
   entryTypes,
@@ -84,6 +85,7 @@ export class WasmBackend implements Backend {
     if (n === 0) return attend;
     // The sum, for a block that grows may leave a hole behind that nothing fits into.
     const [norms, ranks] = [this.#call('normShareScratchBytes', n), this.#call('topKScratchBytes', n)];
+    // scoreColumns takes what scoreWindow does.
     return attend + norms + ranks + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
 
@@ -216,6 +218,33 @@ export class WasmBackend implements Backend {
     const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
     const scratch = this.#room(this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim));
     this.#call('scoreWindow', address(out), address(q), address(k), window, n, queryHeads, kvHeads, headDim, scale, slidingWindow, scratch);
+  }
+
+  scoreColumns(out: View, q: View, k: View, columns: Columns, shape: AttentionShape): void {
+    const { queries, n, start, reduce, stride, rowScale, accumulate } = columns;
+    const { queryHeads, kvHeads, headDim, scale } = shape;
+    const slidingWindow = start === null ? 0 : shape.slidingWindow;
+    const scratch = this.#room(this.#call('scoreColumnsScratchBytes', n));
+    this.#call(
+      'scoreColumns',
+      address(out),
+      address(q),
+      address(k),
+      addressOrNull(rowScale),
+      queries,
+      n,
+      start ?? n,
+      columns.columns,
+      stride,
+      Number(reduce === 'max'),
+      Number(accumulate),
+      queryHeads,
+      kvHeads,
+      headDim,
+      scale,
+      slidingWindow,
+      scratch,
+    );
   }
 
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {

@@ -5,6 +5,7 @@
 import type {
   AttentionShape,
   Backend,
+  Columns,
   CutBefore,
   DeviceBuffer,
   EntryRuns,
@@ -41,6 +42,7 @@ import {
   massCount,
   normShare,
   outputNorm,
+  scoreColumns,
   scoreWindow,
   scoringScratchBytes,
   segmentMean,
@@ -191,6 +193,9 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
     scoreWindow(this, out, q, k, window, n, shape);
+  }
+  scoreColumns(out: View, q: View, k: View, columns: Columns, shape: AttentionShape): void {
+    scoreColumns(this, out, q, k, columns, shape);
   }
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
     avgPool(this, out, x, rows, cols, stride, kernelSize);

@@ -1,5 +1,5 @@
 /** What presses score, rank and count with, on the device. Arrays that are read and written in one operation are different buffers. */
-import type { AttentionShape, MassMap, NormKind, Protected, RankOrder, View } from '../backend.ts';
+import type { AttentionShape, Columns, MassMap, NormKind, Protected, RankOrder, View } from '../backend.ts';
 import { type Gpu, withScratch } from './gpu.ts';
 import { fold } from './recorder.ts';
 
@@ -15,7 +15,7 @@ const MASS_MAPS: Readonly<Record<MassMap, number>> = { identity: 0, affine: 1, s
 export function scoringScratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
   const { queryHeads, kvHeads, headDim } = shape;
   const bytes = Math.max(
-    statsBytes(queryHeads * window, mostSpans(queryHeads * window, n)),
+    statsBytes(mostStats(queryHeads * window, n), 1), // fewer queries or keys, as of a block, take no more
     sortBytes(Math.max(queryHeads, kvHeads), n),
     directionBytes(n, kvHeads, headDim),
     normBytes(n, kvHeads),
@@ -24,17 +24,39 @@ export function scoringScratchBytes(n: number, window: number, shape: Pick<Atten
 }
 
 export function scoreWindow(gpu: Gpu, out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+  withSoftmax(gpu, 'score-window', { q, k, out }, { queries: window, n }, n - window, n, shape);
+}
+
+export function scoreColumns(gpu: Gpu, out: View, q: View, k: View, columns: Columns, shape: AttentionShape): void {
+  const { queries, n, start, reduce, stride, rowScale, accumulate } = columns;
+  const first = start ?? n; // from n - 1 on a query sees every key
+  const dims = { queries, n, first, columns: columns.columns, stride, largest: Number(reduce === 'max'), scaled: Number(rowScale !== null) };
+  const all = start === null ? { ...shape, slidingWindow: 0 } : shape;
+  withSoftmax(gpu, 'score-columns', { q, k, rowScale, out }, { ...dims, accumulate: Number(accumulate) }, first, columns.columns, all);
+}
+
+/** Kernels that reduce columns of softmax attention: each row's (m, z), over spans of the keys and together, then the columns. */
+function withSoftmax(
+  gpu: Gpu,
+  kernel: 'score-window' | 'score-columns',
+  given: Readonly<Record<string, View | null>>,
+  own: Readonly<Record<'queries' | 'n', number>> & Readonly<Record<string, number>>,
+  first: number, // position of query 0
+  columns: number,
+  shape: AttentionShape,
+): void {
   const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
-  const rows = queryHeads * window;
-  const start = slidingWindow > 0 ? Math.max(0, n - window - slidingWindow + 1) : 0;
+  const { queries, n } = own;
+  const rows = queryHeads * queries;
+  const start = slidingWindow > 0 ? Math.max(0, first - slidingWindow + 1) : 0; // the first key that any query sees
   const span = Math.ceil((n - start) / mostSpans(rows, n - start));
   const spans = Math.ceil((n - start) / span);
   withScratch(gpu, statsBytes(rows, spans), 'softmax statistics', (stats) => {
-    const views = { q, k, stats, out };
-    const dims = { n, window, queryHeads, kvHeads, vectors: vectors(headDim), start, span, spans, slidingWindow, scale };
-    gpu.recorder.dispatch('score-window', { entry: 'rows', views, dims, grid: [Math.ceil(rows / kvHeads / 64), kvHeads, spans] });
-    if (spans > 1) gpu.recorder.dispatch('score-window', { entry: 'combine', views, dims, grid: [Math.ceil(rows / 64)] });
-    gpu.recorder.dispatch('score-window', { entry: 'columns', views, dims, grid: [Math.ceil(n / 64), queryHeads] });
+    const views = { ...given, stats };
+    const dims = { ...own, queryHeads, kvHeads, vectors: vectors(headDim), start, span, spans, slidingWindow, scale };
+    gpu.recorder.dispatch(kernel, { entry: 'rows', views, dims, grid: [Math.ceil(rows / kvHeads / 64), kvHeads, spans] });
+    if (spans > 1) gpu.recorder.dispatch(kernel, { entry: 'combine', views, dims, grid: [Math.ceil(rows / 64)] });
+    gpu.recorder.dispatch(kernel, { entry: 'columns', views, dims, grid: [Math.ceil(columns / 64), queryHeads] });
   });
 }
 
@@ -151,6 +173,11 @@ function cut({ first, last }: Protected, n: number): Protected {
 
 function mostSpans(rows: number, keys: number): number {
   return Math.max(1, Math.min(Math.floor(MOST_THREADS / rows), Math.ceil(keys / LEAST_SPAN)));
+}
+
+/** Of rows times spans. */
+function mostStats(rows: number, keys: number): number {
+  return Math.min(Math.max(MOST_THREADS, rows), rows * Math.ceil(keys / LEAST_SPAN));
 }
 
 /** (m, z) of each row over each span. */
