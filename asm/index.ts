@@ -16,6 +16,7 @@ export * from './gather';
 export * from './rms-norm';
 export * from './rope';
 export * from './swiglu';
+export * from './gelu';
 export * from './store-entries';
 export { attendScratchBytes } from './attend-rows'; // the row blocks neither
 export * from './attend-causal';
@@ -36,4 +37,5 @@ export * from './lag-score';
 export * from './segment-rank';
 export * from './segment-mean';
 export * from './output-norm';
+export * from './gate-score';
 export * from './mass-count';

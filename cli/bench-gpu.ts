@@ -43,6 +43,8 @@ const PRESS_KERNELS = [
   'segment-rank',
   'segment-mean',
   'output-norm',
+  'gelu',
+  'gate-score',
   'gather',
   'top-k',
   'mass-count',

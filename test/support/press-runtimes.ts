@@ -25,6 +25,8 @@ const CALLED = [
   'segmentRank',
   'segmentMean',
   'outputNorm',
+  'gelu',
+  'gateScore',
   'topK',
   'massCount',
   'keptCount',

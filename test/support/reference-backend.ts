@@ -9,6 +9,7 @@ import {
   type Columns,
   type DeviceBuffer,
   type EntryRuns,
+  type GateShape,
   type LinearTarget,
   type MassMap,
   type NormKind,
@@ -21,6 +22,7 @@ import {
   type View,
   type Weight,
 } from '../../worker/backend/backend.ts';
+import { erfc } from './erfc.ts';
 import { fromHalf, toHalf } from './half.ts';
 
 class Block implements DeviceBuffer {
@@ -183,6 +185,12 @@ export class ReferenceBackend implements Backend {
     const u = f32(up, count);
     const y = f32(out, count);
     for (let i = 0; i < count; i++) y[i] = (g[i] / (1 + Math.exp(-g[i]))) * u[i];
+  }
+
+  gelu(out: View, x: View, count: number): void {
+    const input = f32(x, count);
+    const y = f32(out, count);
+    for (let i = 0; i < count; i++) y[i] = (input[i] * erfc(-input[i] / Math.SQRT2)) / 2;
   }
 
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
@@ -464,6 +472,22 @@ export class ReferenceBackend implements Backend {
         let sum = accumulate ? y[a * n + t] ** p : 0;
         for (let r = 0; r < rows; r++) sum += Math.abs(dot(values, value, columns, (r * Hq + a) * d, d)) ** p;
         y[a * n + t] = sum ** (1 / p);
+      }
+    }
+  }
+
+  gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, { kvHeads: H, group: G, width: e, sinks: S }: GateShape): void {
+    const [queries, keys, bases, biases] = [f32(q, n * H * G * e), f32(k, n * H * e), f32(base, H * S * e), f32(bias, H * G)];
+    const y = f32(out, H * n);
+    for (let t = 0; t < n; t++) {
+      for (let h = 0; h < H; h++) {
+        const shares = range(0, G).map((g) => {
+          const query = ((t * H + h) * G + g) * e;
+          const z = dot(queries, query, keys, (t * H + h) * e, e) / Math.sqrt(e) + biases[h * G + g];
+          const others = range(0, S).map((s) => Math.exp(dot(queries, query, bases, (h * S + s) * e, e) / Math.sqrt(e) - z));
+          return 1 / (1 + others.reduce((sum, x) => sum + x, 0));
+        });
+        y[h * n + t] = shares.reduce((sum, x) => sum + x, 0) / G;
       }
     }
   }

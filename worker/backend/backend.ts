@@ -99,6 +99,14 @@ export interface Columns {
   readonly accumulate: boolean;
 }
 
+/** Geometry of `gateScore`. */
+export interface GateShape {
+  readonly kvHeads: number; // H
+  readonly group: number; // G
+  readonly width: number; // e
+  readonly sinks: number;
+}
+
 /** One of the norms that are taken at once, all of the same width. */
 export interface NormPart {
   readonly out: View;
@@ -183,6 +191,8 @@ export interface Backend {
   rope(parts: readonly RopePart[], table: View, n: number, headDim: number): void;
   /** out = silu(gate) * up.   [count] f32; out may be gate */
   swiglu(out: View, gate: View, up: View, count: number): void;
+  /** out = x * Phi(x), Phi the normal distribution's: GELU with erf.   [count] f32; out may be x */
+  gelu(out: View, x: View, count: number): void;
   /**
    * Causal attention of n queries at positions start..start+n-1 over the layer's own keys 0..start+n-1; flash-style, no score matrix.
    * out, q [n, Hq, d]; k, v [>= start+n, H, d]
@@ -261,6 +271,11 @@ export interface Backend {
     p: 1 | 2,
     accumulate: boolean,
   ): void;
+  /**
+   * Fast KVzip's gate: out[h, t] = mean over the group of 1 / (1 + sum over s of exp(base[h,s].q[t,h,g] / sqrt e - z)), z = k[t,h].q[t,h,g] / sqrt e + bias[h,g].
+   * q [n, H, G, e], k [n, H, e], base [H, sinks, e], bias [H, G], out [H, n]; e a multiple of 4
+   */
+  gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, shape: GateShape): void;
   /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
   /**

@@ -6,6 +6,7 @@ import {
   type DeviceBuffer,
   type EntryRuns,
   entryTypes,
+  type GateShape,
   type LinearTarget,
   type MassMap,
   type NormKind,
@@ -133,6 +134,10 @@ export class WasmBackend implements Backend {
 
   swiglu(out: View, gate: View, up: View, count: number): void {
     this.#call('swiglu', address(out), address(gate), address(up), count);
+  }
+
+  gelu(out: View, x: View, count: number): void {
+    this.#call('gelu', address(out), address(x), count);
   }
 
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
@@ -293,6 +298,10 @@ export class WasmBackend implements Backend {
     accumulate: boolean,
   ): void {
     this.#call('outputNorm', address(out), address(v), address(w), n, rows, queryHeads, kvHeads, headDim, p, Number(accumulate));
+  }
+
+  gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, { kvHeads, group, width, sinks }: GateShape): void {
+    this.#call('gateScore', address(out), address(q), address(k), address(base), address(bias), n, kvHeads, group, width, sinks);
   }
 
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {

@@ -9,6 +9,7 @@ import type {
   CutBefore,
   DeviceBuffer,
   EntryRuns,
+  GateShape,
   LinearTarget,
   MassMap,
   NormKind,
@@ -25,7 +26,7 @@ import { DeviceFailed } from './backend.ts';
 import { attendCausal, attendPaged, attentionScratchBytes, HEAD_DIMS, storeEntries } from './webgpu/attention.ts';
 import { Buffers, type GpuBlock } from './webgpu/buffers.ts';
 import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from './webgpu/device.ts';
-import { rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
+import { gelu, rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
 import { Faults } from './webgpu/faults.ts';
 import type { Gpu } from './webgpu/gpu.ts';
 import { embed, linear } from './webgpu/linear.ts';
@@ -35,6 +36,7 @@ import { sample, sampleScratchBytes } from './webgpu/sampling.ts';
 import {
   avgPool,
   cosineToMean,
+  gateScore,
   gather,
   groupMean,
   keyNorm,
@@ -175,6 +177,9 @@ export class WebGpuBackend implements Backend, Gpu {
   swiglu(out: View, gate: View, up: View, count: number): void {
     swiglu(this, out, gate, up, count);
   }
+  gelu(out: View, x: View, count: number): void {
+    gelu(this, out, x, count);
+  }
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
     attendCausal(this, out, q, k, v, n, start, shape);
   }
@@ -232,6 +237,9 @@ export class WebGpuBackend implements Backend, Gpu {
     accumulate: boolean,
   ): void {
     outputNorm(this, out, v, w, n, rows, shape, p, accumulate);
+  }
+  gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, shape: GateShape): void {
+    gateScore(this, out, q, k, base, bias, n, shape);
   }
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
     gather(this, out, x, order, count, kvHeads, headDim);

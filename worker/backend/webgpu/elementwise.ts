@@ -1,4 +1,4 @@
-/** rms-norm, rope, swiglu on the device. */
+/** rms-norm, rope, swiglu, gelu on the device. */
 import type { NormPart, RopePart, View } from '../backend.ts';
 import type { Gpu } from './gpu.ts';
 import type { ShaderName } from './pipelines.ts';
@@ -57,6 +57,15 @@ export function swiglu(gpu: Gpu, out: View, gate: View, up: View, count: number)
   const inPlace = samePlace(out, gate);
   gpu.recorder.dispatch('swiglu', {
     views: { gate: inPlace ? null : gate, up, out },
+    dims: { count, inPlace: Number(inPlace) },
+    grid: fold(Math.ceil(count / 256)),
+  });
+}
+
+export function gelu(gpu: Gpu, out: View, x: View, count: number): void {
+  const inPlace = samePlace(out, x);
+  gpu.recorder.dispatch('gelu', {
+    views: { x: inPlace ? null : x, out },
     dims: { count, inPlace: Number(inPlace) },
     grid: fold(Math.ceil(count / 256)),
   });

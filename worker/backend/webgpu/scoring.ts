@@ -1,5 +1,5 @@
 /** What presses score, rank and count with, on the device. Arrays that are read and written in one operation are different buffers. */
-import type { AttentionShape, Columns, MassMap, NormKind, Protected, RankOrder, View } from '../backend.ts';
+import type { AttentionShape, Columns, GateShape, MassMap, NormKind, Protected, RankOrder, View } from '../backend.ts';
 import { type Gpu, withScratch } from './gpu.ts';
 import { fold } from './recorder.ts';
 
@@ -119,6 +119,21 @@ export function outputNorm(
 ): void {
   const dims = { n, rows, queryHeads, kvHeads, vectors: vectors(headDim), p, accumulate: Number(accumulate) };
   gpu.recorder.dispatch('output-norm', { views: { v, w, out }, dims, grid: [Math.ceil(n / 64), queryHeads] });
+}
+
+export function gateScore(
+  gpu: Gpu,
+  out: View,
+  q: View,
+  k: View,
+  base: View,
+  bias: View,
+  n: number,
+  { kvHeads, group, width, sinks }: GateShape,
+): void {
+  if (width % 4 !== 0) throw new Error(`gateScore wants channels in fours, got ${width}`);
+  const dims = { n, kvHeads, size: group, vectors: width / 4, sinks };
+  gpu.recorder.dispatch('gate-score', { views: { q, k, base, bias, out }, dims, grid: [Math.ceil(n / 64), kvHeads] });
 }
 
 export function gather(gpu: Gpu, out: View, x: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
