@@ -18,6 +18,8 @@ export * from './rope';
 export * from './swiglu';
 export * from './gelu';
 export * from './store-entries';
+export * from './read-entries';
+export * from './move-entries';
 export { attendScratchBytes } from './attend-rows'; // the row blocks neither
 export * from './attend-causal';
 export * from './attend-paged';

@@ -16,6 +16,7 @@ import {
   type NormPart,
   OutOfDeviceMemory,
   type PagedLayer,
+  type Pool,
   type Protected,
   type RankOrder,
   type RopePart,
@@ -276,6 +277,29 @@ export class ReferenceBackend implements Backend {
         const scale = Math.fround(row.reduce((most, x) => Math.max(most, Math.abs(x)), 0) / 127);
         f32(target.scale, 1)[0] = scale;
         i8(target.row, d).set(row.map((x) => (scale === 0 ? 0 : halfToEven(x / scale))));
+      }
+    }
+  }
+
+  readEntries(k: View, v: View, pool: Pool, places: Uint32Array, d: number): void {
+    for (const [i, place] of places.entries()) {
+      const { key, value } = this.#entryIn(pool, Math.floor(place / pool.entriesPerPage), place % pool.entriesPerPage, d);
+      f32(at(k, i * d * 4), d).set(key);
+      f32(at(v, i * d * 4), d).set(value);
+    }
+  }
+
+  moveEntries(pool: Pool, moves: Uint32Array, d: number): void {
+    const { entryType, entriesPerPage: E } = pool;
+    const parts = ({ row, scale }: Place): Uint8Array[] => {
+      const bytes = u8(row, { f32: d * 4, f16: d * 2, int8: d }[entryType]);
+      return entryType === 'int8' ? [bytes, u8(scale, 4)] : [bytes];
+    };
+    for (let i = 0; i < moves.length; i += 2) {
+      const [from, to] = [moves[i], moves[i + 1]].map((place) => placeIn(pool, Math.floor(place / E), place % E, d));
+      for (const which of ['key', 'value'] as const) {
+        const target = parts(to[which]);
+        for (const [part, bytes] of parts(from[which]).entries()) target[part].set(bytes);
       }
     }
   }
@@ -542,27 +566,43 @@ export class ReferenceBackend implements Backend {
     return new Uint32Array(this.#ledger.buffer, address, length);
   }
 
-  /** Where an entry lies. f32, f16: K [E, d], V [E, d]. int8: K [E, d], V [E, d], then at a multiple of 4 one f32 scale a row, K's and V's. */
-  #place(cache: PagedLayer, head: number, entry: number, d: number) {
-    const E = cache.entriesPerPage;
-    const slot = entry % E;
-    const number = this.#u32(cache.pageTable + (head * cache.tableStride + Math.floor(entry / E)) * 4, 1)[0];
-    const page = at(cache.pool, number * cache.pageBytes);
-    const width = { f32: d * 4, f16: d * 2, int8: d }[cache.entryType];
-    const scales = (2 * E * d + 3) & ~3;
-    const place = (row: number) => ({ row: at(page, row * width), scale: at(page, scales + row * 4) });
-    return { key: place(slot), value: place(E + slot), position: () => this.#u32(cache.positions + (number * cache.slotStride + slot) * 4, 1)[0] };
+  #pageOf(cache: PagedLayer, head: number, entry: number): number {
+    return this.#u32(cache.pageTable + (head * cache.tableStride + Math.floor(entry / cache.entriesPerPage)) * 4, 1)[0];
+  }
+
+  #place(cache: PagedLayer, head: number, entry: number, d: number): { key: Place; value: Place } {
+    return placeIn(cache, this.#pageOf(cache, head, entry), entry % cache.entriesPerPage, d);
   }
 
   #entry(cache: PagedLayer, head: number, entry: number, d: number) {
-    const { key, value, position } = this.#place(cache, head, entry, d);
-    const row = (place: typeof key): Float64Array => {
-      if (cache.entryType === 'f32') return Float64Array.from(f32(place.row, d));
-      if (cache.entryType === 'f16') return Float64Array.from(u16(place.row, d), fromHalf);
-      return Float64Array.from(i8(place.row, d), (x) => x * f32(place.scale, 1)[0]);
-    };
-    return { key: row(key), value: row(value), position };
+    const [page, slot] = [this.#pageOf(cache, head, entry), entry % cache.entriesPerPage];
+    const position = () => this.#u32(cache.positions + (page * cache.slotStride + slot) * 4, 1)[0];
+    return { ...this.#entryIn(cache, page, slot, d), position };
   }
+
+  #entryIn(pool: Pool, page: number, slot: number, d: number): { key: Float64Array; value: Float64Array } {
+    const { key, value } = placeIn(pool, page, slot, d);
+    const row = ({ row, scale }: Place): Float64Array => {
+      if (pool.entryType === 'f32') return Float64Array.from(f32(row, d));
+      if (pool.entryType === 'f16') return Float64Array.from(u16(row, d), fromHalf);
+      return Float64Array.from(i8(row, d), (x) => x * f32(scale, 1)[0]);
+    };
+    return { key: row(key), value: row(value) };
+  }
+}
+
+interface Place {
+  readonly row: View;
+  readonly scale: View; // int8 only
+}
+
+/** Where an entry lies. f32, f16: K [E, d], V [E, d]. int8: K [E, d], V [E, d], then at a multiple of 4 one f32 scale a row, K's and V's. */
+function placeIn({ pool, pageBytes, entryType, entriesPerPage: E }: Pool, page: number, slot: number, d: number): { key: Place; value: Place } {
+  const start = at(pool, page * pageBytes);
+  const width = { f32: d * 4, f16: d * 2, int8: d }[entryType];
+  const scales = (2 * E * d + 3) & ~3;
+  const place = (row: number): Place => ({ row: at(start, row * width), scale: at(start, scales + row * 4) });
+  return { key: place(slot), value: place(E + slot) };
 }
 
 /** Evictable positions: [first, end). */

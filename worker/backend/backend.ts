@@ -70,6 +70,9 @@ export interface PagedLayer {
   readonly slotStride: number;
 }
 
+/** What places of entries are in: place = page * entriesPerPage + slot. */
+export type Pool = Pick<PagedLayer, 'pool' | 'pageBytes' | 'entryType' | 'entriesPerPage'>;
+
 /** Tokens that are kept whatever their score: the first `first` (sinks) and the last `last` (observation window). */
 export interface Protected {
   readonly first: number;
@@ -216,6 +219,10 @@ export interface Backend {
     order: RankOrder | null,
     shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
   ): void;
+  /** The inverse, by place: row i of k and v is the entry at places[i]. f32 and f16 come out as they are stored, int8 as value * scale.   k, v [places.length, d] f32 */
+  readEntries(k: View, v: View, pool: Pool, places: Uint32Array, headDim: number): void;
+  /** The entry at place moves[2i] stands at moves[2i + 1] too, bit for bit. No place is read and written, none is written twice. */
+  moveEntries(pool: Pool, moves: Uint32Array, headDim: number): void;
 
   /**
    * Window attention: out[a, j] = mean over the W queries i of softmax_j(q[i,a].k[j,h(a)] * scale), causal inside the

@@ -12,6 +12,7 @@ import {
   type NormKind,
   type NormPart,
   type PagedLayer,
+  type Pool,
   type Protected,
   type RankOrder,
   type RopePart,
@@ -44,6 +45,9 @@ function addressOrNull(view: View | null | undefined): number {
 
 const NORM_KINDS: Record<NormKind, number> = { key: 0, value: 1, kv_avg: 2, kv_product: 3 };
 const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2 };
+
+/** Even; so many numbers fit into the scratch that attention takes in any case. */
+const PLACES_AT_ONCE = 2048;
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
@@ -215,6 +219,22 @@ export class WasmBackend implements Backend {
     }
   }
 
+  readEntries(k: View, v: View, pool: Pool, places: Uint32Array, headDim: number): void {
+    for (let start = 0; start < places.length; start += PLACES_AT_ONCE) {
+      const some = places.subarray(start, start + PLACES_AT_ONCE);
+      const skipped = start * headDim * 4;
+      const to = [address(k) + skipped, address(v) + skipped];
+      this.#call('readEntries', ...to, ...this.#pool(pool), this.#uploaded(some), some.length, headDim);
+    }
+  }
+
+  moveEntries(pool: Pool, moves: Uint32Array, headDim: number): void {
+    for (let start = 0; start < moves.length; start += PLACES_AT_ONCE) {
+      const some = moves.subarray(start, start + PLACES_AT_ONCE);
+      this.#call('moveEntries', ...this.#pool(pool), this.#uploaded(some), some.length / 2, headDim);
+    }
+  }
+
   gather(out: View, x: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
     this.#call('gather', address(out), address(x), address(rows), stride, count, kvHeads, headDim);
   }
@@ -314,6 +334,17 @@ export class WasmBackend implements Backend {
     const counts = this.#room(kvHeads * 4);
     this.#call('massCount', counts, address(scores), address(order), n, kvHeads, keep.first, keep.last, threshold, MASS_MAPS[map]);
     return [...this.kernels.u32(counts, kvHeads)];
+  }
+
+  #pool({ pool, pageBytes, entryType, entriesPerPage }: Pool): number[] {
+    return [address(pool), pageBytes, entryTypes.indexOf(entryType), entriesPerPage];
+  }
+
+  /** Where a kernel finds numbers of the host, for its one call. */
+  #uploaded(data: Uint32Array): number {
+    const room = this.#room(data.byteLength);
+    this.kernels.u32(room, data.length).set(data);
+    return room;
   }
 
   #call(kernel: string, ...args: number[]): number {

@@ -15,6 +15,7 @@ import type {
   NormKind,
   NormPart,
   PagedLayer,
+  Pool,
   Protected,
   RankOrder,
   RopePart,
@@ -27,6 +28,7 @@ import { attendCausal, attendPaged, attentionScratchBytes, HEAD_DIMS, storeEntri
 import { Buffers, type GpuBlock } from './webgpu/buffers.ts';
 import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from './webgpu/device.ts';
 import { gelu, rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
+import { moveEntries, readEntries } from './webgpu/entries.ts';
 import { Faults } from './webgpu/faults.ts';
 import type { Gpu } from './webgpu/gpu.ts';
 import { embed, linear } from './webgpu/linear.ts';
@@ -195,6 +197,12 @@ export class WebGpuBackend implements Backend, Gpu {
     shape: Pick<AttentionShape, 'kvHeads' | 'headDim'>,
   ): void {
     storeEntries(this, cache, runs, k, v, order, shape);
+  }
+  readEntries(k: View, v: View, pool: Pool, places: Uint32Array, headDim: number): void {
+    readEntries(this, k, v, pool, places, headDim);
+  }
+  moveEntries(pool: Pool, moves: Uint32Array, headDim: number): void {
+    moveEntries(this, pool, moves, headDim);
   }
   scoreWindow(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
     scoreWindow(this, out, q, k, window, n, shape);
