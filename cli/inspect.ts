@@ -1,7 +1,8 @@
-/** edgepress inspect: kept positions, scores, budgets and LMBA of one prompt under one press, as JSON. */
+/** edgepress inspect: kept positions, scores, budgets and LMBA of one prompt under one press, as JSON or as a heat map. */
 import type { Command } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import type { PromptInput } from '../worker/engine/types.ts';
+import { heatMapSvg, heatMapText } from './heat-map.ts';
 import { openModel } from './open-model.ts';
 import { type ModelOptions, type PressOptions, pressOf, readText, withModelOptions, withPressOptions, writeText } from './options.ts';
 
@@ -9,6 +10,8 @@ interface InspectOptions extends ModelOptions, PressOptions {
   readonly tokens?: string;
   readonly text?: string;
   readonly out?: string;
+  readonly heatMap?: boolean;
+  readonly svg?: string;
 }
 
 export function inspectCommand(program: Command, defaultModel: string): void {
@@ -17,19 +20,26 @@ export function inspectCommand(program: Command, defaultModel: string): void {
     .description('show what a press keeps of a prompt: positions best score first, scores, budgets, LMBA')
     .option('--tokens <file>', 'a JSON file with the token ids, all of which are pressed')
     .option('--text <file>', 'or a text file')
-    .option('-o, --out <file>', 'where the JSON goes, with a line per layer on standard output; default standard output');
+    .option('-o, --out <file>', 'where the JSON goes, with a line per layer on standard output; default standard output')
+    .option('--heat-map', 'print which tokens each layer and head keeps, and what other layer budgets would have dealt')
+    .option('--svg <file>', 'the same as a picture');
   withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
 
 async function run(options: InspectOptions): Promise<void> {
   const prompt = promptOf(options);
-  const press = pressOf(options);
+  const shown = options.heatMap === true || options.svg !== undefined;
+  const asked = pressOf(options);
+  const press = shown ? { ...asked, explain: true } : asked;
   const engine = await openModel(options);
   try {
     const inspection = await engine.inspect(prompt, press);
     const json = JSON.stringify(inspection);
     if (options.out !== undefined) writeText(options.out, '--out', `${json}\n`);
-    if (options.json || options.out === undefined) console.log(json);
+    if (options.svg !== undefined)
+      writeText(options.svg, '--svg', heatMapSvg(inspection, `${press.name} on ${inspection.tokens} tokens, ${engine.info.id}`));
+    if (options.heatMap) console.log(heatMapText(inspection, process.stdout.columns ?? 120));
+    else if (options.json || (options.out === undefined && options.svg === undefined)) console.log(json);
     else {
       for (const [layer, { budget, lmba, heads }] of inspection.layers.entries()) {
         const kept = heads.map((head) => head.kept.length).join(' + ');

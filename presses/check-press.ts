@@ -6,9 +6,10 @@ import type { Protected } from '../worker/backend/backend.ts';
 import { emptyBudget, lostQueries, memoryTooSmall, shortPrompt, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { decider } from './check-parts.ts';
-import type { BudgetContext, LayerBudget, Press, PressParts, PressRequest } from './contract.ts';
+import type { BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { uniform } from './layer-budgets/uniform.ts';
+import { otherBudgets } from './other-budgets.ts';
 
 /** What a press is checked against. */
 export interface PressSize {
@@ -46,6 +47,10 @@ export interface CheckedPress {
   readonly averageBudget: number; // mean over layers at the end; a fraction only under per_layer or after unequal layers
   readonly bounds: readonly { readonly min: number; readonly max: number }[]; // [L] what each layer can end with
   readonly deferred: boolean;
+  /** Layer budgets that look on, where the request wants to be told what they would have dealt. */
+  readonly others: readonly Chosen<LayerBudget>[];
+  readonly unasked: readonly OtherBudget[];
+  readonly explain: boolean;
   readonly notes: readonly string[];
 }
 
@@ -81,6 +86,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   }
   const deferred = late || last?.press.mode === 'deferred';
   const bounds = last === undefined ? caps.map((n) => ({ min: n, max: n })) : last.layerBudget.part.bounds(last.context, last.layerBudget.params);
+  const looking = request.explain && last !== undefined ? otherBudgets(last.press) : { asked: [], unasked: [] };
   return {
     name: request.name,
     size,
@@ -88,6 +94,9 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     averageBudget: mean(last === undefined ? caps : (last.exact ?? last.context.even)),
     bounds,
     deferred,
+    others: looking.asked,
+    unasked: looking.unasked,
+    explain: request.explain,
     notes,
   };
 }

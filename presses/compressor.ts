@@ -10,8 +10,9 @@
  */
 import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
 import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
-import type { HostRows, KeptStore, LayerTensors, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
+import type { HostRows, KeptStore, LayerTensors, OtherBudget, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
 import { Gathered } from './gather.ts';
+import { Onlooker } from './other-budgets.ts';
 import { sum } from './sum.ts';
 import { OBSERVATION_WINDOW, windowAttention } from './window-attention.ts';
 
@@ -47,6 +48,7 @@ export class Compressor {
   readonly #seed: number;
   readonly #kept: KeptLayer[] = [];
   readonly #signals: Signal[] = [];
+  readonly #others: readonly Onlooker[];
   readonly #storing: Promise<void>[] = [];
   readonly #notes: Set<string>;
 
@@ -61,8 +63,10 @@ export class Compressor {
     this.#massWindow = Math.min(massWindow, n - 1);
     this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
     this.#notes = new Set(checked.notes);
+    this.#others = checked.others.map((budget) => new Onlooker(budget));
     this.hidden = readsHidden(checked.stages);
-    this.queries = Math.max(this.#massWindow, ...checked.stages.map((stage) => queriesOf(stage.press, stage.context.tokens)));
+    const onlookers = checked.others.map((layerBudget) => queriesOf({ ...last.press, layerBudget }, n));
+    this.queries = Math.max(...onlookers, this.#massWindow, ...checked.stages.map((stage) => queriesOf(stage.press, stage.context.tokens)));
   }
 
   /** Takes layer 0, 1, ... L-1 in turn. Whatever it borrows from the device is given back before it resolves or throws. */
@@ -89,8 +93,14 @@ export class Compressor {
       retainedMassPerLayer: this.#kept.map(retainedMass),
       layerBudget: this.#last.layerBudget.part.name,
       nextPosition: this.#last.press.transforms.some(({ part }) => part.renumbers) ? this.#last.exact![0] : tokens,
+      otherBudgets: this.#checked.explain ? await this.#otherBudgets() : null,
       notes: [...this.#notes],
     };
+  }
+
+  async #otherBudgets(): Promise<OtherBudget[]> {
+    const asked = await Promise.all(this.#others.map((other) => other.budgets(this.#last.context)));
+    return [...asked, ...this.#checked.unasked];
   }
 
   async #layer(tensors: LayerTensors, borrowed: DeviceBuffer[]): Promise<void> {
@@ -112,7 +122,7 @@ export class Compressor {
     const { scorer, transforms } = this.#last.press;
     const ragged = this.#ragged;
     const n = this.#last.context.caps[index]; // rows that this press chooses from
-    const whole = this.#checked.deferred || ragged || budget.signal !== 'none';
+    const whole = this.#checked.deferred || ragged || budget.signal !== 'none' || this.#checked.others.some(({ part }) => part.signal !== 'none');
     const ranked = whole ? n : this.#last.exact![index];
     const { order, scores, stride } = await this.#rank(this.#last, rows.context, ranked);
     const { keep } = this.#last;
@@ -121,6 +131,7 @@ export class Compressor {
     const measured = { massMap: scorer.part.massMap, scorerQueries: scorer.part.queries(scorer.params) };
     const signalContext = { ...this.#inStage(this.#last, rows.context), scores, order, keep, averageBudget, ...measured };
     const signal = budget.signal === 'none' ? null : budget.measure(signalContext, params);
+    for (const other of this.#others) await other.measure(signalContext);
 
     const heads = Array.from({ length: H }, (_, h) => h);
     const P = protectedCount(keep, n);

@@ -52,6 +52,11 @@ export const fields = {
     .describe('when the budget is below the number of protected tokens: refuse, or keep the most recent tokens, equally many in every layer')
     .meta({ default: 'reject' })
     .optional(),
+  explain: z
+    .boolean({ error: 'must be true or false' })
+    .describe('tell in usage.kv_cache.explain which positions are kept, and what every other layer budget would have dealt on this prompt')
+    .meta({ default: false })
+    .optional(),
   entry_type: choice(...entryTypes)
     .describe('how kept entries are stored')
     .optional(),

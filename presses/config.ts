@@ -25,11 +25,11 @@ interface Element {
 }
 
 const KINDS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections, transforms };
-const SHARED = ['scope', 'mode', 'compat', 'entry_type'] as const;
+const SHARED = ['scope', 'mode', 'compat', 'explain', 'entry_type'] as const;
 
 /** Absent and null mean no press. Throws InputError. */
 export function parsePress(json: unknown): PressRequest {
-  if (json === undefined || json === null) return { presses: [], name: 'no_press', scope: null, entryType: null };
+  if (json === undefined || json === null) return { presses: [], name: 'no_press', scope: null, explain: false, entryType: null };
   if (Array.isArray(json) && json.length === 0)
     throw new InputError('press_form', 'press', 'press must hold at least one press, got []; leave it out for no press');
   const elements = Array.isArray(json) ? json.map((one, i) => parseElement(one, `press[${i}]`)) : [parseElement(json, 'press')];
@@ -43,6 +43,7 @@ export function parsePress(json: unknown): PressRequest {
     presses,
     name: presses.map(({ name }) => name).join('|') || 'no_press',
     scope: shared.scope ?? null,
+    explain: shared.explain ?? false,
     entryType: shared.entry_type ?? null,
   };
 }

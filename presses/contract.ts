@@ -278,6 +278,8 @@ export interface PressRequest {
   readonly presses: readonly Press[]; // empty = no press
   readonly name: string;
   readonly scope: Scope | null; // null = "context" where something comes before the last text part of the last user message, else "prompt"
+  /** Whether the report says what was kept and what other layer budgets would have dealt. */
+  readonly explain: boolean;
   readonly entryType: EntryType | null; // null = the server's default
 }
 
@@ -291,5 +293,14 @@ export interface PressReport {
   readonly layerBudget: string; // the one really used
   /** Where the next token stands: n, or fewer where kept entries were renumbered. */
   readonly nextPosition: number;
+  /** What each other layer budget would have dealt from the same layers; null unless asked for. */
+  readonly otherBudgets: readonly OtherBudget[] | null;
   readonly notes: string[]; // every deviation from what was asked, in words
+}
+
+/** Budgets [L] of a layer budget that was not used, with its default parameters; null where it says nothing on this press, and why. */
+export interface OtherBudget {
+  readonly layerBudget: string;
+  readonly budgets: readonly number[] | null;
+  readonly why: string | null;
 }

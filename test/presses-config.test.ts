@@ -215,7 +215,7 @@ describe('what a mistake is told: the field, the value seen, what would work', (
       { preset: 'snapkv', ratio: 0.5 },
       'press_param_unknown',
       'press.ratio',
-      'unknown field "ratio"; known: window_size, kernel_size, protect_first, protect_last, compression_ratio, memory_budget, scope, mode, compat, on_tight, entry_type',
+      'unknown field "ratio"; known: window_size, kernel_size, protect_first, protect_last, compression_ratio, memory_budget, scope, mode, compat, on_tight, explain, entry_type',
     ],
     [{ preset: 'snapkv', windw_size: 8 }, 'press_param_unknown', 'press.windw_size', 'unknown field "windw_size"; did you mean "window_size"?'],
     [

@@ -8,7 +8,7 @@ import { EngineSupply } from './supply.ts';
 
 const PROMPT_TOKENS = 32;
 const ANSWER_TOKENS = 8;
-const NO_PRESS: PressRequest = { presses: [], name: 'no_press', scope: null, entryType: null };
+const NO_PRESS: PressRequest = { presses: [], name: 'no_press', scope: null, explain: false, entryType: null };
 
 export interface Choice {
   readonly engine: EdgeEngine;

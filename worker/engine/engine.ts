@@ -15,6 +15,7 @@ import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
 import type {
   Engine,
+  Explanation,
   GenerateEvent,
   GenerateRequest,
   Health,
@@ -37,7 +38,15 @@ export interface EngineParts extends JobParts {
 /** Kept positions and budgets of one prompt, as `edgepress inspect` writes them. */
 export interface Inspection {
   tokens: number;
-  layers: { budget: number; lmba: number | null; heads: { kept: number[]; scores: (number | null)[] }[] }[];
+  layers: {
+    budget: number;
+    lmba: number | null;
+    /** Share of the observation window's attention mass that the kept entries hold. */
+    retained_mass: number | null;
+    heads: { kept: number[]; scores: (number | null)[] }[];
+  }[];
+  /** What each other layer budget would have dealt; where the press says "explain": true. */
+  other_layer_budgets?: Explanation['other_layer_budgets'];
 }
 
 export class EdgeEngine implements Engine {
@@ -195,8 +204,10 @@ export class EdgeEngine implements Engine {
         layers: Array.from({ length: layers }, (_, layer) => ({
           budget: usage.kept_per_layer[layer],
           lmba: usage.lmba_per_layer[layer],
+          retained_mass: usage.retained_mass_per_layer[layer],
           heads: Array.from({ length: kvHeads }, (_, h) => head(layer, h)),
         })),
+        ...(usage.explain && { other_layer_budgets: usage.explain.other_layer_budgets }),
       };
     });
   }

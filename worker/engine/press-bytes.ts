@@ -5,9 +5,11 @@ import { OBSERVATION_WINDOW } from '../../presses/window-attention.ts';
 import type { KvShape } from './kv-cache.ts';
 
 /** What is kept of every layer: how many of the last queries (of the widest window, the retained mass's among them), and whether the attention's input. */
-export function pressReads({ stages, size }: CheckedPress): { queries: number; hidden: boolean } {
+export function pressReads({ stages, size, others }: CheckedPress): { queries: number; hidden: boolean } {
   if (stages.length === 0) return { queries: 0, hidden: false };
-  const queries = Math.max(Math.min(OBSERVATION_WINDOW, size.tokens - 1), ...stages.map(({ press, context }) => queriesOf(press, context.tokens)));
+  const { press: last } = stages.at(-1)!;
+  const read = [...stages.map(({ press }) => press), ...others.map((layerBudget) => ({ ...last, layerBudget }))];
+  const queries = Math.max(Math.min(OBSERVATION_WINDOW, size.tokens - 1), ...read.map((press) => queriesOf(press, size.tokens)));
   return { queries, hidden: readsHidden(stages) };
 }
 
@@ -23,6 +25,7 @@ export function pressBytes(
   const take = (values: number, times = 1): void => {
     bytes += times * Math.ceil(values / 16) * 64; // 4 bytes each, in blocks of whole 64 bytes
   };
+  const { queries: window } = pressReads(checked);
   for (const stage of stages) {
     const n = stage.context.tokens;
     const { scorer } = stage.press;
@@ -31,8 +34,7 @@ export function pressBytes(
       take(Hq * n); // the window's attention
       take(H * n); // its mean over the group
     }
-    for (const { part, params } of chosenParts(stage.press)) {
-      const { queries: window } = pressReads(checked);
+    for (const { part, params } of [...chosenParts(stage.press), ...(stage === last ? checked.others : [])]) {
       take(Math.ceil((part.scratchBytes?.({ n, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize }, params) ?? 0) / 4));
     }
     if (stage !== last) take(Math.max(...stage.exact!) * H * d, 2); // keys and values, gathered for the next press
@@ -40,12 +42,13 @@ export function pressBytes(
   }
   const N = size.tokens;
   const n = last.context.tokens;
-  const { part, params } = last.layerBudget;
   const { scorer, headBudget, selection } = last.press;
   take(Hq * N); // attention of the observation window,
   take(H * N); // and the mass that every key has of it
-  const measured = part.signal === 'none' ? 0 : part.queries(params, scorer.part.queries(scorer.params));
-  if (measured > 0) take(Hq * n, 2); // attention that the signal is counted on, its rank order
+  for (const { part, params } of [last.layerBudget, ...checked.others]) {
+    const measured = part.signal === 'none' ? 0 : part.queries(params, scorer.part.queries(scorer.params));
+    if (measured > 0) take(Hq * n, 2); // attention that the signal is counted on, its rank order
+  }
   if (stages.length > 1) {
     take(n, H); // order and
     take(N, H); // scores in the rows of the whole layer

@@ -5,9 +5,9 @@ import type { Backend } from '../backend/backend.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
-import { type KvCache, layerBytesOf } from './kv-cache.ts';
+import { type KvCache, type KvSequence, type KvShape, layerBytesOf } from './kv-cache.ts';
 import { type Running, TURN_STALE_MS, type Turns } from './turns.ts';
-import type { KvCacheUsage } from './types.ts';
+import type { Explanation, KvCacheUsage } from './types.ts';
 
 export interface ReaderParts {
   readonly backend: Backend;
@@ -63,6 +63,7 @@ export class PromptReader {
       });
       const report = compressor && (await piece('pressMs', () => compressor.finish()));
       sequence.scratchBytes = 0;
+      const explain = report?.otherBudgets ? explanation(sequence, cache.shape, report.otherBudgets) : null;
       for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
         const chunk = tokens.slice(start, start + forward.chunkTokens);
         const last = start + chunk.length === tokens.length;
@@ -71,7 +72,7 @@ export class PromptReader {
           return logits && take?.(logits);
         });
       }
-      const usage = usageOf(job, run, cache, report);
+      const usage = { ...usageOf(job, run, cache, report), ...(explain && { explain }) };
       sequence.shrinkReservation(job.size.pagesEnd);
       return usage;
     } finally {
@@ -91,6 +92,15 @@ export class PromptReader {
       clearInterval(alive);
     }
   }
+}
+
+/** Positions and budgets, right after the press: what follows the scope is not among them yet. */
+function explanation(sequence: KvSequence, { layers, kvHeads }: KvShape, others: NonNullable<PressReport['otherBudgets']>): Explanation {
+  const list = (length: number) => Array.from({ length }, (_, i) => i);
+  return {
+    kept: list(layers).map((layer) => list(kvHeads).map((head) => [...sequence.entries(layer, head).positions])),
+    other_layer_budgets: others.map(({ layerBudget, budgets, why }) => ({ layer_budget: layerBudget, budgets: budgets && [...budgets], why })),
+  };
 }
 
 function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache, report: PressReport | null): KvCacheUsage {

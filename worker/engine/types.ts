@@ -63,6 +63,15 @@ export interface KvCacheUsage {
   layer_budget: string;
   entry_type: EntryType;
   notes: string[];
+  /** Present where the press says "explain": true and removes something. */
+  explain?: Explanation;
+}
+
+/** What was kept, and what other layer budgets would have dealt of the same prompt: tokens per layer. */
+export interface Explanation {
+  /** [L][H] original positions, best score first; the protected ones before them. */
+  kept: number[][][];
+  other_layer_budgets: { layer_budget: string; budgets: number[] | null; why: string | null }[];
 }
 
 export interface Usage {

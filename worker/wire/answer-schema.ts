@@ -18,6 +18,20 @@ const kvCache = z
     layer_budget: z.string(),
     entry_type: z.string(),
     notes: z.array(z.string()).meta({ description: 'Every deviation from what was asked, in words.' }),
+    explain: z
+      .strictObject({
+        kept: z
+          .array(z.array(z.array(count)))
+          .meta({ description: 'Original positions by layer and KV head: the protected ones, then best score first.' }),
+        other_layer_budgets: z
+          .array(z.strictObject({ layer_budget: z.string(), budgets: z.array(z.number()).nullable(), why: z.string().nullable() }))
+          .meta({
+            description:
+              'What each other layer budget would have dealt, by its default parameters, in tokens per layer; null where it cannot say, and why.',
+          }),
+      })
+      .optional()
+      .meta({ description: 'Where the press says "explain": true and removes something.' }),
   })
   .meta({ id: 'KvCacheUsage' });
 
