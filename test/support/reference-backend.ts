@@ -380,6 +380,44 @@ export class ReferenceBackend implements Backend {
     }
   }
 
+  groupMax(out: View, x: View, groups: number, group: number, n: number): void {
+    const input = f32(x, groups * group * n).slice();
+    const y = f32(out, groups * n);
+    for (let g = 0; g < groups; g++)
+      for (let j = 0; j < n; j++) y[g * n + j] = Math.max(...range(g * group, (g + 1) * group).map((a) => input[a * n + j]));
+  }
+
+  maxPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+    const half = Math.floor(kernelSize / 2);
+    const input = f32(x, (rows - 1) * stride + cols).slice();
+    const y = f32(out, (rows - 1) * stride + cols);
+    for (let r = 0; r < rows; r++)
+      for (let j = 0; j < cols; j++)
+        y[r * stride + j] = Math.max(...input.subarray(r * stride + Math.max(0, j - half), r * stride + Math.min(cols, j + half + 1)));
+  }
+
+  weigh(out: View, x: View, w: View, rows: number, wRows: number, n: number, epsilon: number): void {
+    const [input, by, y] = [f32(x, rows * n).slice(), f32(w, wRows * n), f32(out, rows * n)];
+    for (let r = 0; r < rows; r++)
+      for (let j = 0; j < n; j++) y[r * n + j] = (input[r * n + j] + epsilon) * by[Math.floor((r * wRows) / rows) * n + j];
+  }
+
+  blend(out: View, x: View, y: View, a: number, b: number, count: number): void {
+    const [first, second] = [f32(x, count), f32(y, count)];
+    f32(out, count).set(first.map((value, i) => a * value + b * second[i]));
+  }
+
+  zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
+    const parts = range(0, rows).map((r) => f32(at(x, (r * stride + first) * 4), cols));
+    for (const group of whole ? [parts] : parts.map((part) => [part])) {
+      const all = group.flatMap((part) => [...part]);
+      const mean = all.reduce((sum, value) => sum + value, 0) / all.length;
+      const squares = all.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      const std = all.length > 1 ? Math.sqrt(squares / (all.length - 1)) : 0;
+      for (const part of group) for (let j = 0; j < cols; j++) part[j] = (part[j] - mean) / Math.max(std, 1e-6);
+    }
+  }
+
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
     const keys = f32(k, n * kvHeads * headDim);
     const y = f32(out, kvHeads * n);

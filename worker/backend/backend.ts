@@ -238,6 +238,19 @@ export interface Backend {
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void;
   /** out[g] = mean of rows g*group .. g*group+group-1.   x [groups * group, n], out [groups, n] */
   groupMean(out: View, x: View, groups: number, group: number, n: number): void;
+  /** out[g] = the largest of rows g*group .. g*group+group-1.   x [groups * group, n], out [groups, n] */
+  groupMax(out: View, x: View, groups: number, group: number, n: number): void;
+  /** Max pooling: stride 1, beyond the edges there is nothing.   x, out [rows, stride], first `cols` columns of each row */
+  maxPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void;
+  /** out[r] = (x[r] + epsilon) * w[floor(r * wRows / rows)].   x, out [rows, n], w [wRows, n], rows a multiple of wRows */
+  weigh(out: View, x: View, w: View, rows: number, wRows: number, n: number, epsilon: number): void;
+  /** out = a x + b y.   [count] f32 */
+  blend(out: View, x: View, y: View, a: number, b: number, count: number): void;
+  /**
+   * x = (x - mean) / max(std, 1e-6) in place, mean and std (divided by one less than the count) of each row, or of all rows when `whole`.
+   * x [rows, stride], of each row the `cols` columns from `first` on
+   */
+  zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void;
   /** out[h, j] = sign * |k[j,h]|₂.   k [n, H, d], out [H, n] */
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void;
   /** out[h, j] = sign * cosine(k[j,h], mean over t of k[t,h]/|k[t,h]|).   k [n, H, d], out [H, n] */

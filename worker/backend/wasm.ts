@@ -280,6 +280,26 @@ export class WasmBackend implements Backend {
     this.#call('groupMean', address(out), address(x), groups, group, n);
   }
 
+  groupMax(out: View, x: View, groups: number, group: number, n: number): void {
+    this.#call('groupMax', address(out), address(x), groups, group, n);
+  }
+
+  maxPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+    this.#call('maxPool', address(out), address(x), rows, cols, stride, kernelSize);
+  }
+
+  weigh(out: View, x: View, w: View, rows: number, wRows: number, n: number, epsilon: number): void {
+    this.#call('weigh', address(out), address(x), address(w), rows, wRows, n, epsilon);
+  }
+
+  blend(out: View, x: View, y: View, a: number, b: number, count: number): void {
+    this.#call('blend', address(out), address(x), address(y), a, b, count);
+  }
+
+  zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
+    this.#call('zScore', address(x), rows, stride, first, cols, Number(whole));
+  }
+
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
     this.#call('keyNorm', address(out), address(k), n, kvHeads, headDim, sign);
   }

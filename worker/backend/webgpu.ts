@@ -37,13 +37,16 @@ import { Recorder } from './webgpu/recorder.ts';
 import { sample, sampleScratchBytes } from './webgpu/sampling.ts';
 import {
   avgPool,
+  blend,
   cosineToMean,
   gateScore,
   gather,
+  groupMax,
   groupMean,
   keyNorm,
   lagScore,
   massCount,
+  maxPool,
   normShare,
   outputNorm,
   scoreColumns,
@@ -52,6 +55,8 @@ import {
   segmentMean,
   segmentRank,
   topK,
+  weigh,
+  zScore,
 } from './webgpu/scoring.ts';
 
 export interface WebGpuOptions {
@@ -215,6 +220,21 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   groupMean(out: View, x: View, groups: number, group: number, n: number): void {
     groupMean(this, out, x, groups, group, n);
+  }
+  groupMax(out: View, x: View, groups: number, group: number, n: number): void {
+    groupMax(this, out, x, groups, group, n);
+  }
+  maxPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+    maxPool(this, out, x, rows, cols, stride, kernelSize);
+  }
+  weigh(out: View, x: View, w: View, rows: number, wRows: number, n: number, epsilon: number): void {
+    weigh(this, out, x, w, rows, wRows, n, epsilon);
+  }
+  blend(out: View, x: View, y: View, a: number, b: number, count: number): void {
+    blend(this, out, x, y, a, b, count);
+  }
+  zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
+    zScore(this, x, rows, stride, first, cols, whole);
   }
   keyNorm(out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
     keyNorm(this, out, k, n, kvHeads, headDim, sign);

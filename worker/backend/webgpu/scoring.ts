@@ -68,6 +68,28 @@ export function groupMean(gpu: Gpu, out: View, x: View, groups: number, group: n
   gpu.recorder.dispatch('group-mean', { views: { x, out }, dims: { n, size: group }, grid: [Math.ceil(n / 256), groups] });
 }
 
+export function groupMax(gpu: Gpu, out: View, x: View, groups: number, group: number, n: number): void {
+  gpu.recorder.dispatch('group-max', { views: { x, out }, dims: { n, size: group }, grid: [Math.ceil(n / 256), groups] });
+}
+
+export function maxPool(gpu: Gpu, out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
+  gpu.recorder.dispatch('max-pool', { views: { x, out }, dims: { cols, stride, kernelSize }, grid: [Math.ceil(cols / 256), rows] });
+}
+
+export function weigh(gpu: Gpu, out: View, x: View, w: View, rows: number, wRows: number, n: number, epsilon: number): void {
+  const dims = { n, rowsOfOne: rows / wRows, epsilon };
+  gpu.recorder.dispatch('weigh', { views: { x, w, out }, dims, grid: [Math.ceil(n / 256), rows] });
+}
+
+export function blend(gpu: Gpu, out: View, x: View, y: View, a: number, b: number, count: number): void {
+  gpu.recorder.dispatch('blend', { views: { x, y, out }, dims: { count, a, b }, grid: fold(Math.ceil(count / 256)) });
+}
+
+export function zScore(gpu: Gpu, x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
+  const dims = { rows: whole ? rows : 1, stride, first, cols };
+  gpu.recorder.dispatch('z-score', { views: { x }, dims, grid: [whole ? 1 : rows] });
+}
+
 export function keyNorm(gpu: Gpu, out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
   const dims = { n, kvHeads, vectors: vectors(headDim), sign };
   gpu.recorder.dispatch('key-norm', { views: { k, out }, dims, grid: fold(Math.ceil((n * kvHeads) / 64)) });
