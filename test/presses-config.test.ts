@@ -77,7 +77,7 @@ describe('parsePress', () => {
 
   test('absent, null and no_press are no press', () => {
     for (const json of [undefined, null, 'no_press', { preset: 'no_press' }])
-      expect(parsePress(json)).toEqual({ presses: [], name: 'no_press', scope: null, entryType: null });
+      expect(parsePress(json)).toEqual({ presses: [], name: 'no_press', scope: null, explain: false, entryType: null });
     expect(parsePress({ preset: 'no_press', compression_ratio: 0, entry_type: 'int8' }).entryType).toBe('int8');
   });
 
