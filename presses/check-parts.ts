@@ -1,7 +1,7 @@
 /** Which parts go together in one press, whatever the prompt. A refusal names both and says why. */
 import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
-import type { Chosen, PartInfo, Press, PressParts } from './contract.ts';
+import type { Chosen, PartInfo, Press, PressParts, Selection } from './contract.ts';
 import { InputError } from './input-error.ts';
 
 export type PartKind = 'scorer' | 'layer_budget' | 'head_budget' | 'selection' | 'transforms';
@@ -24,6 +24,13 @@ export function chosenParts({ scorer, layerBudget, headBudget, selection, transf
 export function decider(parts: PressParts): KindOfPart | null {
   return chosenParts(parts).find(({ part }) => part.decidesTotal !== undefined) ?? null;
 }
+
+/** The selection of a press where it says itself how much each head keeps; null where the head budget does. */
+export function countingSelection({ selection: { part, params }, compat }: Pick<Press, 'selection' | 'compat'>): Chosen<CountingSelection> | null {
+  if (part.counts === undefined || (part.countsInCompat && !compat)) return null;
+  return { part: part as CountingSelection, params };
+}
+type CountingSelection = Selection & Required<Pick<Selection, 'counts'>>;
 
 export function checkParts(press: Press): void {
   const { layerBudget, headBudget, selection, transforms } = press;
@@ -51,10 +58,11 @@ export function checkParts(press: Press): void {
       `layer_budget "${layerBudget.part.name}" deals single entries, which head_budget "${headBudget.part.name}" cannot share evenly; use "adakv"`,
     );
   }
-  if (selection.part.counts && headBudget.part.ragged) {
+  const counting = countingSelection(press);
+  if (counting && headBudget.part.ragged) {
     refuse(
       'head_budget',
-      `selection "${selection.part.name}" says itself how many entries a head keeps, so head_budget "${headBudget.part.name}" has nothing to deal; leave one of them out`,
+      `selection "${selection.part.name}"${selection.part.countsInCompat ? ' under compat "kvpress"' : ''} says itself how many entries a head keeps, so head_budget "${headBudget.part.name}" has nothing to deal; leave one of them out`,
     );
   }
   if (selection.part.exact) {
@@ -75,7 +83,7 @@ export function checkParts(press: Press): void {
         `transform "${part.name}" must know what is kept when a layer is stored, and layer_budget "${layerBudget.part.name}" settles that after the last layer; use "uniform", "pyramid" or "per_layer"`,
       );
     }
-    const rectangular = !layerBudget.part.ragged && !headBudget.part.ragged && own === null && !selection.part.counts;
+    const rectangular = !layerBudget.part.ragged && !headBudget.part.ragged && own === null && counting === null;
     if (part.renumbers && !rectangular) {
       refuse(
         'transforms',

@@ -5,7 +5,7 @@
 import type { Protected } from '../worker/backend/backend.ts';
 import { emptyBudget, lostQueries, memoryTooSmall, shortPrompt, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
-import { decider } from './check-parts.ts';
+import { countingSelection, decider } from './check-parts.ts';
 import type { BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { uniform } from './layer-budgets/uniform.ts';
@@ -44,7 +44,7 @@ export interface CheckedPress {
   readonly name: string;
   readonly size: PressSize;
   readonly stages: readonly Stage[]; // empty = nothing is removed
-  readonly averageBudget: number; // mean over layers at the end; a fraction only under per_layer or after unequal layers
+  readonly averageBudget: number; // mean over layers at the end, at most where a selection counts; a fraction only under per_layer or after unequal layers
   readonly bounds: readonly { readonly min: number; readonly max: number }[]; // [L] what each layer can end with
   readonly deferred: boolean;
   /** Layer budgets that look on, where the request wants to be told what they would have dealt. */
@@ -85,13 +85,16 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     );
   }
   const deferred = late || last?.press.mode === 'deferred';
-  const bounds = last === undefined ? caps.map((n) => ({ min: n, max: n })) : last.layerBudget.part.bounds(last.context, last.layerBudget.params);
+  const counting = last === undefined ? null : countingSelection(last.press);
+  const own = counting?.part.bounds?.(last!.context, counting.params);
+  const budgeted = last?.layerBudget.part.bounds(last.context, last.layerBudget.params);
+  const bounds = own ?? budgeted ?? caps.map((n) => ({ min: n, max: n }));
   const looking = request.explain && last !== undefined ? otherBudgets(last.press) : { asked: [], unasked: [] };
   return {
     name: request.name,
     size,
     stages,
-    averageBudget: mean(last === undefined ? caps : (last.exact ?? last.context.even)),
+    averageBudget: mean(own?.map(({ max }) => max) ?? last?.exact ?? last?.context.even ?? caps),
     bounds,
     deferred,
     others: looking.asked,

@@ -9,6 +9,7 @@
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
 import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
+import { countingSelection } from './check-parts.ts';
 import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
 import type { HostRows, KeptStore, LayerTensors, OtherBudget, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
 import { Gathered } from './gather.ts';
@@ -181,8 +182,9 @@ export class Compressor {
 
   /** Scores [H, n] and the best `count` rows of every head, in rank order [H, stride]. */
   async #rank(stage: Stage, context: ScoreContext, count: number): Promise<Ranked & { stride: number }> {
-    const { scorer, selection } = stage.press;
+    const { scorer, selection, headBudget } = stage.press;
     const { keep } = stage;
+    const index = this.#kept.length;
     const stride = Math.max(count, protectedCount(keep, context.n)); // the protected are ranked in any case; under compat fewer may be kept
     const ranked = await selection.part.rank(
       {
@@ -191,6 +193,13 @@ export class Compressor {
         count: stride,
         averageBudget: stage.context.averageBudget,
         score: (part) => scorer.part.score(part, scorer.params),
+        headCounts:
+          headBudget.part.countsFirst && stage.exact !== null
+            ? (sorted) => {
+                const layer = { index, sorted, protectedTokens: protectedCount(keep, context.n) };
+                return headBudget.part.counts(layer, stage.exact![index], stage.context, headBudget.params);
+              }
+            : null,
       },
       selection.params,
     );
@@ -209,8 +218,8 @@ export class Compressor {
 
   /** Heads may differ, so that sorted scores must be known before anything is stored. */
   get #ragged(): boolean {
-    const { headBudget, selection } = this.#last.press;
-    return headBudget.part.ragged || selection.part.counts !== undefined;
+    const { headBudget } = this.#last.press;
+    return headBudget.part.ragged || countingSelection(this.#last.press) !== null;
   }
 
   /** What each limit is now: exact, or ceilings that later layers will lower. */
@@ -228,10 +237,12 @@ export class Compressor {
   }
 
   #counts({ layer: index, sorted }: KeptLayer, limit: number): number[] {
-    const { headBudget, selection } = this.#last.press;
+    const { headBudget } = this.#last.press;
     const { context } = this.#last;
+    const counting = countingSelection(this.#last.press);
     const ranked = { index, sorted, protectedTokens: context.protectedTokens };
-    return selection.part.counts?.(ranked, limit, context, selection.params) ?? headBudget.part.counts(ranked, limit, context, headBudget.params);
+    if (counting !== null) return counting.part.counts(ranked, limit, context, counting.params);
+    return headBudget.part.counts(ranked, limit, context, headBudget.params);
   }
 
   /** The host's lists become as short as the stored ones. */
@@ -267,6 +278,7 @@ export class Compressor {
       note: (text) => this.#notes.add(text),
       compressionRatio: 0,
       compat: false,
+      start: 0,
     };
   }
 

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
-import { checkParts, decider, type PartKind } from './check-parts.ts';
+import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
 import { checkTail, isIdle, protectedBy, queriesOf, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
 import type { Chosen, PartInfo, Press, PressParts, PressRequest } from './contract.ts';
@@ -38,7 +38,7 @@ export function parsePress(json: unknown): PressRequest {
     press === null ? [] : [{ ...press, mode: shared.mode ?? 'streaming', compat: shared.compat === 'kvpress' } satisfies Press],
   );
   for (const press of presses) checkParts(press);
-  checkComposition(elements);
+  checkComposition(presses);
   return {
     presses,
     name: presses.map(({ name }) => name).join('|') || 'no_press',
@@ -210,14 +210,13 @@ function agreed(elements: readonly Element[]): Pick<Fields, (typeof SHARED)[numb
 }
 
 /** What can be right one after the other: rows that a later press scores must still be the tokens that it believes them to be. */
-function checkComposition(elements: readonly Element[]): void {
-  const acting = elements.filter(({ press }) => press !== null) as (Element & { press: Press })[];
+function checkComposition(presses: readonly Press[]): void {
   let tail: Tail = { last: Infinity, after: '' };
-  for (const [i, { path, press }] of acting.entries()) {
-    const { layerBudget, headBudget, selection, transforms } = press;
+  for (const [i, press] of presses.entries()) {
+    const { path, layerBudget, headBudget, selection, transforms } = press;
     checkTail(press, queriesOf(press, Infinity), tail, path);
     tail = shorterTail(tail, isIdle(press) ? Infinity : protectedBy(press, Infinity).last, press);
-    if (i === acting.length - 1) continue;
+    if (i === presses.length - 1) continue;
     if (layerBudget.part.signal !== 'none') {
       throw new InputError(
         'press_composition',
@@ -232,7 +231,10 @@ function checkComposition(elements: readonly Element[]): void {
         `head_budget "${headBudget.part.name}" leaves heads of unequal length, which the next press cannot score; put "${press.name}" last`,
       );
     }
-    const unequal = [...(selection.part.counts ? [{ kind: 'selection' as const, part: selection.part }] : []), ...chosenRenumbering(transforms)][0];
+    const unequal = [
+      ...(countingSelection(press) ? [{ kind: 'selection' as const, part: selection.part }] : []),
+      ...chosenRenumbering(transforms),
+    ][0];
     if (unequal) {
       throw new InputError(
         'press_composition',

@@ -43,6 +43,8 @@ export interface ScoreContext extends LayerTensors {
   /** r of the press; scorers whose formula has it. */
   readonly compressionRatio: number;
   readonly compat: boolean;
+  /** Where row 0 of k, v, q and hidden stands in the prompt: 0, but where a selection has one part of it after the other scored. */
+  readonly start: number;
 }
 
 /** What a selection ranks by. */
@@ -54,6 +56,8 @@ export interface RankContext extends ScoreContext {
   readonly averageBudget: number;
   /** The scorer, on this layer or on a part of it. */
   score(context: ScoreContext): View;
+  /** What a head budget that counts before ranking (`countsFirst`) lets each head keep of these evictable scores, best first; null for any other. */
+  readonly headCounts: ((sorted: readonly Float32Array[]) => readonly number[]) | null;
 }
 
 export interface Ranked {
@@ -122,6 +126,8 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
   readonly protectedBy: string | null;
   /** Scores of different heads have a common unit, so that a head budget may compare them; where they have none, the report says so. */
   readonly comparable: boolean;
+  /** A token's score depends on that token alone, and on no other of the prompt: a fixed threshold has a meaning, and new tokens can be scored one by one. */
+  readonly perToken?: boolean;
   /** From scores to masses for LMBA; null = the scores say nothing about layers (budgets would come out equal), which is refused with zigzag. */
   readonly massMap: MassMap | null;
   /** Returns scores [H, n] f32. Values at protected places are not read. */
@@ -190,6 +196,8 @@ export type LayerBudget<S extends z.ZodObject = z.ZodObject> = PlannedBudget<S> 
 export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
   /** False when every head gets b: then no scores are read back. */
   readonly ragged: boolean;
+  /** The selection's order depends on its counts: they are asked for before ranking too, so that the layer's budget must be planned. */
+  readonly countsFirst?: boolean;
   /** The number of tokens that each head keeps, protected ones included. */
   counts(layer: RankedLayer, budget: number, context: BudgetContext, params: z.infer<S>): number[];
 }
@@ -213,6 +221,10 @@ export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo
   rank(context: RankContext, params: z.infer<S>): Ranked | Promise<Ranked>;
   /** Where the order alone does not say how much is kept: the counts of each head, instead of the head budget's. Scores are read back for it. */
   counts?(layer: RankedLayer, budget: number, context: BudgetContext, params: z.infer<S>): number[];
+  /** Beside `counts`: the least and the most that any layer can get. */
+  bounds?(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
+  /** `counts` is kvpress's rounding: only under compat; else the head budget deals the exact total. */
+  readonly countsInCompat?: boolean;
   /** It must know the exact budget before it ranks, the same for all heads. */
   readonly exact?: boolean;
 }

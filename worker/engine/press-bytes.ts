@@ -1,5 +1,5 @@
 /** What a press takes of device memory while it works on one layer, known before any compute: all that presses/compressor.ts borrows, at most. */
-import { chosenParts } from '../../presses/check-parts.ts';
+import { chosenParts, countingSelection } from '../../presses/check-parts.ts';
 import { type CheckedPress, queriesOf, readsHidden } from '../../presses/check-press.ts';
 import { OBSERVATION_WINDOW } from '../../presses/window-attention.ts';
 import type { KvShape } from './kv-cache.ts';
@@ -42,7 +42,7 @@ export function pressBytes(
   }
   const N = size.tokens;
   const n = last.context.tokens;
-  const { scorer, headBudget, selection } = last.press;
+  const { scorer, headBudget } = last.press;
   take(Hq * N); // attention of the observation window,
   take(H * N); // and the mass that every key has of it
   for (const { part, params } of [last.layerBudget, ...checked.others]) {
@@ -54,7 +54,7 @@ export function pressBytes(
     take(N, H); // scores in the rows of the whole layer
   }
   take(2 * N); // one head's order and scores on their way into the ledger
-  take(headBudget.part.ragged || selection.part.counts ? H * (n + 2) : 0); // the budget arithmetic's arguments: sorted scores,
+  take(headBudget.part.ragged || countingSelection(last.press) ? H * (n + 2) : 0); // the budget arithmetic's arguments: sorted scores,
   take(8 * layers); // or weights, caps and budgets
   return bytes;
 }
