@@ -94,7 +94,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     name: request.name,
     size,
     stages,
-    averageBudget: mean(own?.map(({ max }) => max) ?? last?.exact ?? last?.context.even ?? caps),
+    averageBudget: own ? mean(own.map(({ max }) => max)) : last ? averageOf(last, size) : mean(caps),
     bounds,
     deferred,
     others: looking.asked,
@@ -102,6 +102,12 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     explain: request.explain,
     notes,
   };
+}
+
+/** Tokens per layer and KV head that a press keeps in the end. */
+function averageOf({ layerBudget: { part, params }, exact, context }: Stage, { layers, kvHeads }: PressSize): number {
+  if (exact !== null) return mean(exact);
+  return part.entries ? part.entries(context, params) / (layers * kvHeads) : mean(context.even);
 }
 
 /** Pages that `lists` lists of `entries` entries in all can take at most, however unequal they are. */

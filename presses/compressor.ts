@@ -11,7 +11,7 @@
 import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
 import { countingSelection } from './check-parts.ts';
 import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
-import type { HostRows, KeptStore, LayerTensors, OtherBudget, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
+import type { HostRows, KeptStore, LayerTensors, OtherBudget, PassTensors, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
 import { Gathered } from './gather.ts';
 import { Onlooker } from './other-budgets.ts';
 import { sum } from './sum.ts';
@@ -52,6 +52,8 @@ export class Compressor {
   readonly #others: readonly Onlooker[];
   readonly #storing: Promise<void>[] = [];
   readonly #notes: Set<string>;
+  /** What the passes over the prompt are added up in, layer after layer. */
+  #sums: DeviceBuffer | null = null;
 
   constructor({ backend, checked, store, massWindow = OBSERVATION_WINDOW }: CompressorOptions) {
     const last = checked.stages.at(-1);
@@ -78,6 +80,25 @@ export class Compressor {
     } finally {
       for (const buffer of borrowed) this.#backend.free(buffer);
     }
+  }
+
+  /** Takes some rows of a pass over the prompt, which come right before their layer. Only the first press of a composition has passes: it sees whole layers. */
+  pass(rows: PassTensors): void {
+    const { press, context } = this.#checked.stages[0];
+    const { part, params } = press.scorer;
+    this.#sums ??= this.#backend.alloc(rows.shape.queryHeads * rows.n * 4, 'sums of passes');
+    const borrowed: DeviceBuffer[] = [];
+    try {
+      part.passes!.observe({ ...rows, ...this.#lending(borrowed), sums: this.#sums, compat: context.compat }, params);
+    } finally {
+      for (const buffer of borrowed) this.#backend.free(buffer);
+    }
+  }
+
+  /** Gives back what outlives a layer. To be called when no more layers come, for whatever reason. */
+  close(): void {
+    if (this.#sums) this.#backend.free(this.#sums);
+    this.#sums = null;
   }
 
   async finish(): Promise<PressReport> {
@@ -229,11 +250,19 @@ export class Compressor {
   }
 
   #shrinkTo(limits: readonly number[]): void {
+    this.#forget(limits);
     for (const [i, entry] of this.#kept.entries()) {
       const counts = this.#counts(entry, limits[i]);
       for (const [h, count] of counts.entries()) if (count < entry.counts[h]) this.#store.truncate(entry.layer, h, count);
       this.#trim(entry, counts);
     }
+  }
+
+  /** Signals become as short as their layers. */
+  #forget(limits: readonly number[]): void {
+    const { part } = this.#last.layerBudget;
+    if (part.signal === 'none' || !part.held) return;
+    for (const [i, signal] of this.#signals.entries()) this.#signals[i] = part.held(signal, limits[i], this.#last.context);
   }
 
   #counts({ layer: index, sorted }: KeptLayer, limit: number): number[] {
@@ -264,22 +293,27 @@ export class Compressor {
   }
 
   #context(tensors: LayerTensors, borrowed: DeviceBuffer[]): ScoreContext {
-    const backend = this.#backend;
     return {
       ...tensors,
-      backend,
+      ...this.#lending(borrowed),
+      sums: this.#sums,
       layers: this.#checked.size.layers,
       seed: this.#seed,
-      scratch: (bytes, label) => {
-        const buffer = backend.alloc(bytes, label);
-        borrowed.push(buffer);
-        return buffer;
-      },
       note: (text) => this.#notes.add(text),
       compressionRatio: 0,
       compat: false,
       start: 0,
     };
+  }
+
+  #lending(borrowed: DeviceBuffer[]): Pick<ScoreContext, 'backend' | 'scratch'> {
+    const backend = this.#backend;
+    const scratch = (bytes: number, label: string): DeviceBuffer => {
+      const buffer = backend.alloc(bytes, label);
+      borrowed.push(buffer);
+      return buffer;
+    };
+    return { backend, scratch };
   }
 
   async #read(view: View, count: number): Promise<ArrayBuffer> {

@@ -31,8 +31,54 @@ export interface LayerModel {
   readonly output: Weight;
 }
 
+/** Some rows of a pass over the prompt, in one layer: `n` tokens of the prompt lie before the pass's own. */
+export interface PassTensors {
+  readonly layer: number; // 0-based
+  readonly pass: number; // 0-based: which of the passes
+  readonly n: number;
+  readonly start: number; // rows of this pass before these
+  readonly rows: number;
+  readonly q: View; // [rows, Hq, d] f32, after RoPE at positions n + start, ...
+  readonly k: View; // [n + start + rows, H, d] f32, after RoPE: the prompt's, then the pass's up to these rows
+  readonly v: View; // [n + start + rows, H, d] f32
+  readonly hidden: View; // [rows, D] f32, the attention module's input
+  readonly shape: AttentionShape;
+}
+
+export interface PassContext extends PassTensors {
+  readonly backend: Backend;
+  /** Where the layer's passes are added up, [Hq, n] f32; not cleared before. */
+  readonly sums: View;
+  readonly compat: boolean;
+  /** Scratch that lives until these rows are done. */
+  scratch(bytes: number, label: string): DeviceBuffer;
+}
+
+/** What is known of the prompt when passes are planned. */
+export interface PassPrompt {
+  readonly tokens: readonly number[]; // the n that are pressed
+  /** Throws InputError where the model came without a tokenizer. */
+  encode(text: string): readonly number[];
+  /** What the chat template writes between a user's words and the answer; a line break where there is none. */
+  readonly answerStart: string;
+}
+
+/**
+ * Further passes of the model over the prompt, for scorers that ask it something. The tokens of each stand at positions n, n+1, ..., see the whole
+ * prompt and themselves, causally, and are forgotten afterwards. Layer by layer: one layer's passes come right before its `score`.
+ */
+export interface Passes<S extends z.ZodObject = z.ZodObject> {
+  tokens(prompt: PassPrompt, params: z.infer<S>): readonly (readonly number[])[];
+  /** Called for all rows of pass 0, then of pass 1, ... of every layer. */
+  observe(context: PassContext, params: z.infer<S>): void;
+  /** Device bytes that `observe` borrows, at most. */
+  scratchBytes(size: PassScratchSize, params: z.infer<S>): number;
+}
+
 export interface ScoreContext extends LayerTensors {
   readonly backend: Backend;
+  /** What the passes of a scorer that has some were added up to in this layer, [Hq, n] f32; else null. */
+  readonly sums: View | null;
   readonly layers: number; // L
   /** A random number of this request, for scorers that draw and were given no seed. */
   readonly seed: number;
@@ -101,6 +147,11 @@ export interface ScratchSize {
   readonly hiddenSize: number; // D
 }
 
+export interface PassScratchSize extends Omit<ScratchSize, 'window'> {
+  readonly longest: number; // tokens of the longest pass
+  readonly rows: number; // most rows at once
+}
+
 /** A part and its parameters, all filled in. */
 export interface Chosen<P> {
   readonly part: P;
@@ -121,6 +172,8 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
   queries(params: z.infer<S>): number;
   /** It reads `hidden`. */
   readonly hidden?: boolean;
+  /** It has the model read further tokens over the whole prompt before it scores. */
+  readonly passes?: Passes<S>;
   protect(params: z.infer<S>, n: number): Protected;
   /** The parameter that sets how many tokens are protected, for error messages; null = none does. */
   readonly protectedBy: string | null;
@@ -161,6 +214,8 @@ interface LayerBudgetPart<S extends z.ZodObject> extends PartInfo<S> {
   limits(signals: readonly Signal[], context: BudgetContext, params: z.infer<S>): number[];
   /** It deals single entries, not tokens of all heads: its budgets times H are whole numbers, and only a head budget that is ragged can share them. */
   readonly perEntry?: boolean;
+  /** Entries that are kept of all layers and heads, where that is not H times the even shares: single ones, or kvpress's rounding. */
+  entries?(context: BudgetContext, params: z.infer<S>): number;
   /** False: earlier layers' limits may rise as later layers are seen, so that every layer is stored whole until the end. */
   readonly cascades?: boolean;
   /** The least and the most that any layer can get: for /v1/press/plan, without running. */
@@ -181,6 +236,8 @@ export interface MeasuredBudget<S extends z.ZodObject = z.ZodObject> extends Lay
   /** How many of the last queries `measure` needs; `scorerQueries` is the scorer's W. */
   queries(params: z.infer<S>, scorerQueries: number): number;
   measure(context: SignalContext, params: z.infer<S>): Promise<Signal>;
+  /** What later calls of `limits` need of a layer's signal, once they said `limit`: for signals as long as the layer. Absent = all of it. */
+  held?(signal: Signal, limit: number, context: BudgetContext): Signal;
   /** LMBA_l, where the signal is that. */
   lmba?(signal: Signal): number;
 }

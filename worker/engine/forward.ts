@@ -4,7 +4,7 @@
  *            a press acts on it before the next layer begins. It never changes the hidden states: a layer attends over its full keys first.
  *   extend   token-major over the paged, ragged cache: a question after a pressed context, or one decoded token.
  */
-import type { LayerTensors } from '../../presses/contract.ts';
+import type { LayerTensors, PassTensors } from '../../presses/contract.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
@@ -31,6 +31,26 @@ export interface PrefillOptions {
   onLayer(tensors: LayerTensors): void | Promise<void>;
   /** Runs one bounded piece of work; the scheduler puts other requests between pieces. */
   run<T>(piece: () => T | Promise<T>): Promise<T>;
+  /**
+   * Token lists to read over the prompt as if each alone followed it, at positions N, N+1, ...: layer by layer, right after the prompt, so that no
+   * cache of all layers is needed. What they compute is forgotten, but for what `onPass` takes of it: it is called for every piece, within `run`.
+   */
+  readonly passes?: readonly TokenList[];
+  onPass?(rows: PassTensors): void;
+}
+
+export type TokenList = readonly number[];
+
+/** How much is read over a prompt: tokens of all passes, and of the longest one. */
+export interface PassSize {
+  readonly tokens: number;
+  readonly longest: number;
+}
+
+const NO_PASSES: PassSize = { tokens: 0, longest: 0 };
+
+export function passSize(passes: readonly TokenList[]): PassSize {
+  return { tokens: passes.reduce((sum, { length }) => sum + length, 0), longest: passes.reduce((most, { length }) => Math.max(most, length), 0) };
 }
 
 /** Device bytes that a Forward holds from its construction on. */
@@ -46,8 +66,9 @@ export function prefillBytes(
   { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape,
   tokens: number,
   { queries, hidden }: Pick<PrefillOptions, 'queries' | 'hidden'>,
+  passes = NO_PASSES,
 ): number {
-  return F32 * (tokens * (D + 2 * H * d + d) + queries * Hq * d + (hidden ? tokens * D : 0));
+  return F32 * ((tokens + passes.tokens) * D + (tokens + passes.longest) * (2 * H * d + d) + queries * Hq * d + (hidden ? tokens * D : 0));
 }
 
 export class Forward {
@@ -102,8 +123,8 @@ export class Forward {
   }
 
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
-  readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden'>): number {
-    return prefillBytes(this.#shape, tokens, reads) + this.#scratchBytes;
+  readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden'>, passes = NO_PASSES): number {
+    return prefillBytes(this.#shape, tokens, reads, passes) + this.#scratchBytes;
   }
 
   /** Reads the prompt. */
@@ -111,6 +132,8 @@ export class Forward {
     const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
     const N = tokens.length;
     const window = Math.min(options.queries, N);
+    const passes = options.passes ?? [];
+    const { tokens: passTokens, longest } = passSize(passes);
     const own: DeviceBuffer[] = [];
     const alloc = (floats: number, label: string): DeviceBuffer => {
       const buffer = this.#backend.alloc(Math.max(floats, 1) * F32, label);
@@ -119,15 +142,17 @@ export class Forward {
     };
     try {
       const hidden = alloc(N * D, 'hidden states of the prompt'); // [N, D]
-      const k = alloc(N * H * d, 'keys of one layer'); // [N, H, d]
-      const v = alloc(N * H * d, 'values of one layer'); // [N, H, d]
-      const table = alloc(N * d, 'rope table of the prompt'); // [N, d]
+      const k = alloc((N + longest) * H * d, 'keys of one layer'); // [N + longest, H, d]: the prompt's, then those of the pass that is being read
+      const v = alloc((N + longest) * H * d, 'values of one layer'); // [N + longest, H, d]
+      const table = alloc((N + longest) * d, 'rope table of the prompt'); // [N + longest, d]
+      const passHidden = passes.length > 0 ? alloc(passTokens * D, 'hidden states of the passes') : hidden; // [passTokens, D], one pass after the other
       const windowQ = alloc(window * Hq * d, 'window queries'); // [window, Hq, d]
       const inputs = options.hidden ? alloc(N * D, 'inputs of the attention module') : null; // [N, D]
       await options.run(() => {
-        this.#backend.write(table, ropeTable(this.#invFreq, 0, N));
+        this.#backend.write(table, ropeTable(this.#invFreq, 0, N + longest));
         this.#embed(hidden, tokens);
       });
+      if (passes.length > 0) await options.run(() => this.#embed(passHidden, passes.flat()));
 
       const last = this.#weights.layers.length - 1;
       for (let l = 0; l <= last; l++) {
@@ -153,6 +178,23 @@ export class Forward {
               this.#afterAttention(weights, at(hidden, (N - 1) * D * F32), this.#attended, 1);
             }
           });
+        }
+        let before = 0; // rows of the passes before
+        for (const [pass, { length }] of passes.entries()) {
+          for (let start = 0; start < length; start += this.chunkTokens) {
+            const n = Math.min(this.chunkTokens, length - start);
+            const x = at(passHidden, (before + start) * D * F32);
+            await options.run(() => {
+              const row = N + start;
+              this.#norm(this.#normed, x, weights.attnNorm, n);
+              this.#project(weights, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n);
+              options.onPass?.({ layer: l, pass, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, shape });
+              if (l === last) return; // nobody reads what comes above
+              this.#backend.attendCausal(this.#attended, this.#q, k, v, n, row, shape);
+              this.#afterAttention(weights, x, this.#attended, n);
+            });
+          }
+          before += length;
         }
         const model = { hiddenSize: D, invFreq: this.#invFreq, output: weights.o };
         await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, hidden: inputs, shape, model });

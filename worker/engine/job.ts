@@ -5,7 +5,9 @@ import { isNoOp } from '../../presses/config.ts';
 import type { PressRequest, Scope } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { EntryType } from '../backend/backend.ts';
+import { passSize, type TokenList } from './forward.ts';
 import { entriesPerPageOf, type KvCache } from './kv-cache.ts';
+import { passesOf } from './passes.ts';
 import { type RequestShape, type RequestSize, requestSize } from './request-size.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import type { ChatMessage, ModelInfo, PromptInput, PromptLength } from './types.ts';
@@ -35,6 +37,8 @@ export interface Job {
   readonly covered: number;
   readonly scope: Scope;
   readonly checked: CheckedPress | null;
+  /** What the press has read over the covered tokens before it scores. */
+  readonly passes: readonly TokenList[];
   readonly entryType: EntryType;
   readonly maxTokens: number;
   /** When nobody asked for a length: the default, within the context length, of which `maxTokens` is what the pool holds. Else null. */
@@ -61,14 +65,17 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
   const cut = `the context length of ${contextLength} leaves ${most} tokens for the answer: max_tokens ${asked} was cut to that`;
   const notes = asked !== null && most < asked ? [cut] : [];
   const defaultTokens = asked === null ? most : null;
+  let planned: readonly TokenList[] | null = null; // the same whatever the answer's length
   const sized = (maxTokens: number): Job => {
     const pages = { pageBytes, entriesPerPage, extraTokens: tokens.length - covered + maxTokens };
     const checked = isNoOp(press)
       ? null
       : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages });
-    const shape: RequestShape = { promptTokens: tokens.length, coveredTokens: covered, maxTokens, entriesPerPage, pageBytes, checked };
+    const passes = checked ? (planned ??= passesOf(parts, checked, tokens.slice(0, covered))) : [];
+    const passTokens = passSize(passes).longest;
+    const shape: RequestShape = { promptTokens: tokens.length, coveredTokens: covered, maxTokens, passTokens, entriesPerPage, pageBytes, checked };
     const size = requestSize(model, shape);
-    return { tokens, boundary, covered, scope, checked, entryType, maxTokens, defaultTokens, notes, shape, size, press };
+    return { tokens, boundary, covered, scope, checked, passes, entryType, maxTokens, defaultTokens, notes, shape, size, press };
   };
   let job = sized(most);
   // Nobody asked for a length: generate as much as the pool holds.

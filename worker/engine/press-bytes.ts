@@ -1,6 +1,7 @@
 /** What a press takes of device memory while it works on one layer, known before any compute: all that presses/compressor.ts borrows, at most. */
 import { chosenParts, countingSelection } from '../../presses/check-parts.ts';
 import { type CheckedPress, queriesOf, readsHidden } from '../../presses/check-press.ts';
+import type { PassScratchSize } from '../../presses/contract.ts';
 import { OBSERVATION_WINDOW } from '../../presses/window-attention.ts';
 import type { KvShape } from './kv-cache.ts';
 
@@ -16,8 +17,10 @@ export function pressReads({ stages, size, others }: CheckedPress): { queries: n
 /** Everything is held until the layer is done. The queries are not in it, nor what kernels keep for themselves. */
 export function pressBytes(
   checked: CheckedPress,
-  { layers, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize }: KvShape & { hiddenSize: number },
+  shape: KvShape & { hiddenSize: number },
+  pieces: Pick<PassScratchSize, 'longest' | 'rows'>,
 ): number {
+  const { layers, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize } = shape;
   const { stages, size } = checked;
   const last = stages.at(-1);
   if (!last) return 0;
@@ -56,5 +59,10 @@ export function pressBytes(
   take(2 * N); // one head's order and scores on their way into the ledger
   take(headBudget.part.ragged || countingSelection(last.press) ? H * (n + 2) : 0); // the budget arithmetic's arguments: sorted scores,
   take(8 * layers); // or weights, caps and budgets
+  const { part: first, params: firstParams } = stages[0].press.scorer;
+  if (!first.passes) return bytes;
+  // Passes have done with what they borrow when the layer is scored; their sums stay.
+  bytes = Math.max(bytes, first.passes.scratchBytes({ n: N, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize, ...pieces }, firstParams));
+  take(Hq * N);
   return bytes;
 }

@@ -2,7 +2,7 @@
 import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
 import type { Backend } from '../backend/backend.ts';
-import type { Forward, TakeLogits } from './forward.ts';
+import { type Forward, passSize, type TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
 import { type KvCache, type KvSequence, type KvShape, layerBytesOf } from './kv-cache.ts';
@@ -38,24 +38,26 @@ export class PromptReader {
   /** `take` is handed the logits after the last token within the piece of work that makes them; null when nobody wants them. */
   async read(job: Job, run: Running, take: TakeLogits | null, signal?: AbortSignal): Promise<KvCacheUsage> {
     const { forward, cache, backend } = this.#parts;
-    const { tokens, covered, checked } = job;
+    const { tokens, covered, checked, passes } = job;
     const { sequence } = run;
     const slot = await this.#turnToRead(run, signal);
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
+    const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
         // Where operations are queued, the press would be billed for all that stands before its own: reading and pressing are one figure there.
         return this.#turns.piece(run, backend.queued ? 'prefillMs' : part, work, signal);
       };
-      const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
-      sequence.scratchBytes = layerBytesOf(cache.shape, covered);
+      sequence.scratchBytes = layerBytesOf(cache.shape, covered + passSize(passes).longest);
       await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
         queries: compressor ? compressor.queries : 0,
         hidden: compressor?.hidden ?? false,
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
+        passes,
+        onPass: (rows) => compressor?.pass(rows),
         onLayer: (tensors) =>
           compressor
             ? piece('pressMs', () => compressor.layer(tensors))
@@ -76,6 +78,7 @@ export class PromptReader {
       sequence.shrinkReservation(job.size.pagesEnd);
       return usage;
     } finally {
+      compressor?.close();
       if (this.#reading?.slot === slot) this.#reading = null;
       slot.release();
     }

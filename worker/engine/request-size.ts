@@ -10,6 +10,8 @@ export interface RequestShape {
   /** Tokens that the press covers, the first c of the prompt; N where nothing is pressed. */
   readonly coveredTokens: number;
   readonly maxTokens: number; // most tokens generated
+  /** Tokens of the longest pass over the prompt, whose keys and values lie behind the prompt's; 0 without. */
+  readonly passTokens: number;
   readonly entriesPerPage: number; // E
   readonly pageBytes: number;
   /** Null = nothing is removed. */
@@ -30,7 +32,7 @@ export interface RequestSize {
 }
 
 export function requestSize(model: KvShape, request: RequestShape): RequestSize {
-  const { promptTokens: N, coveredTokens: c, maxTokens, entriesPerPage: E, pageBytes, checked } = request;
+  const { promptTokens: N, coveredTokens: c, maxTokens, passTokens, entriesPerPage: E, pageBytes, checked } = request;
   const lists = model.layers * model.kvHeads;
   const even = (tokens: number): number => lists * Math.ceil(tokens / E);
   const pagesFull = even(N);
@@ -47,7 +49,7 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
     pagesKept,
     pagesEnd,
     pagesMost: Math.max(reading, pagesEnd),
-    bytesPeak: Math.max(reading * pageBytes + layerBytesOf(model, c), pagesKept * pageBytes),
+    bytesPeak: Math.max(reading * pageBytes + layerBytesOf(model, c + passTokens), pagesKept * pageBytes),
   };
 }
 

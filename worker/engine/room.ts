@@ -6,7 +6,7 @@ import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Backend } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
-import type { Forward } from './forward.ts';
+import { type Forward, passSize } from './forward.ts';
 import type { Job } from './job.ts';
 import type { KvCache } from './kv-cache.ts';
 import { pressBytes, pressReads } from './press-bytes.ts';
@@ -42,7 +42,7 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   }
   const needed = readingBytes(job, parts);
   if (needed > freeBytes) {
-    const bare = readingBytes({ ...job, checked: null }, parts);
+    const bare = readingBytes({ ...job, checked: null, passes: [] }, parts);
     const queries = job.checked ? pressReads(job.checked).queries : 0;
     const press = needed > bare ? `, ${formatBytes(needed - bare)} of them for the press and the ${queries} queries that it reads` : '';
     const other = bare <= freeBytes ? 'no press would work, perhaps one with a smaller window or fewer in a row; so would ' : '';
@@ -55,12 +55,16 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
 }
 
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
-function readingBytes({ covered, checked }: Pick<Job, 'covered' | 'checked'>, { forward, backend, cache: { shape } }: RoomParts): number {
+function readingBytes({ covered, checked, passes }: Pick<Job, 'covered' | 'checked' | 'passes'>, { forward, backend, cache }: RoomParts): number {
+  const { hiddenSize, chunkTokens } = forward;
+  const shape = { ...cache.shape, hiddenSize };
+  const size = passSize(passes);
   const pressed = checked !== null && checked.stages.length > 0;
   const reads = pressed ? pressReads(checked) : { queries: 0, hidden: false };
-  const scratch = backend.scratchBytes(pressed ? covered : 0, reads.queries, shape);
-  const { hiddenSize } = forward;
-  return forward.readingBytes(covered, reads) + scratch + (pressed ? pressBytes(checked, { ...shape, hiddenSize }) : 0);
+  const scratch = backend.scratchBytes(pressed ? covered + size.longest : 0, reads.queries, shape);
+  return (
+    forward.readingBytes(covered, reads, size) + scratch + (pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0)
+  );
 }
 
 /** An answer of fewer tokens is not worth the name, where nobody said how long it should be. */

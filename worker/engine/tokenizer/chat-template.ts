@@ -52,6 +52,18 @@ export class ChatTemplate {
     return { text, boundary: null };
   }
 
+  /** What it writes between a user's words and the answer; a line break where it hides that, or there is no template. */
+  answerStart(): string {
+    const words = 'x';
+    try {
+      const { text, boundary } = this.split([{ role: 'user', parts: [words] }]);
+      if (boundary !== null && text.length > boundary + words.length) return text.slice(boundary + words.length);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error; // a template that refuses a user without a system, ...
+    }
+    return '\n';
+  }
+
   #render(messages: readonly { role: string; content: string }[], addGenerationPrompt: boolean): string {
     const { chatTemplate, specialTokens } = this.#settings;
     if (chatTemplate === null) {

@@ -1,0 +1,45 @@
+/**
+ * Of the `total` largest values of all lists, how many lie in each. Every list falls; equal values go to the earlier list.
+ *   the cut is found in the order of the 32-bit patterns: 32 halvings, each a binary search in every list. No list is merged or copied.
+ *   nests: with one list more, or a smaller total, no list that was there gets more
+ */
+export function shareOfBest(lists: readonly Float32Array[], total: number): number[] {
+  const all = lists.reduce((sum, list) => sum + list.length, 0);
+  if (total >= all) return lists.map(({ length }) => length);
+  // The largest pattern that at least `total` values reach: the value of the last one that is in.
+  let cut = 0;
+  for (let bit = 2 ** 31; bit >= 1; bit /= 2) {
+    const tried = cut + bit;
+    if (lists.reduce((sum, list) => sum + reaching(list, tried), 0) >= total) cut = tried;
+  }
+  const counts = lists.map((list) => reaching(list, cut + 1));
+  let left = total - counts.reduce((sum, count) => sum + count, 0);
+  for (const [i, list] of lists.entries()) {
+    const equal = Math.min(left, reaching(list, cut) - counts[i]);
+    counts[i] += equal;
+    left -= equal;
+  }
+  return counts;
+}
+
+/** Values of a falling list whose pattern is at least `pattern`. */
+function reaching(list: Float32Array, pattern: number): number {
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (patternOf(list[middle]) >= pattern) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+const value = new Float32Array(1);
+const bits = new Uint32Array(value.buffer);
+
+/** Unsigned numbers in the order of the values; -0 is 0, NaN below all. */
+function patternOf(x: number): number {
+  if (Number.isNaN(x)) return 0;
+  value[0] = x + 0;
+  return bits[0] >= 2 ** 31 ? 2 ** 32 - 1 - bits[0] : bits[0] + 2 ** 31;
+}

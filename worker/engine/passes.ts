@@ -1,0 +1,54 @@
+/** What a press has read over the prompt before it scores: token lists, checked against the model before any compute. */
+import { partParam } from '../../presses/budget-errors.ts';
+import type { CheckedPress } from '../../presses/check-press.ts';
+import { InputError } from '../../presses/input-error.ts';
+import type { TokenList } from './forward.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
+import type { ModelInfo } from './types.ts';
+
+/** What is asked comes on top of the prompt's own tokens. */
+const ASKED_TOKENS = 1024;
+
+/** `tokens` are those that the press covers. Throws InputError. */
+export function passesOf(
+  { info, tokenizer }: { readonly info: ModelInfo; readonly tokenizer: Tokenizer | null },
+  { stages }: CheckedPress,
+  tokens: readonly number[],
+): readonly TokenList[] {
+  const press = stages.at(0)?.press;
+  const passes = press?.scorer.part.passes;
+  if (!press || !passes) return [];
+  const { name } = press.scorer.part;
+  const param = partParam(press, 'scorer');
+  const encode = (text: string): readonly number[] => {
+    if (tokenizer) return tokenizer.encode(text);
+    throw new InputError(
+      'no_tokenizer',
+      param,
+      `scorer "${name}" asks the model something in words, and ${info.id} came without a tokenizer: give those of its parameters that take text as token ids`,
+    );
+  };
+  const lists = passes.tokens({ tokens, encode, answerStart: tokenizer?.chat.answerStart() ?? '\n' }, press.scorer.params);
+
+  const unknown = lists.flatMap((list) => list.filter((id) => id >= info.vocabSize)).at(0);
+  if (unknown !== undefined)
+    throw new InputError('token_unknown', param, `scorer "${name}" is to read token ${unknown}, which is not in the vocabulary of ${info.vocabSize}`);
+  const all = lists.reduce((sum, { length }) => sum + length, 0);
+  const most = 2 * tokens.length + ASKED_TOKENS;
+  if (all > most) {
+    throw new InputError(
+      'press_passes_long',
+      param,
+      `scorer "${name}" is to read ${all} further tokens over the prompt of ${tokens.length}, ${most} at most are read: fewer or longer chunks, or shorter questions, would work`,
+    );
+  }
+  const longest = lists.reduce((most, { length }) => Math.max(most, length), 0);
+  if (tokens.length + longest > info.contextLength) {
+    throw new InputError(
+      'press_passes_long',
+      param,
+      `scorer "${name}" reads ${longest} further tokens over the prompt of ${tokens.length}, ${tokens.length + longest} in all; the context length is ${info.contextLength}: a shorter prompt, or a scorer that reads it once, such as "snapkv", would work`,
+    );
+  }
+  return lists;
+}
