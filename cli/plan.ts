@@ -23,7 +23,7 @@ async function run(options: PlanOptions): Promise<void> {
   const press = pressOf(options);
   const engine = await openModel(options);
   try {
-    const plan = engine.plan({ prompt: { kind: 'length', tokens }, press, maxTokens });
+    const plan = await engine.plan({ prompt: { kind: 'length', tokens }, press, maxTokens });
     if (options.json) {
       console.log(JSON.stringify(plan, null, 2));
       return;

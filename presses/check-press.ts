@@ -3,6 +3,7 @@
  * takes what is left. Lengths are tokens per layer and KV head.
  */
 import type { Protected } from '../worker/backend/backend.ts';
+import { type ArtifactOf, noArtifacts } from './artifacts.ts';
 import { emptyBudget, lostQueries, memoryTooSmall, shortPrompt, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection, decider } from './check-parts.ts';
@@ -19,6 +20,8 @@ export interface PressSize {
   readonly math: BudgetMath;
   /** Needed where a press has a memory budget. */
   readonly pages?: PageSizes;
+  /** Needed where a part reads trained data. */
+  readonly artifact?: ArtifactOf;
 }
 
 /** How lists (one per layer and KV head) take memory. */
@@ -183,6 +186,7 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
     compat,
     kvHeads,
     math,
+    artifact: size.artifact ?? noArtifacts,
   });
   const budgets = inPath(path, () => exactBudgets(layerBudget, context(asked)));
   const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));

@@ -9,6 +9,7 @@
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
 import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
+import { noArtifacts } from './artifacts.ts';
 import { countingSelection } from './check-parts.ts';
 import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
 import type { HostRows, KeptStore, LayerTensors, OtherBudget, PassTensors, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
@@ -303,6 +304,7 @@ export class Compressor {
       compressionRatio: 0,
       compat: false,
       start: 0,
+      artifact: this.#checked.size.artifact ?? noArtifacts,
     };
   }
 

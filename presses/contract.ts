@@ -6,6 +6,7 @@
  */
 import type { z } from 'zod';
 import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, RankOrder, View, Weight } from '../worker/backend/backend.ts';
+import type { ArtifactNeed, ArtifactOf } from './artifacts.ts';
 import type { BudgetMath } from './budget-math.ts';
 
 /** One layer's tensors, right after its attention was computed with all of them. */
@@ -91,6 +92,8 @@ export interface ScoreContext extends LayerTensors {
   readonly compat: boolean;
   /** Where row 0 of k, v, q and hidden stands in the prompt: 0, but where a selection has one part of it after the other scored. */
   readonly start: number;
+  /** The trained data that the part's `artifact` asks for, by the name in its parameter. On the host: a scorer writes what it needs of it into scratch. */
+  readonly artifact: ArtifactOf;
 }
 
 /** What a selection ranks by. */
@@ -132,6 +135,8 @@ export interface PartInfo<S extends z.ZodObject> {
   readonly params: S;
   /** It settles how much is kept by itself, by these parameters: no compression_ratio, no memory_budget, no other budget beside it. */
   readonly decidesTotal?: string;
+  /** Trained data that it reads, and the parameter that names the file: read and checked before `context.artifact` is asked. */
+  readonly artifact?: ArtifactNeed;
   /** Device bytes that it borrows on one layer, beside what every part of its kind takes (worker/engine/press-bytes.ts). */
   scratchBytes?(size: ScratchSize, params: z.infer<S>): number;
   /** Why this part cannot work with the others of a press, or null; "what, why, what would work". Asked when a config is parsed. */
@@ -145,6 +150,8 @@ export interface ScratchSize {
   readonly kvHeads: number; // H
   readonly headDim: number; // d
   readonly hiddenSize: number; // D
+  /** There where a part of the press reads one. */
+  readonly artifact?: ArtifactOf;
 }
 
 export interface PassScratchSize extends Omit<ScratchSize, 'window'> {
@@ -199,6 +206,7 @@ export interface BudgetContext {
   readonly compat: boolean;
   readonly kvHeads: number;
   readonly math: BudgetMath;
+  readonly artifact: ArtifactOf;
 }
 
 interface LayerBudgetPart<S extends z.ZodObject> extends PartInfo<S> {

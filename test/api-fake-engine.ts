@@ -108,7 +108,7 @@ export function fakeEngine(script: readonly Step[] = [prompt, text('Hello'), tex
     info,
     health: () => health,
     tokenise: () => [1, 2, 3],
-    plan(request) {
+    async plan(request) {
       seen.plans.push(request);
       return plan;
     },

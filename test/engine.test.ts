@@ -341,16 +341,16 @@ describe('generation after compression is that of a model which masks instead of
 
 test('a press covers the context where there is one: white space before the question, or the template alone, is none', async () => {
   const engine = await openGolden('needle', { contextLength: 512 });
-  const scopeOf = (...messages: [role: 'system' | 'user' | 'assistant', ...parts: string[]][]) => {
+  const scopeOf = async (...messages: [role: 'system' | 'user' | 'assistant', ...parts: string[]][]) => {
     const prompt: PromptInput = { kind: 'chat', messages: messages.map(([role, ...parts]) => ({ role, parts })) };
-    return engine.plan({ prompt, press: parsePress('knorm'), maxTokens: 1 }).scope;
+    return (await engine.plan({ prompt, press: parsePress('knorm'), maxTokens: 1 })).scope;
   };
   const [context, question] = ['Anna lives in Oslo.\n', 'Where does Anna live?'];
-  expect(scopeOf(['user', question])).toBe('prompt');
-  expect(scopeOf(['user', ' \n', '', question])).toBe('prompt');
-  expect(scopeOf(['user', context, question])).toBe('context');
-  expect(scopeOf(['user', context + question], ['assistant', ' Oslo'], ['user', question])).toBe('context');
-  expect(scopeOf(['system', ' '], ['user', question])).toBe('prompt');
+  expect(await scopeOf(['user', question])).toBe('prompt');
+  expect(await scopeOf(['user', ' \n', '', question])).toBe('prompt');
+  expect(await scopeOf(['user', context, question])).toBe('context');
+  expect(await scopeOf(['user', context + question], ['assistant', ' Oslo'], ['user', question])).toBe('context');
+  expect(await scopeOf(['system', ' '], ['user', question])).toBe('prompt');
   engine.close();
 });
 
@@ -398,8 +398,8 @@ describe('refusals', () => {
     expect(error).toMatchObject({ code, message: expect.stringMatching(message) });
     expect(memory(of())).toMatchObject({ used: 0, reserved: 0 });
     // logits, inspect and plan refuse the same
-    if (code === 'kv_budget_exceeded') expect(of().plan({ prompt: input, press: request.press, maxTokens }).fits).toBe(false);
-    else expect(() => of().plan({ prompt: input, press: request.press, maxTokens })).toThrow(InputError);
+    if (code === 'kv_budget_exceeded') expect((await of().plan({ prompt: input, press: request.press, maxTokens })).fits).toBe(false);
+    else await expect(of().plan({ prompt: input, press: request.press, maxTokens })).rejects.toThrow(InputError);
     if (!(typeof press === 'object' && (press as { scope?: unknown }).scope === 'context')) {
       expect(await failure(of().logits(input, request.press))).toMatchObject({ code });
     }
@@ -469,7 +469,7 @@ describe('refusals', () => {
         message: expect.stringMatching(/activations.* for the press.* perhaps one with a smaller window/),
       });
       expect(tight.health().memory).toEqual(before); // peak_bytes too: nothing was computed
-      expect(tight.plan({ ...request, maxTokens: 1 }).fits).toBe(false);
+      expect((await tight.plan({ ...request, maxTokens: 1 })).fits).toBe(false);
     }
     for (const press of [{ preset: 'snapkv', window_size: 64, compression_ratio: 0.4 }]) {
       expect((await generation(tight, tokens, press, { maxTokens: 1 })).tokens.length).toBe(1);
@@ -560,7 +560,7 @@ describe('refusals', () => {
       const error = (await failure(engine.generate(requestOf(long, 'no_press', { maxTokens })).next())) as InputError;
       const [, example] = /^.*; a press with compression_ratio 0\.\d+ fits, e\.g\. (\{.*\})$/.exec(error.message)!;
       expect(error.param).toBe('press');
-      expect(engine.plan({ ...requestOf(long, JSON.parse(example)), maxTokens })).toMatchObject({ press: 'zigzag_snapkv', fits: true });
+      expect(await engine.plan({ ...requestOf(long, JSON.parse(example)), maxTokens })).toMatchObject({ press: 'zigzag_snapkv', fits: true });
     }
   });
 
@@ -592,7 +592,7 @@ describe('refusals', () => {
       const shared = { mode, entry_type: random.pick(entryTypes), scope: random.pick(['prompt', { protect_last: 20 }]) };
       const press = name === 'no_press' ? { preset: name, entry_type: shared.entry_type } : { ...small(name), compression_ratio: 0.05, ...shared };
       const request = requestOf(tokens, press, { maxTokens });
-      if (engine.plan({ ...request, maxTokens }).fits) continue;
+      if ((await engine.plan({ ...request, maxTokens })).fits) continue;
       const { code, message } = (await failure(engine.generate(request).next())) as InputError;
       expect(code).toBe('kv_budget_exceeded');
       const ratio = /compression_ratio (0\.\d+) fits/.exec(message);
@@ -607,7 +607,9 @@ describe('refusals', () => {
         ...(/mode "streaming" with/.test(message) ? { mode: 'streaming' } : {}),
         compression_ratio: Number(ratio[1]),
       };
-      expect(engine.plan({ ...request, press: parsePress(works), maxTokens }), `${JSON.stringify(works)}: ${message}`).toMatchObject({ fits: true });
+      expect(await engine.plan({ ...request, press: parsePress(works), maxTokens }), `${JSON.stringify(works)}: ${message}`).toMatchObject({
+        fits: true,
+      });
       if (tried < 6) expect((await generation(engine, tokens, works, { maxTokens })).tokens.length).toBe(Math.min(maxTokens, 1024 - tokens.length));
     }
     expect(tried).toBeGreaterThan(15);
@@ -936,14 +938,10 @@ describe('what a request takes is known before', () => {
       const press = random.next() < 0.05 ? 'no_press' : randomPress(random, tokens.length);
       const maxTokens = random.int(1, 20);
       const request = requestOf(tokens, press, { maxTokens });
-      const told = (() => {
-        try {
-          return engine.plan({ ...request, maxTokens });
-        } catch (error) {
-          expect(error).toBeInstanceOf(InputError);
-          return null;
-        }
-      })();
+      const told = await engine.plan({ ...request, maxTokens }).catch((error: unknown) => {
+        expect(error).toBeInstanceOf(InputError);
+        return null;
+      });
       if (!told) {
         counts.refused++;
         continue;

@@ -79,12 +79,13 @@ export class Model {
   }
 
   /** What a press would take of the KV pool for a prompt, or for one of so many `tokens`, whatever they are, without running it. */
-  plan(request: PlanRequest): PressPlan {
+  async plan(request: PlanRequest): Promise<PressPlan> {
     const { prompt, tokens, press, maxTokens } = asInput(planFields, request);
     if (prompt !== undefined && tokens !== undefined)
       throw new InputError('invalid_value', 'tokens', `send prompt or tokens, not both, got tokens ${show(tokens)}`);
     const given = tokens === undefined ? prompt : { kind: 'length', tokens };
-    return this.engine.plan({ prompt: isLength(given) ? given : promptOf(given), press: pressOf(press), maxTokens: maxTokens ?? null });
+    const engine = await this.#supply.get();
+    return engine.plan({ prompt: isLength(given) ? given : promptOf(given), press: pressOf(press), maxTokens: maxTokens ?? null });
   }
 
   /** Events: the prompt is read; pieces of text; the finish with its account. Leaving the loop early, or `signal`, gives back every page. */

@@ -7,7 +7,7 @@ import type { Env } from './env.ts';
 
 export async function pressPlan(c: Context<Env>): Promise<Response> {
   const { body, engine, press } = await c.var.read('plan');
-  return c.json(engine.plan({ prompt: promptOf(body, engine), press, maxTokens: body.max_tokens ?? null }));
+  return c.json(await engine.plan({ prompt: promptOf(body, engine), press, maxTokens: body.max_tokens ?? null }));
 }
 
 function promptOf(body: PlanBody, engine: Engine): PromptInput | PromptLength {

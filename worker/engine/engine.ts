@@ -3,6 +3,7 @@ import { protectedCount } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { type Backend, DeviceFailed, OutOfDeviceMemory, type View } from '../backend/backend.ts';
+import type { Artifacts } from './artifacts.ts';
 import { createDecoder, type Decoder, readLogits } from './decode.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
@@ -28,6 +29,7 @@ import type {
 } from './types.ts';
 
 export interface EngineParts extends JobParts {
+  readonly artifacts: Artifacts;
   readonly backend: Backend;
   readonly forward: Forward;
   readonly eosIds: readonly number[];
@@ -102,10 +104,9 @@ export class EdgeEngine implements Engine {
     return tokenise(this.#parts, prompt).tokens;
   }
 
-  plan({ prompt, press, maxTokens }: { prompt: PromptInput | PromptLength; press: PressRequest; maxTokens: number | null }): PressPlan {
-    this.#turns.checkOpen();
+  async plan({ prompt, press, maxTokens }: Parameters<Engine['plan']>[0]): Promise<PressPlan> {
     const { cache } = this.#parts;
-    const job = checkJob(this.#parts, prompt, press, maxTokens);
+    const job = await this.#check(prompt, press, maxTokens);
     const { tokens, covered, scope, checked, entryType, size } = job;
     const even = { min: covered, max: covered };
     return {
@@ -127,10 +128,9 @@ export class EdgeEngine implements Engine {
   }
 
   async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
-    this.#turns.checkOpen();
     const { sampling } = request;
     const { backend, forward, tokenizer } = this.#parts;
-    const job = checkJob(this.#parts, request.prompt, request.press, sampling.maxTokens);
+    const job = await this.#check(request.prompt, request.press, sampling.maxTokens);
     const run = await this.#admit(job, signal);
     let decoder: Decoder | null = null;
     try {
@@ -178,18 +178,16 @@ export class EdgeEngine implements Engine {
 
   /** The logits [vocab] after a prompt, read under a press. */
   async logits(prompt: PromptInput, press: PressRequest): Promise<Float32Array> {
-    this.#turns.checkOpen();
     let logits: Float32Array | null = null;
     const take = async (view: View): Promise<void> => {
       logits = await readLogits(this.#parts.backend, view, this.info.vocabSize);
     };
-    return this.#reads(checkJob(this.#parts, prompt, press, 0), take, () => logits!);
+    return this.#reads(await this.#check(prompt, press, 0), take, () => logits!);
   }
 
   /** Reads a prompt, presses all of it, and tells which positions every layer and head kept. */
   async inspect(prompt: PromptInput, press: PressRequest): Promise<Inspection> {
-    this.#turns.checkOpen();
-    const job = checkJob(this.#parts, prompt, { ...press, scope: press.scope ?? 'prompt' }, 0);
+    const job = await this.#check(prompt, { ...press, scope: press.scope ?? 'prompt' }, 0);
     return this.#reads(job, null, ({ usage, sequence }) => {
       // Protected tokens come first and were not ranked by their scores; where nothing was pressed there are none.
       const stage = job.checked?.stages.at(-1);
@@ -222,6 +220,7 @@ export class EdgeEngine implements Engine {
     for (const run of this.#running) this.#dismiss(run);
     this.#parts.forward.close();
     this.#parts.cache.close();
+    this.#parts.artifacts.close();
     this.#parts.dispose();
   }
 
@@ -229,6 +228,14 @@ export class EdgeEngine implements Engine {
   #told(error: unknown): unknown {
     if (error instanceof DeviceFailed && this.#closed) this.#turns.checkOpen();
     return asInputError(error);
+  }
+
+  /** What is wrong with a request is found here, before any compute. */
+  async #check(prompt: PromptInput | PromptLength, press: PressRequest, maxTokens: number | null): Promise<Job> {
+    this.#turns.checkOpen();
+    const artifact = await this.#parts.artifacts.of(press);
+    this.#turns.checkOpen(); // reading a file may have taken its time
+    return checkJob(this.#parts, prompt, press, artifact, maxTokens);
   }
 
   /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */

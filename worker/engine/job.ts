@@ -1,4 +1,5 @@
 /** What a request asks for, checked before any compute: its tokens, what the press covers of them, and the pages that all of it takes. */
+import type { ArtifactOf } from '../../presses/artifacts.ts';
 import type { BudgetMath } from '../../presses/budget-math.ts';
 import { type CheckedPress, checkPress } from '../../presses/check-press.ts';
 import { isNoOp } from '../../presses/config.ts';
@@ -51,7 +52,7 @@ export interface Job {
 }
 
 /** Throws InputError where the request asks for something that does not exist or does not go together; room is not looked at. */
-export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, press: PressRequest, asked: number | null): Job {
+export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, press: PressRequest, artifact: ArtifactOf, asked: number | null): Job {
   const { cache, options } = parts;
   const { contextLength } = parts.info;
   const { tokens, boundary } = prompt.kind === 'length' ? anyTokens(prompt.tokens, parts.info) : tokenise(parts, prompt);
@@ -70,7 +71,7 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
     const pages = { pageBytes, entriesPerPage, extraTokens: tokens.length - covered + maxTokens };
     const checked = isNoOp(press)
       ? null
-      : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages });
+      : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages, artifact });
     const passes = checked ? (planned ??= passesOf(parts, checked, tokens.slice(0, covered))) : [];
     const passTokens = passSize(passes).longest;
     const shape: RequestShape = { promptTokens: tokens.length, coveredTokens: covered, maxTokens, passTokens, entriesPerPage, pageBytes, checked };

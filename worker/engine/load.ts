@@ -3,6 +3,7 @@ import { createBudgetMath } from '../../presses/budget-math.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { at, type DeviceBuffer, DeviceFailed, type EntryType, entryTypes, OutOfDeviceMemory, type View, type Weight } from '../backend/backend.ts';
 import type { Host } from '../host.ts';
+import { type ArtifactSource, Artifacts } from './artifacts.ts';
 import { formatBytes } from './bytes.ts';
 import { type Compute, MOST_WASM_MEMORY, wasmCompute, webgpuCompute } from './compute.ts';
 import { EdgeEngine } from './engine.ts';
@@ -32,6 +33,8 @@ export interface LoadSettings {
   readonly idleMs?: number;
   /** Tokens that the prefill takes at once; more is faster and takes more memory. */
   readonly chunkTokens?: number;
+  /** Most bytes of artefacts that are held, on the host; default 256 MiB. */
+  readonly artifactBytes?: number;
 }
 
 const MOST_SEQUENCES = 16;
@@ -40,14 +43,14 @@ const CHUNK_TOKENS = 128;
 
 type Load = (arena: OpenArena) => Promise<LoadedModel>;
 
-/** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened. Throws InputError where the memory limit is too low. */
-export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}): Promise<EdgeEngine> {
+/** `load` brings the weights into the arena that it is given: loadPacked, or loadOpened; `artifacts` is where those of presses lie, null = there are none. Throws InputError where the memory limit is too low. */
+export async function loadEngine(host: Host, load: Load, settings: LoadSettings = {}, artifacts: ArtifactSource | null = null): Promise<EdgeEngine> {
   checkSettings(host, settings);
   let compute: Compute | null = null;
   try {
     compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host);
     if (!compute) throw noGpu();
-    return await assemble(compute, load, settings);
+    return await assemble(compute, load, settings, artifacts);
   } catch (error) {
     compute?.backend.close();
     if (error instanceof DeviceFailed && error.kind !== 'out of memory')
@@ -61,8 +64,9 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
 }
 
 /** What types promise and callers in JavaScript do not. */
-function checkSettings({ memoryLimitBytes }: Host, { entryType, kvPoolBytes, contextLength, maxWaiting, chunkTokens }: LoadSettings): void {
-  const counts = { memoryLimitBytes, kvPoolBytes, contextLength, maxWaiting, chunkTokens };
+function checkSettings({ memoryLimitBytes }: Host, { entryType, ...settings }: LoadSettings): void {
+  const { kvPoolBytes, contextLength, maxWaiting, chunkTokens, artifactBytes } = settings;
+  const counts = { memoryLimitBytes, kvPoolBytes, contextLength, maxWaiting, chunkTokens, artifactBytes };
   for (const [name, value] of Object.entries(counts)) {
     if (value !== undefined && !(Number.isSafeInteger(value) && (value > 0 || name === 'maxWaiting')))
       throw new InputError('invalid_value', name, `${name} must be a whole number, 1 or more, got ${JSON.stringify(value)}`);
@@ -79,7 +83,7 @@ export function noGpu(): InputError {
   );
 }
 
-async function assemble(compute: Compute, load: Load, settings: LoadSettings): Promise<EdgeEngine> {
+async function assemble(compute: Compute, load: Load, settings: LoadSettings, artifacts: ArtifactSource | null): Promise<EdgeEngine> {
   const { backend, module } = compute;
   let weights: DeviceBuffer | null = null;
   let needs: MemoryNeeds | null = null;
@@ -122,6 +126,7 @@ async function assemble(compute: Compute, load: Load, settings: LoadSettings): P
     forward,
     cache,
     math: createBudgetMath(module),
+    artifacts: new Artifacts(artifacts, { ...shape, hiddenSize: config.hiddenSize }, settings.artifactBytes),
     tokenizer: model.tokenizer && new Tokenizer(model.tokenizer),
     eosIds: config.eosIds,
     options: {

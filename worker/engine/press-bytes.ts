@@ -38,7 +38,8 @@ export function pressBytes(
       take(H * n); // its mean over the group
     }
     for (const { part, params } of [...chosenParts(stage.press), ...(stage === last ? checked.others : [])]) {
-      take(Math.ceil((part.scratchBytes?.({ n, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize }, params) ?? 0) / 4));
+      const scratch = { n, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize, artifact: size.artifact };
+      take(Math.ceil((part.scratchBytes?.(scratch, params) ?? 0) / 4));
     }
     if (stage !== last) take(Math.max(...stage.exact!) * H * d, 2); // keys and values, gathered for the next press
     if (stage !== stages[0] && stage.press.transforms.length > 0) take(H * n); // the order in the rows of the whole layer

@@ -151,7 +151,7 @@ export interface Engine {
   health(): Health;
   /** Tokens of a prompt, by the model's tokenizer and chat template. */
   tokenise(prompt: PromptInput): readonly number[];
-  plan(request: { prompt: PromptInput | PromptLength; press: PressRequest; maxTokens: number | null }): PressPlan;
+  plan(request: { prompt: PromptInput | PromptLength; press: PressRequest; maxTokens: number | null }): Promise<PressPlan>;
   /**
    * Checks, queues, reads the prompt, decodes. Checks happen before the first event and before any compute. Ending the iteration early
    * (return, throw, or `signal`) gives back every page. An aborted run throws the signal's reason.

@@ -1,0 +1,98 @@
+/**
+ * Trained or calibrated data that some parts read: a safetensors or JSON file in the model's folder artifacts/, named in the press config.
+ * Layouts, and where files come from: presses/artifacts.md.
+ */
+import * as z from 'zod';
+import { InputError } from './input-error.ts';
+
+/** A tensor as f32, whatever the file has. */
+export interface ArtifactTensor {
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+export interface Artifact {
+  readonly name: string;
+  /** Of a safetensors file; empty of a JSON file. */
+  readonly tensors: ReadonlyMap<string, ArtifactTensor>;
+  /** Of a JSON file; else undefined. */
+  readonly json: unknown;
+}
+
+/** What a request's presses name, by file name: read, and checked to be what the part takes and to fit the model. */
+export type ArtifactOf = (name: string) => Artifact;
+
+/** The model that an artefact must fit. */
+export interface ArtifactModel {
+  readonly layers: number; // L
+  readonly queryHeads: number; // Hq
+  readonly kvHeads: number; // H
+  readonly headDim: number; // d
+  readonly hiddenSize: number; // D
+}
+
+/** What a part says of the artefact that it reads. */
+export interface ArtifactNeed {
+  /** The parameter that names the file; null there = none is wanted. */
+  readonly param: string;
+  readonly format: 'safetensors' | 'json';
+  /** "Q-filters, one vector per layer and KV head" */
+  readonly what: string;
+  /** "tensor filters [L, H, d]" */
+  readonly layout: string;
+  /** How to get or make one. */
+  readonly source: string;
+  /** Throws `misfit` where it is not what the part takes, or not for this model. */
+  check(artifact: Artifact, model: ArtifactModel): void;
+}
+
+export const ARTIFACTS_FOLDER = 'artifacts';
+
+/** Names only, never paths: requests choose them. */
+const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$/;
+
+/** Whether a request may name such a file. */
+export function isArtifactName(name: string): boolean {
+  return NAME.test(name) && /\.(safetensors|json)$/.test(name);
+}
+
+/** The parameter's schema, which says of a missing or wrong name what would be right. */
+export function artifactName({ format, what, layout, source }: Omit<ArtifactNeed, 'check' | 'param'>) {
+  const error = `must name a .${format} file of letters, digits, ".", "_" and "-" in the model's folder ${ARTIFACTS_FOLDER}/: ${what}, ${layout}; ${source}`;
+  const isName = (name: string): boolean => NAME.test(name) && name.endsWith(`.${format}`);
+  return z.string({ error }).refine(isName, { error }).describe(`a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}, ${layout}`);
+}
+
+export function missingArtifact(name: string, { what, layout, source, format }: ArtifactNeed, where: string): string {
+  return `there is no ${name} ${where}; it would be a .${format} file with ${what}: ${layout}; ${source}`;
+}
+
+/** An artefact that does not fit: the message follows its name. Whoever loads it knows the field. */
+export class Misfit extends Error {}
+
+/** A tensor of the shape that the model wants. Throws Misfit with what is expected and what is there. */
+export function tensorOf({ tensors }: Artifact, tensor: string, shape: readonly number[]): Float32Array {
+  const found = tensors.get(tensor);
+  if (!found) {
+    const names = [...tensors.keys()];
+    const there = names.length === 0 ? 'no tensors' : names.slice(0, 4).join(', ') + (names.length > 4 ? `, ... ${names.length} in all` : '');
+    throw new Misfit(`tensor ${tensor} [${shape.join(', ')}] is expected, there are ${there}`);
+  }
+  if (found.shape.length !== shape.length || found.shape.some((size, i) => size !== shape[i]))
+    throw new Misfit(`tensor ${tensor} is expected to have shape [${shape.join(', ')}] for this model, got [${found.shape.join(', ')}]`);
+  return found.values;
+}
+
+/** One row of a tensor of rows: values [from, from + length). */
+export function slice({ tensors }: Artifact, tensor: string, index: number, length: number): Float32Array {
+  return tensors.get(tensor)!.values.subarray(index * length, (index + 1) * length);
+}
+
+/** Of parts that were given no artefacts: only presses without any were checked. */
+export const noArtifacts: ArtifactOf = (name) => {
+  throw new Error(`artefact ${name} was not loaded`);
+};
+
+export function artifactError(param: string, message: string): InputError {
+  return new InputError('press_artifact', param, message);
+}
