@@ -20,6 +20,8 @@ import {
   type Protected,
   type RankOrder,
   type RopePart,
+  type TokenForms,
+  type TokenWeights,
   type View,
   type Weight,
 } from '../../worker/backend/backend.ts';
@@ -554,6 +556,116 @@ export class ReferenceBackend implements Backend {
     }
   }
 
+  tokenMean(out: View, x: View, n: number, H: number, d: number): void {
+    const input = f32(x, n * H * d);
+    const sums = new Float64Array(H * d);
+    for (const [i, value] of input.entries()) sums[i % (H * d)] += value;
+    f32(out, H * d).set(sums.map((sum) => sum / n));
+  }
+
+  weightedGram(
+    out: View,
+    x: View,
+    weights: TokenWeights | null,
+    centres: View | null,
+    n: number,
+    R: number,
+    H: number,
+    d: number,
+    factor: number,
+  ): void {
+    const input = f32(x, n * H * d);
+    const y = f32(out, R * d * d);
+    for (let r = 0; r < R; r++) {
+      const mean = centres ? f32(at(centres, r * d * 4), d) : new Float32Array(d);
+      const w = weights ? f32(at(weights.rows, r * weights.stride * 4), n) : null;
+      const sums = new Float64Array(d * d);
+      for (let t = 0; t < n; t++) {
+        const row = (t * H + Math.floor((r * H) / R)) * d;
+        const weight = w && weights ? w[t] + weights.epsilon : 1;
+        for (let i = 0; i < d; i++) for (let j = 0; j < d; j++) sums[i * d + j] += weight * (input[row + i] - mean[i]) * (input[row + j] - mean[j]);
+      }
+      y.set(
+        sums.map((sum) => factor * sum),
+        r * d * d,
+      );
+    }
+  }
+
+  quadraticForm(out: View, stride: number, x: View, { linear, quadratic }: TokenForms, n: number, R: number, H: number, d: number): void {
+    const input = f32(x, n * H * d);
+    for (let r = 0; r < R; r++) {
+      const y = f32(at(out, r * stride * 4), n);
+      for (let t = 0; t < n; t++) {
+        const row = (t * H + Math.floor((r * H) / R)) * d;
+        let sum = 0;
+        if (linear) sum += linear.factor * dot(f32(linear.vectors, R * d), r * d, input, row, d);
+        if (quadratic) {
+          const matrix = f32(at(quadratic.matrices, r * d * d * 4), d * d);
+          const product = range(0, d).map((i) => dot(matrix, i * d, input, row, d));
+          sum += quadratic.factor * (quadratic.squared ? dot(product, 0, product, 0, d) : dot(product, 0, input, row, d));
+        }
+        y[t] = sum;
+      }
+    }
+  }
+
+  choleskyInverse(out: View, tries: View, matrices: View, R: number, d: number, ridge: number, most: number): void {
+    for (let r = 0; r < R; r++) {
+      const matrix = f32(at(matrices, r * d * d * 4), d * d);
+      const y = f32(at(out, r * d * d * 4), d * d).fill(0);
+      let lower: Float64Array | null = null;
+      let taken = 0;
+      while (lower === null && taken < most) lower = cholesky(matrix, d, ridge * 10 ** taken++);
+      u32(at(tries, r * 4), 1)[0] = lower === null ? 0 : taken;
+      if (lower === null) continue;
+      const inverse = new Float64Array(d * d);
+      for (let j = 0; j < d; j++) {
+        for (let i = j; i < d; i++) {
+          let sum = i === j ? 1 : 0;
+          for (let k = j; k < i; k++) sum -= lower[i * d + k] * inverse[k * d + j];
+          inverse[i * d + j] = sum / lower[i * d + i];
+        }
+      }
+      y.set(inverse);
+    }
+  }
+
+  sketch(out: View, x: View, centres: View, phi: View, n: number, H: number, d: number, width: number): void {
+    const [input, mean, matrix] = [f32(x, n * H * d), f32(centres, H * d), f32(phi, H * d * width)];
+    const y = f32(out, n * H * width);
+    for (let row = 0; row < n * H; row++) {
+      const h = row % H;
+      for (let j = 0; j < width; j++) {
+        let sum = 0;
+        for (let c = 0; c < d; c++) sum += (input[row * d + c] - mean[h * d + c]) * matrix[(h * d + c) * width + j];
+        y[row * width + j] = sum;
+      }
+    }
+  }
+
+  rowSoftmax(x: View, rows: number, cols: number, stride: number, peak: boolean): void {
+    for (let r = 0; r < rows; r++) {
+      const row = f32(at(x, r * stride * 4), cols);
+      const p = softmax(Float64Array.from(row));
+      const most = Math.max(...p);
+      row.set(peak ? p.map((value) => value / most) : p);
+    }
+  }
+
+  cosineTo(out: View, stride: number, x: View, anchors: View, n: number, R: number, H: number, d: number, scale: number): void {
+    const [input, g] = [f32(x, n * H * d), f32(anchors, R * d)];
+    for (let r = 0; r < R; r++) {
+      const y = f32(at(out, r * stride * 4), n);
+      const length = Math.max(Math.sqrt(dot(g, r * d, g, r * d, d)), 1e-12);
+      for (let t = 0; t < n; t++) {
+        const row = (t * H + Math.floor((r * H) / R)) * d;
+        const cosine = dot(input, row, g, r * d, d) / length / Math.max(Math.sqrt(dot(input, row, input, row, d)), 1e-12);
+        y[t] = scale * Math.min(1, Math.max(-1, cosine));
+      }
+    }
+  }
+
   gather(out: View, x: View, { rows, stride }: RankOrder, count: number, H: number, d: number): void {
     for (let h = 0; h < H; h++) {
       const order = u32(at(rows, h * stride * 4), count);
@@ -678,6 +790,20 @@ function softmax(logits: Float64Array): Float64Array {
   const exps = logits.map((x) => Math.exp(x - most));
   const total = exps.reduce((a, b) => a + b, 0);
   return exps.map((x) => x / total);
+}
+
+/** L of M + ridge I = L Lᵀ; null where a pivot is not above 0. */
+function cholesky(matrix: ArrayLike<number>, d: number, ridge: number): Float64Array | null {
+  const lower = new Float64Array(d * d);
+  for (let j = 0; j < d; j++) {
+    const pivot = matrix[j * d + j] + ridge - dot(lower, j * d, lower, j * d, j);
+    if (!(pivot > 0 && pivot < 3.4e38)) return null;
+    for (let i = j; i < d; i++) {
+      const rest = matrix[i * d + j] + (i === j ? ridge : 0) - dot(lower, i * d, lower, j * d, j);
+      lower[i * d + j] = rest / Math.sqrt(pivot);
+    }
+  }
+  return lower;
 }
 
 function dot(a: ArrayLike<number>, from: number, b: ArrayLike<number>, start: number, length: number): number {

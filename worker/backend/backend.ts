@@ -110,6 +110,19 @@ export interface GateShape {
   readonly sinks: number;
 }
 
+/** Forms of every token x of row r's head, a and A row r's own: linear a.x; quadratic xᵀ A x with A symmetric, or |A x|² with A lower triangular, zeros above. */
+export interface TokenForms {
+  readonly linear?: { readonly vectors: View; readonly factor: number }; // [R, d]
+  readonly quadratic?: { readonly matrices: View; readonly factor: number; readonly squared: boolean }; // [R, d, d]
+}
+
+/** What tokens weigh in `weightedGram`: row r, [n], lies at r * stride numbers; `epsilon` is added to each. */
+export interface TokenWeights {
+  readonly rows: View;
+  readonly stride: number;
+  readonly epsilon: number;
+}
+
 /** One of the norms that are taken at once, all of the same width. */
 export interface NormPart {
   readonly out: View;
@@ -296,6 +309,36 @@ export interface Backend {
    * q [n, H, G, e], k [n, H, e], base [H, sinks, e], bias [H, G], out [H, n]; e a multiple of 4
    */
   gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, shape: GateShape): void;
+  /** out[h] = mean over t of x[t, h].   x [n, H, d], out [H, d] */
+  tokenMean(out: View, x: View, n: number, heads: number, headDim: number): void;
+  /**
+   * out[r] = factor * sum over j of w[r, j] (x[j, h(r)] - m[r]) (x[j, h(r)] - m[r])ᵀ, h(r) = floor(r H / R); null: all weigh 1, nothing is taken off.
+   * x [n, H, d], centres m [R, d], out [R, d, d], symmetric
+   */
+  weightedGram(
+    out: View,
+    x: View,
+    weights: TokenWeights | null,
+    centres: View | null,
+    n: number,
+    rows: number,
+    heads: number,
+    headDim: number,
+    factor: number,
+  ): void;
+  /** out[r, j] = the sum of `forms` of x[j, h(r)], each times its factor, h(r) = floor(r H / R).   x [n, H, d]; row r of out, [n], lies at r * stride numbers */
+  quadraticForm(out: View, stride: number, x: View, forms: TokenForms, n: number, rows: number, heads: number, headDim: number): void;
+  /**
+   * out[r] = W with Wᵀ W = (M[r] + ridge I)⁻¹, lower triangular, zeros above (Cholesky); where there is none, ridge is taken 10 times as large, `most` times in
+   * all. tries[r] = how many it took; 0 = none was enough, and out[r] is 0.   matrices M, out [R, d, d] f32 (not the same), tries [R] u32
+   */
+  choleskyInverse(out: View, tries: View, matrices: View, rows: number, d: number, ridge: number, most: number): void;
+  /** out[t, h] = (x[t, h] - m[h]) phi[h].   x [n, H, d], centres m [H, d], phi [H, d, width], out [n, H, width]; width a multiple of 4 */
+  sketch(out: View, x: View, centres: View, phi: View, n: number, heads: number, headDim: number, width: number): void;
+  /** Softmax over the columns of every row, in place; with `peak` not divided by its sum, so that the largest is 1.   row r of x, [cols], lies at r * stride numbers */
+  rowSoftmax(x: View, rows: number, cols: number, stride: number, peak: boolean): void;
+  /** out[r, j] = scale * cosine(x[j, h(r)], anchors[r]), h(r) = floor(r H / R).   x [n, H, d], anchors [R, d]; row r of out, [n], lies at r * stride numbers */
+  cosineTo(out: View, stride: number, x: View, anchors: View, n: number, rows: number, heads: number, headDim: number, scale: number): void;
   /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
   /**

@@ -16,6 +16,8 @@ import {
   type Protected,
   type RankOrder,
   type RopePart,
+  type TokenForms,
+  type TokenWeights,
   type View,
   type Weight,
 } from './backend.ts';
@@ -90,8 +92,13 @@ export class WasmBackend implements Backend {
     if (n === 0) return attend;
     // The sum, for a block that grows may leave a hole behind that nothing fits into.
     const [norms, ranks] = [this.#call('normShareScratchBytes', n), this.#call('topKScratchBytes', n)];
+    const forms = Math.max(
+      this.#call('weightedGramScratchBytes', headDim),
+      this.#call('quadraticFormScratchBytes', headDim),
+      this.#call('choleskyInverseScratchBytes', headDim),
+    );
     // scoreColumns takes what scoreWindow does.
-    return attend + norms + ranks + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
+    return attend + norms + ranks + forms + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
 
   alloc(bytes: number, label: string): DeviceBuffer {
@@ -342,6 +349,87 @@ export class WasmBackend implements Backend {
 
   gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, { kvHeads, group, width, sinks }: GateShape): void {
     this.#call('gateScore', address(out), address(q), address(k), address(base), address(bias), n, kvHeads, group, width, sinks);
+  }
+
+  tokenMean(out: View, x: View, n: number, heads: number, headDim: number): void {
+    this.#call('tokenMean', address(out), address(x), n, heads, headDim);
+  }
+
+  weightedGram(
+    out: View,
+    x: View,
+    weights: TokenWeights | null,
+    centres: View | null,
+    n: number,
+    rows: number,
+    heads: number,
+    headDim: number,
+    factor: number,
+  ): void {
+    const scratch = this.#room(this.#call('weightedGramScratchBytes', headDim));
+    const [weightsAt, stride, epsilon] = [addressOrNull(weights?.rows), weights?.stride ?? 0, weights?.epsilon ?? 0];
+    this.#call(
+      'weightedGram',
+      address(out),
+      address(x),
+      weightsAt,
+      stride,
+      addressOrNull(centres),
+      n,
+      rows,
+      heads,
+      headDim,
+      epsilon,
+      factor,
+      scratch,
+    );
+  }
+
+  quadraticForm(
+    out: View,
+    stride: number,
+    x: View,
+    { linear, quadratic }: TokenForms,
+    n: number,
+    rows: number,
+    heads: number,
+    headDim: number,
+  ): void {
+    const scratch = this.#room(this.#call('quadraticFormScratchBytes', headDim));
+    this.#call(
+      'quadraticForm',
+      address(out),
+      stride,
+      address(x),
+      addressOrNull(linear?.vectors),
+      addressOrNull(quadratic?.matrices),
+      Number(quadratic?.squared ?? false),
+      n,
+      rows,
+      heads,
+      headDim,
+      linear?.factor ?? 0,
+      quadratic?.factor ?? 0,
+      scratch,
+    );
+  }
+
+  choleskyInverse(out: View, tries: View, matrices: View, rows: number, d: number, ridge: number, most: number): void {
+    const scratch = this.#room(this.#call('choleskyInverseScratchBytes', d));
+    this.#call('choleskyInverse', address(out), address(tries), address(matrices), rows, d, ridge, most, scratch);
+  }
+
+  sketch(out: View, x: View, centres: View, phi: View, n: number, heads: number, headDim: number, width: number): void {
+    const scratch = this.#room(this.#call('sketchScratchBytes', headDim));
+    this.#call('sketch', address(out), address(x), address(centres), address(phi), n, heads, headDim, width, scratch);
+  }
+
+  rowSoftmax(x: View, rows: number, cols: number, stride: number, peak: boolean): void {
+    this.#call('rowSoftmax', address(x), rows, cols, stride, Number(peak));
+  }
+
+  cosineTo(out: View, stride: number, x: View, anchors: View, n: number, rows: number, heads: number, headDim: number, scale: number): void {
+    this.#call('cosineTo', address(out), stride, address(x), address(anchors), n, rows, heads, headDim, scale);
   }
 
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {

@@ -20,6 +20,8 @@ import type {
   RankOrder,
   RopePart,
   SampleSettings,
+  TokenForms,
+  TokenWeights,
   View,
   Weight,
 } from './backend.ts';
@@ -30,6 +32,7 @@ import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from 
 import { gelu, rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
 import { moveEntries, readEntries } from './webgpu/entries.ts';
 import { Faults } from './webgpu/faults.ts';
+import { choleskyInverse, cosineTo, quadraticForm, rowSoftmax, sketch, tokenMean, weightedGram } from './webgpu/forms.ts';
 import type { Gpu } from './webgpu/gpu.ts';
 import { embed, linear } from './webgpu/linear.ts';
 import { Readback } from './webgpu/readback.ts';
@@ -268,6 +271,37 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   gateScore(out: View, q: View, k: View, base: View, bias: View, n: number, shape: GateShape): void {
     gateScore(this, out, q, k, base, bias, n, shape);
+  }
+  tokenMean(out: View, x: View, n: number, heads: number, headDim: number): void {
+    tokenMean(this, out, x, n, heads, headDim);
+  }
+  weightedGram(
+    out: View,
+    x: View,
+    weights: TokenWeights | null,
+    centres: View | null,
+    n: number,
+    rows: number,
+    heads: number,
+    headDim: number,
+    factor: number,
+  ): void {
+    weightedGram(this, out, x, weights, centres, n, rows, heads, headDim, factor);
+  }
+  quadraticForm(out: View, stride: number, x: View, forms: TokenForms, n: number, rows: number, heads: number, headDim: number): void {
+    quadraticForm(this, out, stride, x, forms, n, rows, heads, headDim);
+  }
+  choleskyInverse(out: View, tries: View, matrices: View, rows: number, d: number, ridge: number, most: number): void {
+    choleskyInverse(this, out, tries, matrices, rows, d, ridge, most);
+  }
+  sketch(out: View, x: View, centres: View, phi: View, n: number, heads: number, headDim: number, width: number): void {
+    sketch(this, out, x, centres, phi, n, heads, headDim, width);
+  }
+  rowSoftmax(x: View, rows: number, cols: number, stride: number, peak: boolean): void {
+    rowSoftmax(this, x, rows, cols, stride, peak);
+  }
+  cosineTo(out: View, stride: number, x: View, anchors: View, n: number, rows: number, heads: number, headDim: number, scale: number): void {
+    cosineTo(this, out, stride, x, anchors, n, rows, heads, headDim, scale);
   }
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
     gather(this, out, x, order, count, kvHeads, headDim);

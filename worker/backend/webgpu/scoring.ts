@@ -1,5 +1,6 @@
 /** What presses score, rank and count with, on the device. Arrays that are read and written in one operation are different buffers. */
 import type { AttentionShape, Columns, GateShape, MassMap, NormKind, Protected, RankOrder, View } from '../backend.ts';
+import { formScratchBytes } from './forms.ts';
 import { type Gpu, withScratch } from './gpu.ts';
 import { fold } from './recorder.ts';
 
@@ -19,6 +20,7 @@ export function scoringScratchBytes(n: number, window: number, shape: Pick<Atten
     sortBytes(Math.max(queryHeads, kvHeads), n),
     directionBytes(n, kvHeads, headDim),
     normBytes(n, kvHeads),
+    formScratchBytes(n, queryHeads, headDim),
   );
   return Math.ceil(1.25 * bytes) + 256; // Buffers round up
 }
