@@ -36,6 +36,7 @@ export * from './group-max';
 export * from './max-pool';
 export * from './weigh';
 export * from './blend';
+export * from './reciprocal';
 export * from './z-score';
 export * from './key-norm';
 export * from './cosine-to-mean';

@@ -40,6 +40,7 @@ const PRESS_KERNELS = [
   'max-pool',
   'weigh',
   'blend',
+  'reciprocal',
   'z-score',
   'key-norm',
   'cosine-to-mean',

@@ -22,6 +22,7 @@ const CALLED = [
   'maxPool',
   'weigh',
   'blend',
+  'reciprocal',
   'zScore',
   'keyNorm',
   'cosineToMean',

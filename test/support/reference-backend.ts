@@ -409,6 +409,10 @@ export class ReferenceBackend implements Backend {
     f32(out, count).set(first.map((value, i) => a * value + b * second[i]));
   }
 
+  reciprocal(out: View, x: View, count: number): void {
+    f32(out, count).set(f32(x, count).map((value) => 1 / value));
+  }
+
   zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
     const parts = range(0, rows).map((r) => f32(at(x, (r * stride + first) * 4), cols));
     for (const group of whole ? [parts] : parts.map((part) => [part])) {

@@ -259,6 +259,8 @@ export interface Backend {
   weigh(out: View, x: View, w: View, rows: number, wRows: number, n: number, epsilon: number): void;
   /** out = a x + b y.   [count] f32 */
   blend(out: View, x: View, y: View, a: number, b: number, count: number): void;
+  /** out = 1 / x.   [count] f32 */
+  reciprocal(out: View, x: View, count: number): void;
   /**
    * x = (x - mean) / max(std, 1e-6) in place, mean and std (divided by one less than the count) of each row, or of all rows when `whole`.
    * x [rows, stride], of each row the `cols` columns from `first` on

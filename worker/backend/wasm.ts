@@ -303,6 +303,10 @@ export class WasmBackend implements Backend {
     this.#call('blend', address(out), address(x), address(y), a, b, count);
   }
 
+  reciprocal(out: View, x: View, count: number): void {
+    this.#call('reciprocal', address(out), address(x), count);
+  }
+
   zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
     this.#call('zScore', address(x), rows, stride, first, cols, Number(whole));
   }

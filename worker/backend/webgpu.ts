@@ -52,6 +52,7 @@ import {
   maxPool,
   normShare,
   outputNorm,
+  reciprocal,
   scoreColumns,
   scoreWindow,
   scoringScratchBytes,
@@ -235,6 +236,9 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   blend(out: View, x: View, y: View, a: number, b: number, count: number): void {
     blend(this, out, x, y, a, b, count);
+  }
+  reciprocal(out: View, x: View, count: number): void {
+    reciprocal(this, out, x, count);
   }
   zScore(x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
     zScore(this, x, rows, stride, first, cols, whole);

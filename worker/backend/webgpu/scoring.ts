@@ -87,6 +87,10 @@ export function blend(gpu: Gpu, out: View, x: View, y: View, a: number, b: numbe
   gpu.recorder.dispatch('blend', { views: { x, y, out }, dims: { count, a, b }, grid: fold(Math.ceil(count / 256)) });
 }
 
+export function reciprocal(gpu: Gpu, out: View, x: View, count: number): void {
+  gpu.recorder.dispatch('reciprocal', { views: { x, out }, dims: { count }, grid: fold(Math.ceil(count / 256)) });
+}
+
 export function zScore(gpu: Gpu, x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
   const dims = { rows: whole ? rows : 1, stride, first, cols };
   gpu.recorder.dispatch('z-score', { views: { x }, dims, grid: [whole ? 1 : rows] });
