@@ -54,3 +54,7 @@ export * from './sketch';
 export * from './row-softmax';
 export * from './cosine-to';
 export * from './mass-count';
+export * from './turn-keys';
+export * from './nearest-kept';
+export * from './merge-values';
+export * from './prune-channels';

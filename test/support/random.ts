@@ -19,6 +19,15 @@ export class Random {
   pick<T>(items: readonly T[]): T {
     return items[this.int(0, items.length - 1)];
   }
+  /** The items in random order. */
+  shuffled<T>(items: readonly T[]): T[] {
+    const all = [...items];
+    for (let i = all.length - 1; i > 0; i--) {
+      const j = this.int(0, i);
+      [all[i], all[j]] = [all[j], all[i]];
+    }
+    return all;
+  }
   /** Standard normal (Box-Muller). */
   normal(): number {
     return Math.sqrt(-2 * Math.log(1 - this.next())) * Math.cos(2 * Math.PI * this.next());

@@ -10,6 +10,7 @@ import {
   type DeviceBuffer,
   type EntryRuns,
   type GateShape,
+  type KeptSet,
   type LinearTarget,
   type MassMap,
   type NormKind,
@@ -674,6 +675,99 @@ export class ReferenceBackend implements Backend {
     for (let h = 0; h < H; h++) {
       const order = u32(at(rows, h * stride * 4), count);
       for (let j = 0; j < count; j++) this.copy(at(out, (j * H + h) * d * 4), at(x, (order[j] * H + h) * d * 4), d * 4);
+    }
+  }
+
+  turnKeys(k: View, table: View, { rows, stride }: RankOrder, count: number, n: number, H: number, d: number): void {
+    const keys = f32(k, n * H * d);
+    const angles = f32(table, n * d);
+    for (let h = 0; h < H; h++) {
+      const ascending = [...u32(at(rows, h * stride * 4), count)].sort((a, b) => a - b);
+      for (const [j, p] of ascending.entries()) {
+        const [row, angle] = [(p * H + h) * d, (p - j) * d];
+        for (let c = 0; c < d / 2; c++) {
+          const [cos, sin] = [angles[angle + c], angles[angle + d / 2 + c]];
+          const [a, b] = [keys[row + c], keys[row + d / 2 + c]];
+          keys[row + c] = a * cos + b * sin;
+          keys[row + d / 2 + c] = b * cos - a * sin;
+        }
+      }
+    }
+  }
+
+  nearestKept(
+    target: View,
+    similarity: View,
+    k: View,
+    norms: View,
+    { order, counts }: KeptSet,
+    among: RankOrder | null,
+    n: number,
+    H: number,
+    d: number,
+  ): void {
+    const keys = f32(k, n * H * d);
+    const lengths = f32(norms, H * n);
+    const nearest = u32(target, H * n).fill(0xffffffff);
+    const cosines = f32(similarity, H * n).fill(-2);
+    for (let h = 0; h < H; h++) {
+      const kept = [...u32(at(order.rows, h * order.stride * 4), counts[h])].sort((a, b) => a - b);
+      const all = among ? [...u32(at(among.rows, h * among.stride * 4), among.stride)] : range(0, n);
+      for (const e of all.filter((row) => !kept.includes(row))) {
+        for (const r of kept) {
+          const product = dot(keys, (e * H + h) * d, keys, (r * H + h) * d, d);
+          const cosine = product / (Math.max(lengths[h * n + e], 1e-6) * Math.max(lengths[h * n + r], 1e-6));
+          if (!(Math.fround(cosine) > cosines[h * n + e])) continue;
+          cosines[h * n + e] = cosine;
+          nearest[h * n + e] = r;
+        }
+      }
+    }
+  }
+
+  mergeValues(v: View, target: View, similarity: View, norms: View, threshold: View, n: number, H: number, d: number): void {
+    const values = f32(v, n * H * d);
+    const nearest = u32(target, H * n);
+    const cosines = f32(similarity, H * n);
+    const lengths = f32(norms, H * n);
+    const least = f32(threshold, H);
+    for (let h = 0; h < H; h++) {
+      for (let r = 0; r < n; r++) {
+        const sum = Float64Array.from(values.subarray((r * H + h) * d, (r * H + h + 1) * d));
+        let total = 0;
+        for (const e of range(0, n).filter((row) => nearest[h * n + row] === r)) {
+          const [s, own, other] = [cosines[h * n + e], lengths[h * n + r], lengths[h * n + e]];
+          const weight = s >= least[h] ? (Math.max(s, 0) * other) / (other + own + 1e-6) : 0;
+          for (let c = 0; c < d; c++) sum[c] += weight * values[(e * H + h) * d + c];
+          total += weight;
+        }
+        if (total > 0)
+          values.set(
+            sum.map((x) => x / (1 + total)),
+            (r * H + h) * d,
+          );
+      }
+    }
+  }
+
+  pruneChannels(
+    k: View,
+    q: View,
+    window: number,
+    { order, counts }: KeptSet,
+    zeroed: number,
+    { queryHeads: Hq, kvHeads: H, headDim: d }: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+  ): void {
+    const queries = f32(q, window * Hq * d);
+    for (let h = 0; h < H; h++) {
+      const rows = [...u32(at(order.rows, h * order.stride * 4), counts[h])].map((row) => f32(at(k, (row * H + h) * d * 4), d));
+      const heads = range(h * (Hq / H), (h + 1) * (Hq / H));
+      const mean = (squares: number[]): number => squares.reduce((sum, x) => sum + x, 0) / squares.length;
+      const energy = range(0, d).map(
+        (c) => mean(heads.flatMap((a) => range(0, window).map((i) => queries[(i * Hq + a) * d + c] ** 2))) * mean(rows.map((row) => row[c] ** 2)),
+      );
+      const least = range(0, d).sort((a, b) => energy[a] - energy[b] || a - b);
+      for (const row of rows) for (const c of least.slice(0, zeroed)) row[c] = 0;
     }
   }
 

@@ -156,6 +156,12 @@ export interface RankOrder {
   readonly stride: number;
 }
 
+/** Rows that are kept: of every KV head h the first counts[h] of its order. */
+export interface KeptSet {
+  readonly order: RankOrder;
+  readonly counts: readonly number[]; // [H]
+}
+
 /** The last offset in (start, most] at which a block may be cut in two; null where there is none. */
 export type CutBefore = (start: number, most: number) => number | null;
 
@@ -343,6 +349,44 @@ export interface Backend {
   cosineTo(out: View, stride: number, x: View, anchors: View, n: number, rows: number, heads: number, headDim: number, scale: number): void;
   /** out[j, h] = x[order[h, j], h].   x [*, H, d] f32, out [count, H, d] */
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void;
+  /**
+   * Of every head, the rows p = order[h, i], i < count, are turned back by p - j positions, j = how many of these rows have a lower number: in place. table [n, d]:
+   * row t = cos (d/2) then sin (d/2) of position t.   k [n, H, d]
+   */
+  turnKeys(k: View, table: View, order: RankOrder, count: number, n: number, kvHeads: number, headDim: number): void;
+  /**
+   * Of every row e that goes: target[h, e] = the kept row of the head whose key has the largest cosine with e's, ties to the lower row; similarity[h, e] = that cosine. Rows
+   * that go are those of `among` ([H, stride], all of them; null = all n rows) that are not kept. Elsewhere, and where there is no cosine: 0xffffffff and -2.
+   * norms [H, n] = |k|, which count as 1e-6 at least.   k [n, H, d], target [H, n] u32, similarity [H, n] f32
+   */
+  nearestKept(
+    target: View,
+    similarity: View,
+    k: View,
+    norms: View,
+    kept: KeptSet,
+    among: RankOrder | null,
+    n: number,
+    kvHeads: number,
+    headDim: number,
+  ): void;
+  /**
+   * v[r] = (v[r] + sum w_e v[e]) / (1 + sum w_e) in place, over the rows e of the head with target[h, e] = r: w_e = max(s, 0) |v[e]| / (|v[e]| + |v[r]| + 1e-6) where
+   * s = similarity[h, e] reaches threshold[h], else 0. Targets are rows that have none themselves (0xffffffff).   v [n, H, d], norms [H, n] = |v|, threshold [H]
+   */
+  mergeValues(v: View, target: View, similarity: View, norms: View, threshold: View, n: number, kvHeads: number, headDim: number): void;
+  /**
+   * Sets `zeroed` channels of every kept row of a head to 0, in place: those with the least (mean of q²) (mean of k²), over the W queries of the head's group and over its
+   * kept rows; ties to the lower channel.   k [n, H, d], q [W, Hq, d]; d at most 256
+   */
+  pruneChannels(
+    k: View,
+    q: View,
+    window: number,
+    kept: KeptSet,
+    zeroed: number,
+    shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+  ): void;
   /**
    * The rank order of every row: protected tokens first (ascending position), then the `count - protected` best of the others, higher score first,
    * ties to the lower position. NaN ranks last.   scores [rows, n] f32, order [rows, count] u32; count between protected and n

@@ -7,6 +7,7 @@ import {
   type EntryRuns,
   entryTypes,
   type GateShape,
+  type KeptSet,
   type LinearTarget,
   type MassMap,
   type NormKind,
@@ -98,7 +99,8 @@ export class WasmBackend implements Backend {
       this.#call('choleskyInverseScratchBytes', headDim),
     );
     // scoreColumns takes what scoreWindow does.
-    return attend + norms + ranks + forms + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
+    const moved = 8 * n + 17 * headDim + 4 * kvHeads; // the most of turn-keys, nearest-kept, merge-values and prune-channels
+    return attend + norms + ranks + forms + moved + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
 
   alloc(bytes: number, label: string): DeviceBuffer {
@@ -436,6 +438,59 @@ export class WasmBackend implements Backend {
     this.#call('cosineTo', address(out), stride, address(x), address(anchors), n, rows, heads, headDim, scale);
   }
 
+  turnKeys(k: View, table: View, { rows, stride }: RankOrder, count: number, n: number, kvHeads: number, headDim: number): void {
+    this.#call('turnKeys', address(k), address(table), address(rows), stride, count, n, kvHeads, headDim, this.#room(n));
+  }
+
+  nearestKept(
+    target: View,
+    similarity: View,
+    k: View,
+    norms: View,
+    { order, counts }: KeptSet,
+    among: RankOrder | null,
+    n: number,
+    kvHeads: number,
+    headDim: number,
+  ): void {
+    const [scratch, countsAt] = this.#roomAndCounts(this.#call('nearestKeptScratchBytes', n), counts);
+    this.#call(
+      'nearestKept',
+      address(target),
+      address(similarity),
+      address(k),
+      address(norms),
+      address(order.rows),
+      order.stride,
+      countsAt,
+      addressOrNull(among?.rows),
+      among?.stride ?? 0,
+      n,
+      kvHeads,
+      headDim,
+      scratch,
+    );
+  }
+
+  mergeValues(v: View, target: View, similarity: View, norms: View, threshold: View, n: number, kvHeads: number, headDim: number): void {
+    const scratch = this.#room(this.#call('mergeValuesScratchBytes', n));
+    const views = [v, target, similarity, norms, threshold].map(address);
+    this.#call('mergeValues', ...views, n, kvHeads, headDim, scratch);
+  }
+
+  pruneChannels(
+    k: View,
+    q: View,
+    window: number,
+    { order, counts }: KeptSet,
+    zeroed: number,
+    { queryHeads, kvHeads, headDim }: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+  ): void {
+    const [scratch, countsAt] = this.#roomAndCounts(this.#call('pruneChannelsScratchBytes', headDim), counts);
+    const { rows, stride } = order;
+    this.#call('pruneChannels', address(k), address(q), window, address(rows), stride, countsAt, zeroed, queryHeads, kvHeads, headDim, scratch);
+  }
+
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
     const scratch = this.#room(this.#call('topKScratchBytes', n));
     for (let r = 0; r < rows; r++)
@@ -461,6 +516,14 @@ export class WasmBackend implements Backend {
 
   #call(kernel: string, ...args: number[]): number {
     return this.kernels.exports[kernel](...args) as number;
+  }
+
+  /** Addresses of scratch, and of the counts behind it. */
+  #roomAndCounts(bytes: number, counts: readonly number[]): [number, number] {
+    const scratch = this.#room(Math.ceil(bytes / 4) * 4 + counts.length * 4);
+    const countsAt = scratch + Math.ceil(bytes / 4) * 4;
+    this.kernels.u32(countsAt, counts.length).set(counts);
+    return [scratch, countsAt];
   }
 
   /** Address of scratch for one call: one block that grows to the most any call has asked for. */

@@ -10,6 +10,7 @@ import type {
   DeviceBuffer,
   EntryRuns,
   GateShape,
+  KeptSet,
   LinearTarget,
   MassMap,
   NormKind,
@@ -62,6 +63,7 @@ import {
   weigh,
   zScore,
 } from './webgpu/scoring.ts';
+import { mergeValues, nearestKept, pruneChannels, transformScratchBytes, turnKeys } from './webgpu/transforms.ts';
 
 export interface WebGpuOptions {
   /** Most device memory in bytes. WebGPU does not say how much there is: without a limit the driver decides. */
@@ -129,7 +131,7 @@ export class WebGpuBackend implements Backend, Gpu {
     return 0;
   }
   scratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
-    return attentionScratchBytes(this, shape) + (n === 0 ? 0 : scoringScratchBytes(n, window, shape));
+    return attentionScratchBytes(this, shape) + (n === 0 ? 0 : Math.max(scoringScratchBytes(n, window, shape), transformScratchBytes(n, shape)));
   }
   /** Destroys the device and all that lies on it. */
   close(): void {
@@ -309,6 +311,35 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   gather(out: View, x: View, order: RankOrder, count: number, kvHeads: number, headDim: number): void {
     gather(this, out, x, order, count, kvHeads, headDim);
+  }
+  turnKeys(k: View, table: View, order: RankOrder, count: number, _n: number, kvHeads: number, headDim: number): void {
+    turnKeys(this, k, table, order, count, kvHeads, headDim);
+  }
+  nearestKept(
+    target: View,
+    similarity: View,
+    k: View,
+    norms: View,
+    kept: KeptSet,
+    among: RankOrder | null,
+    n: number,
+    kvHeads: number,
+    headDim: number,
+  ): void {
+    nearestKept(this, target, similarity, k, norms, kept, among, n, kvHeads, headDim);
+  }
+  mergeValues(v: View, target: View, similarity: View, norms: View, threshold: View, n: number, kvHeads: number, headDim: number): void {
+    mergeValues(this, v, target, similarity, norms, threshold, n, kvHeads, headDim);
+  }
+  pruneChannels(
+    k: View,
+    q: View,
+    window: number,
+    kept: KeptSet,
+    zeroed: number,
+    shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>,
+  ): void {
+    pruneChannels(this, k, q, window, kept, zeroed, shape);
   }
   topK(order: View, scores: View, rows: number, n: number, count: number, keep: Protected): void {
     topK(this, order, scores, rows, n, count, keep);
