@@ -6,6 +6,7 @@ import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { probeRequest } from '../worker/engine/probe.ts';
 import type { Timings } from '../worker/engine/types.ts';
 import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
+import { benchedPresses, COSTS_HEADER, type PressCost, pressCosts, printPressCost } from './bench-presses.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
 import { randomModel, shapes } from './random-model.ts';
@@ -15,6 +16,7 @@ interface BenchOptions extends ModelOptions, PressOptions {
   readonly decodeTokens: number;
   readonly runs: number;
   readonly random?: string;
+  readonly presses?: string;
 }
 
 export function benchCommand(program: Command, defaultModel: string): void {
@@ -24,6 +26,7 @@ export function benchCommand(program: Command, defaultModel: string): void {
     .option('--prompt-tokens <n>', 'prompt length', countFrom(1), 512)
     .option('--decode-tokens <n>', 'tokens to generate', countFrom(1), 128)
     .option('--runs <n>', 'counted runs, after one warm-up', countFrom(1), 3)
+    .option('--presses <names>', 'what each of these presets costs beside reading the prompt: all, or names with commas')
     .option('--random <shape>', `random 4-bit weights in place of a model: ${Object.keys(shapes).join(', ')}`);
   withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
@@ -31,9 +34,14 @@ export function benchCommand(program: Command, defaultModel: string): void {
 async function run(options: BenchOptions): Promise<void> {
   const press = pressOf(options);
   const { random } = options;
+  const presses = options.presses === undefined ? null : benchedPresses(options.presses);
   const engine = random === undefined ? await openModel(options) : await openModel({ ...options, model: random }, randomModel(random));
   try {
-    checkLength(options, engine.info.contextLength);
+    checkLength(presses ? { ...options, decodeTokens: 1 } : options, engine.info.contextLength);
+    if (presses) {
+      await benchPresses(engine, presses, options);
+      return;
+    }
     const runs: Measured[] = [];
     await once(engine, press, options); // warm-up: the compiler's tiers, the page tables
     for (let i = 0; i < options.runs; i++) runs.push(await once(engine, press, options));
@@ -77,6 +85,21 @@ async function run(options: BenchOptions): Promise<void> {
   } finally {
     engine.close();
   }
+}
+
+async function benchPresses(engine: EdgeEngine, names: readonly string[], { promptTokens, runs, json }: BenchOptions): Promise<void> {
+  const { backend } = engine.health();
+  const costs: PressCost[] = [];
+  if (!json) {
+    console.log(`${engine.info.id}, ${promptTokens} tokens, ${backend.name} (${backend.variant}), ${runtimeName()}, median of ${runs} pairs of runs`);
+    console.log(COSTS_HEADER);
+  }
+  const done = (cost: PressCost): void => {
+    costs.push(cost);
+    if (!json) printPressCost(cost);
+  };
+  await pressCosts(engine, names, { promptTokens, runs, done });
+  if (json) console.log(JSON.stringify({ model: engine.info.id, prompt_tokens: promptTokens, runs, costs }, null, 2));
 }
 
 /** The engine would generate fewer tokens than asked, and the speed would be that of others. */

@@ -10,6 +10,7 @@ export type PartList = readonly {
   paper: string | null;
   formula: string;
   needs: string;
+  cost: string | null;
   parameters: unknown;
 }[];
 
@@ -45,7 +46,7 @@ function describePreset(name: string) {
 
 const DEFAULTS: readonly PartInfo<z.ZodObject>[] = [layerBudgets.uniform, headBudgets.uniform, selections.top_k];
 
-function describe({ name, summary, paper, formula, needs, params }: PartInfo<z.ZodObject>) {
+function describe({ name, summary, paper, formula, needs, cost, params }: PartInfo<z.ZodObject>) {
   const { $schema: _, ...parameters } = z.toJSONSchema(params, { io: 'input' });
-  return { name, summary, paper, formula, needs, parameters };
+  return { name, summary, paper, formula, needs, cost: cost ?? null, parameters };
 }

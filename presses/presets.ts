@@ -44,7 +44,7 @@ function families(): Record<string, Preset> {
   const made: Record<string, Preset> = {};
   for (const layer_budget of FAMILIES) {
     for (const scorer of Object.keys(scorers) as (keyof typeof scorers)[]) {
-      if (!goTogether(scorers[scorer], layerBudgets[layer_budget])) continue;
+      if (`${layer_budget}_${scorer}` in named || !goTogether(scorers[scorer], layerBudgets[layer_budget])) continue;
       made[`${layer_budget}_${scorer}`] = { summary: `${scorer}; ${layerBudgets[layer_budget].summary}`, scorer, layer_budget };
     }
   }
@@ -63,7 +63,7 @@ function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
   return (budget.refuses?.(parts, parts.layerBudget.params) ?? scorer.refuses?.(parts, {}) ?? null) === null;
 }
 
-export const presets: Readonly<Record<string, Preset>> = { ...families(), ...named };
+export const presets: Readonly<Record<string, Preset>> = { ...named, ...families() };
 
 /** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms; null for no_press. */
 export interface PresetParts {

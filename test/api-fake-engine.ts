@@ -43,6 +43,7 @@ export const plan: PressPlan = {
   entry_type: 'f32',
   bytes_full: 40_960,
   bytes_kept: 24_576,
+  bytes_press: 512,
   bytes_peak: 32_768,
   pool_bytes: 1 << 20,
   fits: true,

@@ -161,6 +161,28 @@ test('pack --quantize says what it leaves as it is', () => {
   expect([status, err]).toEqual([0, 'edgepress: 1 of 16 matrices quantised to q8; the others stay as the file has them\n']);
 });
 
+test('bench --presses tells what each press costs, and which could not run', () => {
+  const { status, out, err } = edgepress('bench', '--presses', 'knorm,snapkv', '--prompt-tokens', '64', '--runs', '1');
+  expect([status, err]).toEqual([0, '']);
+  expect(out).toMatch(/^needle, 64 tokens, wasm/);
+  expect(out).toMatch(/knorm +[+-][\d.]+% +\d+ ms +[\d.]+ KiB/);
+  expect(out).toMatch(/snapkv +not run: snapkv protects 64 tokens/); // 64 are all there are
+  const { costs } = JSON.parse(edgepress('bench', '--presses', 'knorm', '--prompt-tokens', '64', '--runs', '1', '--json').out);
+  expect(costs).toMatchObject([
+    { press: 'knorm', share_of_prefill: expect.any(Number), press_ms: expect.any(Number), bytes_press: expect.any(Number) },
+  ]);
+});
+
+test('inspect draws a heat map', () => {
+  const svg = join(folder, 'kept.svg');
+  const text = file('heat.txt', sample.context);
+  const { status, out, err } = edgepress('inspect', '--text', text, '-p', 'zigzag_snapkv', '-r', '0.8', '--heat-map', '--svg', svg);
+  expect([status, err]).toEqual([0, '']);
+  expect(out).toMatch(/layer 5\.1 /);
+  expect(out).toMatch(/uniform( +\d+){6}/);
+  expect(readFileSync(svg, 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);
+});
+
 describe('mistakes', () => {
   test.each([
     [['generate', 'x', '-m', join(folder, 'nothing')], 'there is no model at'],
@@ -192,6 +214,7 @@ describe('mistakes', () => {
     [['plan', '--tokens', '0'], '1 or more'],
     [['plan', '--tokens', '1000', '-p', 'knorm', '--memory-budget', '1MiB', '--max-tokens', '2000'], 'max_tokens'],
     [['bench', '--prompt-tokens', '0'], '1 or more'],
+    [['bench', '--presses', 'knorm,snapvk'], 'did you mean "snapkv"'],
     [['bench', '--prompt-tokens', '4000'], 'context length of 4096'],
     [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], "'--shard <bytes>' argument '64MiB' is invalid. Between 64 bytes and 25MiB"],
     [['pack', folder, join(folder, 'p')], `the folder ${folder} holds no config.json`],

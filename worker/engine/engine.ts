@@ -11,7 +11,7 @@ import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { PromptReader } from './read-prompt.ts';
 import { isStatic } from './request-size.ts';
-import { checkRoom, fits } from './room.ts';
+import { checkRoom, fits, pressWorkBytes } from './room.ts';
 import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
 import type {
@@ -122,6 +122,7 @@ export class EdgeEngine implements Engine {
       bytes_full: size.pagesFull * cache.pageBytes,
       bytes_kept: size.pagesKept * cache.pageBytes,
       bytes_peak: size.bytesPeak,
+      bytes_press: pressWorkBytes(job, this.#parts),
       pool_bytes: cache.poolBytes,
       fits: fits(job, this.#parts, this.#reader.freeBytes),
     };

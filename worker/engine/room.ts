@@ -54,6 +54,11 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   }
 }
 
+/** Device memory that a request's press takes at most beside what reading takes anyway: its scratch, and what is kept of every layer for it. */
+export function pressWorkBytes(job: Job, parts: RoomParts): number {
+  return readingBytes(job, parts) - readingBytes({ ...job, checked: null }, parts);
+}
+
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
 function readingBytes({ covered, checked, passes }: Pick<Job, 'covered' | 'checked' | 'passes'>, { forward, backend, cache }: RoomParts): number {
   const { hiddenSize, chunkTokens } = forward;

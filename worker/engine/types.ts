@@ -111,6 +111,7 @@ export interface PressPlan {
   bytes_full: number;
   bytes_kept: number; // most that the pages can take after the prompt is read, page rounding included
   bytes_peak: number; // most at the highest point of the prefill
+  bytes_press: number; // most that the press works with meanwhile, outside the cache
   pool_bytes: number;
   fits: boolean;
 }

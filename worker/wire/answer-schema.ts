@@ -136,6 +136,7 @@ export const pressPlan = z
     bytes_full: count,
     bytes_kept: count,
     bytes_peak: count,
+    bytes_press: count.meta({ description: 'Most that the press works with while the prompt is read, outside the cache.' }),
     pool_bytes: count,
     fits: z.boolean(),
   })
