@@ -1,0 +1,157 @@
+/** The whole press library against the real kvpress, under compat "kvpress": scores, kept positions, continuations (test/golden/README.md says how the files are made). */
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { protectedBy } from '../../presses/check-press.ts';
+import { parsePress } from '../../presses/config.ts';
+import type { PressRequest } from '../../presses/contract.ts';
+import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import type { LoadOptions } from '../../worker/node.ts';
+import { golden, greedy, openGolden } from './golden.ts';
+import { CONFIGS, DECODING, givenRank, type Library, type LibraryRun, PENDING, unpack, withRatio } from './golden-library.ts';
+
+export interface SuiteOptions {
+  readonly models: readonly string[];
+  readonly load: LoadOptions;
+  /** Which of an entry's runs. */
+  pick(runs: LibraryRun[]): LibraryRun[];
+}
+
+/** Relative to a layer's largest score: the issue's bar. */
+const CLOSE = 1e-4;
+/** Two scores closer than this, relative to the largest, are a tie: f32 sums in another order than torch's. */
+const TIE = 1e-5;
+/** kvpress marks what it keeps in any case by the largest float. */
+const CERTAIN = 1e30;
+
+export function configOf(model: string, name: string, { settings }: Library, ratio: number | null): Record<string, unknown> {
+  const artifact = (file: string): string => `test/golden/library/artifacts/${model}/${file}`;
+  const config = (CONFIGS[name] ?? DECODING[name])({ settings, artifact });
+  return { ...withRatio(name, config, ratio), compat: 'kvpress' };
+}
+
+/** Scores [layer] of [H, n] as the scorer and the selection gave them. */
+interface Recorded {
+  scored: Promise<Float32Array>[][]; // [layer] of every call
+  ranked: Promise<Float32Array>[]; // [layer]
+}
+
+/** The same press; the scores of its first element are copied out. `kept` replaces what the selection chooses. */
+function recording(request: PressRequest, into: Recorded, kept: number[][][] | null = null): PressRequest {
+  const read = (bytes: Promise<Uint8Array>): Promise<Float32Array> => bytes.then((data) => new Float32Array(data.slice().buffer));
+  const presses = request.presses.map((press, i) => {
+    if (i > 0) return press;
+    const { scorer, selection } = press;
+    const score: typeof scorer.part.score = (context, params) => {
+      const scores = scorer.part.score(context, params);
+      (into.scored[context.layer] ??= []).push(read(context.backend.read(scores, context.shape.kvHeads * context.n * 4)));
+      return scores;
+    };
+    const rank: typeof selection.part.rank = async (context, params) => {
+      const ranked = await selection.part.rank(context, params);
+      into.ranked[context.layer] = read(context.backend.read(ranked.scores, context.shape.kvHeads * context.n * 4));
+      return kept === null ? ranked : givenRank(context, ranked.scores, kept);
+    };
+    const counts = kept === null ? selection.part.counts : ({ index }: { index: number }) => kept[index].map((head) => head.length);
+    return {
+      ...press,
+      scorer: { ...scorer, part: { ...scorer.part, score } },
+      selection: { ...selection, part: { ...selection.part, rank, counts } },
+    };
+  });
+  return { ...request, presses };
+}
+
+/** Token ids of a continuation of the context that `request` covers. */
+async function continued(engine: EdgeEngine, library: Library, request: PressRequest, steps: number): Promise<number[]> {
+  const { context_ids, suffix_ids } = library;
+  const ids: number[] = [];
+  const prompt = { kind: 'tokens' as const, tokens: [...context_ids, ...suffix_ids] };
+  const press = { ...request, scope: { protect_last: suffix_ids.length } };
+  for await (const event of engine.generate({ prompt, press, sampling: { ...greedy, maxTokens: steps } })) {
+    if (event.type === 'text') ids.push(...event.tokenIds);
+  }
+  return ids;
+}
+
+const label = ({ ratio }: LibraryRun): string => (ratio === null ? '' : ` at ${ratio}`);
+
+export function librarySuite({ models, load, pick }: SuiteOptions): void {
+  describe.each(models)('%s', (model) => oneModel(model, load, pick));
+}
+
+function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']): void {
+  const library = golden<Library>(`library/${model}.json`);
+  const bytes = readFileSync(new URL(`../golden/library/${model}.bin`, import.meta.url));
+  const [L, H, N] = library.shape;
+  let engine: EdgeEngine;
+  beforeAll(async () => {
+    engine = await openGolden(model, load);
+  });
+  afterAll(() => engine.close());
+
+  /** [layer] of [H, N] */
+  const goldenScores = ({ scores }: LibraryRun): Float32Array[] | null =>
+    scores === undefined
+      ? null
+      : Array.from({ length: L }, (_, l) => {
+          const start = bytes.byteOffset + scores + l * H * N * 4;
+          return new Float32Array(bytes.buffer.slice(start, start + H * N * 4));
+        });
+
+  for (const [name, runs] of Object.entries(library.entries)) {
+    if (PENDING.includes(name)) continue;
+    for (const run of pick(runs)) {
+      test(`${name}${label(run)} scores, keeps and continues as kvpress does`, async () => {
+        const request = parsePress(configOf(model, name, library, run.ratio));
+        const into: Recorded = { scored: [], ranked: [] };
+        const seen = await engine.inspect({ kind: 'tokens', tokens: library.context_ids }, { ...recording(request, into), scope: 'prompt' });
+
+        const expected = goldenScores(run);
+        const { first, last } = protectedBy(request.presses[0], N);
+        if (expected !== null) {
+          for (let l = 0; l < L; l++) {
+            const ranked = await into.ranked[l];
+            expect(ranked.length).toBe(H * N);
+            const evictable = Array.from({ length: H * N }, (_, i) => i).filter((i) => i % N >= first && i % N < N - last);
+            const finite = evictable.filter((i) => expected[l][i] < CERTAIN);
+            for (const i of evictable) if (expected[l][i] >= CERTAIN) expect(ranked[i]).toBeGreaterThanOrEqual(CERTAIN);
+            const largest = finite.reduce((most, i) => Math.max(most, Math.abs(expected[l][i])), 0);
+            const worst = finite.reduce((most, i) => Math.max(most, Math.abs(ranked[i] - expected[l][i])), 0);
+            expect(worst / largest, `scores of layer ${l}`).toBeLessThanOrEqual(CLOSE);
+          }
+        }
+
+        const kept = unpack(run.kept, library.shape, N);
+        const ours = seen.layers.map(({ heads }) => heads.map((head) => [...head.kept].sort((a, b) => a - b)));
+        const same = JSON.stringify(ours) === JSON.stringify(kept);
+        if (!same) checkTies(ours, kept, expected);
+
+        const press = same ? request : recording(request, { scored: [], ranked: [] }, kept);
+        const ids = await continued(engine, library, press, run.generated.length);
+        const differs = ids.findIndex((id, i) => id !== run.generated[i]);
+        if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(0.02);
+      });
+    }
+  }
+
+  /** What only one of us keeps must pair up within the tie band: in each head, or over a layer, or over all where counts of heads or layers differ. */
+  function checkTies(ours: number[][][], kept: number[][][], scores: Float32Array[] | null): void {
+    expect(scores, 'kept positions differ, and nothing ties: there are no scores').not.toBeNull();
+    const all = kept.flatMap((layer, l) => layer.flatMap((_, h) => [{ l, h }]));
+    const sameCounts = (of: (kept: number[][][], l: number, h: number) => number): boolean =>
+      all.every(({ l, h }) => of(ours, l, h) === of(kept, l, h));
+    const perHead = sameCounts((lists, l, h) => lists[l][h].length);
+    const perLayer = sameCounts((lists, l) => lists[l].flat().length);
+    expect(ours.flat(2).length).toBe(kept.flat(2).length);
+    const groups = perHead ? all.map((one) => [one]) : perLayer ? kept.map((layer, l) => layer.map((_, h) => ({ l, h }))) : [all];
+    const largest = Math.max(...scores!.flatMap((layer) => [...layer].filter((x) => x < CERTAIN).map(Math.abs)));
+    for (const group of groups) {
+      const only = (mine: number[][][], theirs: number[][][]): number[] =>
+        group.flatMap(({ l, h }) => mine[l][h].filter((t) => !theirs[l][h].includes(t)).map((t) => scores![l][h * N + t])).sort((a, b) => a - b);
+      const [we, they] = [only(ours, kept), only(kept, ours)];
+      for (const [i, score] of we.entries()) {
+        expect(Math.abs(score - they[i]) / largest, `kept by us alone: score ${score}; by kvpress alone: ${they[i]}`).toBeLessThan(TIE);
+      }
+    }
+  }
+}
