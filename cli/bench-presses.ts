@@ -61,7 +61,7 @@ export async function pressCosts(
       continue;
     }
     try {
-      const plan = engine.plan({ prompt: { kind: 'length', tokens: promptTokens }, press, maxTokens: 1 });
+      const plan = await engine.plan({ prompt: { kind: 'length', tokens: promptTokens }, press, maxTokens: 1 });
       await reading(engine, press, promptTokens); // warm-up: kernels that only this press calls
       const pairs: { share: number; pressMs: number }[] = [];
       for (let i = 0; i < runs; i++) {

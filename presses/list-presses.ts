@@ -1,6 +1,6 @@
 /** What GET /v1/presses and `edgepress presses` say of every preset and part. */
 import * as z from 'zod';
-import type { PartInfo } from './contract.ts';
+import type { LayerBudget, PartInfo, Scorer } from './contract.ts';
 import { partList, presetParts, presets } from './presets.ts';
 import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
 
@@ -11,6 +11,7 @@ export type PartList = readonly {
   formula: string;
   needs: string;
   cost: string | null;
+  artifact: { param: string; what: string; layout: string; source: string } | null;
   parameters: unknown;
 }[];
 
@@ -18,8 +19,8 @@ export type PartList = readonly {
 export function listPresses() {
   return {
     presets: Object.keys(presets).map(describePreset),
-    scorers: Object.values(scorers).map(describe) as PartList,
-    layer_budgets: Object.values(layerBudgets).map(describe) as PartList,
+    scorers: Object.values<Scorer>(scorers).map((part) => ({ ...describe(part), extra_passes: part.passes !== undefined })),
+    layer_budgets: Object.values<LayerBudget>(layerBudgets).map((part) => ({ ...describe(part), streams: part.cascades !== false })),
     head_budgets: Object.values(headBudgets).map(describe) as PartList,
     selections: Object.values(selections).map(describe) as PartList,
     transforms: Object.values(transforms).map(describe) as PartList,
@@ -35,18 +36,29 @@ function describePreset(name: string) {
     summary,
     paper: [...new Set(own.flatMap(({ paper }) => paper ?? []))].join(', ') || null,
     formula: own.map(({ formula }) => formula).join('; ') || 'nothing is removed',
-    scorer: parts?.scorer.name,
-    layer_budget: parts?.layerBudget.name,
-    head_budget: parts?.headBudget.name,
-    selection: parts?.selection.name,
-    transforms: parts?.transforms.map((part) => part.name),
+    scorer: parts?.scorer.name ?? null,
+    layer_budget: parts?.layerBudget.name ?? null,
+    head_budget: parts?.headBudget.name ?? null,
+    selection: parts?.selection.name ?? null,
+    transforms: parts?.transforms.map((part) => part.name) ?? null,
     params,
+    streams: parts?.layerBudget.cascades !== false,
+    extra_passes: parts?.scorer.passes !== undefined,
+    artifact: own.flatMap((part) => artifactOf(part) ?? [])[0] ?? null,
   };
 }
 
 const DEFAULTS: readonly PartInfo<z.ZodObject>[] = [layerBudgets.uniform, headBudgets.uniform, selections.top_k];
 
-function describe({ name, summary, paper, formula, needs, cost, params }: PartInfo<z.ZodObject>) {
+function describe(part: PartInfo<z.ZodObject>): PartList[number] {
+  const { name, summary, paper, formula, needs, cost = null, params } = part;
   const { $schema: _, ...parameters } = z.toJSONSchema(params, { io: 'input' });
-  return { name, summary, paper, formula, needs, cost: cost ?? null, parameters };
+  return { name, summary, paper, formula, needs, cost, artifact: artifactOf(part), parameters };
+}
+
+/** The trained data that a part reads, and the parameter that names it. */
+function artifactOf({ artifact }: PartInfo<z.ZodObject>): PartList[number]['artifact'] {
+  if (artifact === undefined) return null;
+  const { param, what, layout, source } = artifact;
+  return { param, what, layout, source };
 }

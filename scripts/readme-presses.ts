@@ -1,0 +1,80 @@
+/** The README's tables of presses, from the registry: `npm run readme` writes them; with --check it fails where they are not what it would write. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import process from 'node:process';
+import { listPresses, type PartList } from '../presses/list-presses.ts';
+
+const BEGIN = '<!-- begin: npm run readme writes these tables from the registry -->';
+const END = '<!-- end -->';
+
+export function withTables(readme: string): string {
+  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`README.md has no place for the tables: ${BEGIN} ... ${END}`);
+  return `${readme.slice(0, begin + BEGIN.length)}\n\n${tables()}\n\n${readme.slice(end)}`;
+}
+
+function tables(): string {
+  const list = listPresses();
+  return [
+    table('scorer', list.scorers, ({ extra_passes }) => (extra_passes ? 'reads the prompt again' : '')),
+    table('layer budget', list.layer_budgets, ({ streams }) => (streams ? '' : 'decides after the last layer: whole layers are stored until then')),
+    table('head budget', list.head_budgets),
+    table('selection', list.selections),
+    table('transform', list.transforms),
+    presets(list.presets),
+  ].join('\n\n');
+}
+
+function table<P extends PartList[number]>(kind: string, parts: readonly P[], more: (part: P) => string = () => ''): string {
+  const rows = parts.map((part) => {
+    const { name, summary, formula, needs, artifact, paper, parameters } = part;
+    const params = Object.keys((parameters as { properties?: object }).properties ?? {}).map((param) => `\`${param}\``);
+    const file = artifact ? `a file (\`${artifact.param}\`): ${artifact.what}` : '';
+    return [`\`${name}\``, summary, formula, [needs, file, more(part)].filter(Boolean).join('; '), params.join(', '), linked(paper)].map(cell);
+  });
+  return [
+    `| ${kind} | what it does | formula | needs | parameters | paper |`,
+    '|---|---|---|---|---|---|',
+    ...rows.map((row) => `| ${row.join(' | ')} |`),
+  ].join('\n');
+}
+
+function presets(list: ReturnType<typeof listPresses>['presets']): string {
+  const rows = list.map(({ name, scorer, layer_budget, head_budget, selection, transforms, params, artifact }) => {
+    const parts =
+      scorer === null
+        ? ''
+        : [
+            scorer,
+            ...[layer_budget, head_budget].filter((part) => part !== 'uniform'),
+            ...(selection === 'top_k' ? [] : [selection]),
+            ...transforms!,
+          ].join(' + ');
+    const set = Object.entries(params ?? {}).map(([param, value]) => `${param} ${JSON.stringify(value)}`);
+    return [`\`${name}\``, parts, [...set, ...(artifact ? [`needs \`${artifact.param}\``] : [])].join(', ')].map(cell);
+  });
+  const body = [
+    '| preset | parts, where they are not the default | parameters set |',
+    '|---|---|---|',
+    ...rows.map((row) => `| ${row.join(' | ')} |`),
+  ].join('\n');
+  return `<details><summary>${list.length} presets</summary>\n\n${body}\n\n</details>`;
+}
+
+function linked(paper: string | null): string {
+  return (paper ?? '').replaceAll(/arXiv (\d{4}\.\d{4,5})/g, '[$1](https://arxiv.org/abs/$1)');
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('\n', ' ');
+}
+
+if (process.argv[1]?.endsWith('readme-presses.ts')) {
+  const path = new URL('../README.md', import.meta.url);
+  const readme = readFileSync(path, 'utf8');
+  const wanted = withTables(readme);
+  if (process.argv.includes('--check') && readme !== wanted) {
+    console.error('README.md: the tables of presses are not those of the registry; run `npm run readme`');
+    process.exit(1);
+  }
+  writeFileSync(path, wanted);
+}
