@@ -14,9 +14,10 @@ export interface ModelOptions {
   readonly json?: boolean;
   readonly kvPool?: number;
   readonly memoryLimit?: number;
+  readonly artifacts?: string;
 }
 
-/** --model, --backend, --json, --kv-pool, --memory-limit */
+/** --model, --backend, --json, --kv-pool, --memory-limit, --artifacts */
 export function withModelOptions(command: Command, defaultModel: string, usualLimit = '4GiB'): Command {
   return command
     .option('-m, --model <path>', 'a Hugging Face folder, a .gguf file or a packed model', defaultModel)
@@ -25,6 +26,7 @@ export function withModelOptions(command: Command, defaultModel: string, usualLi
     )
     .option('--kv-pool <bytes>', 'memory for KV entries; default what the limit leaves, at most 64MiB (on a GPU 512MiB)', bytesArgument)
     .option('--memory-limit <bytes>', `most memory for weights, activations and KV entries; default ${usualLimit}`, bytesArgument)
+    .option('--artifacts <folder>', "trained files that a press names; default artifacts/ in the model's folder, or beside the .gguf file")
     .option('--json', 'print JSON');
 }
 

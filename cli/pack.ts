@@ -1,8 +1,10 @@
 /** Packs a model for assets: weights in the kernels' layouts, cut into shards below the asset limit, and a manifest over them. */
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { ARTIFACTS_FOLDER, isArtifactName } from '../presses/artifacts.ts';
 import { InputError } from '../presses/input-error.ts';
+import { formatBytes } from '../worker/engine/bytes.ts';
 import { fingerprint, fingerprintPiece } from '../worker/engine/weights/fingerprint.ts';
 import {
   defaultShardBytes,
@@ -79,6 +81,7 @@ export async function packModel(
       await rm(join(outDir, manifestFile), { force: true });
       written.push(...shards.shards.map(({ file }) => file), ...(tokenizerBytes ? [tokenizerFile] : []), manifestFile);
       for (const file of written) await rename(join(outDir, temporary(file)), join(outDir, file));
+      await copyArtifacts(source, outDir, options.onNote);
       return manifest;
     } finally {
       await shards.close();
@@ -88,6 +91,25 @@ export async function packModel(
     }
   } finally {
     await model.source.close();
+  }
+}
+
+/** The artefacts of presses come along: whole, for they are small. */
+async function copyArtifacts(source: string, outDir: string, onNote?: (note: string) => void): Promise<void> {
+  const folder = join((await stat(source)).isFile() ? dirname(source) : source, ARTIFACTS_FOLDER);
+  const names = (await readdir(folder).catch(() => [])).filter(isArtifactName);
+  for (const name of names) {
+    const found = await stat(join(folder, name));
+    const { size } = found;
+    if (!found.isFile()) continue;
+    if (size > maxShardBytes)
+      onNote?.(`${ARTIFACTS_FOLDER}/${name} has ${formatBytes(size)}, and Workers serve at most 25 MiB a file: it is left out`);
+    else {
+      await mkdir(join(outDir, ARTIFACTS_FOLDER), { recursive: true });
+      const target = join(outDir, ARTIFACTS_FOLDER, name);
+      await copyFile(join(folder, name), `${target}.packing`);
+      await rename(`${target}.packing`, target);
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { unstable_startWorker } from 'wrangler';
+import { ARTIFACTS_FOLDER } from '../presses/artifacts.ts';
 import { InputError } from '../presses/input-error.ts';
 import { manifestFile } from '../worker/engine/weights/manifest.ts';
 import { modelNameOf } from '../worker/engine/weights/node-files.ts';
@@ -21,6 +22,8 @@ export interface WorkerdOptions {
   readonly entryType: string;
   readonly memoryLimit?: number;
   readonly kvPool?: number;
+  /** A folder in place of the model's artifacts/. */
+  readonly artifacts?: string;
   /** Comma-separated bearer keys. */
   readonly apiKeys?: string;
 }
@@ -36,7 +39,7 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: st
       '--runtime workerd needs wrangler, which is not installed beside edgepress: npm install --save-dev wrangler@4, or use --runtime node',
     );
   });
-  const assets = await siteOf(await packedAssets(options.model, root), join(root, 'dist', 'browser'));
+  const assets = await siteOf(await packedAssets(options.model, root), join(root, 'dist', 'browser'), options.artifacts);
   const removeSite = () => rmSync(assets, { recursive: true, force: true });
   process.once('exit', removeSite); // at a signal Miniflare ends the process itself, before close() is done
   const text = (value: string | number | undefined) => (value === undefined ? [] : [{ type: 'plain_text' as const, value: String(value) }]);
@@ -99,12 +102,15 @@ async function packedAssets(model: string, root: string): Promise<string> {
 }
 
 /**
- * A folder of links: the packed model's files, which only the worker reads, and in chat/ the page for everybody with the library, the kernels and the
+ * A folder of links: the packed model's files and artefacts, which only the worker reads, and in chat/ the page for everybody with the library, the kernels and the
  * embedded model, whichever model is served. Run from the sources there may be no built page; then there is no chat/.
  */
-export async function siteOf(packed: string, page: string): Promise<string> {
+export async function siteOf(packed: string, page: string, artifacts?: string): Promise<string> {
   const site = await mkdtemp(join(tmpdir(), 'edgepress-site-'));
-  for (const name of await readdir(packed)) if (name !== 'chat') await link(resolve(packed, name), join(site, name));
+  const own = (name: string) => name !== 'chat' && name !== ARTIFACTS_FOLDER;
+  for (const name of await readdir(packed)) if (own(name)) await link(resolve(packed, name), join(site, name));
+  const folder = resolve(artifacts ?? join(packed, ARTIFACTS_FOLDER));
+  if (existsSync(folder)) await symlink(folder, join(site, ARTIFACTS_FOLDER), 'junction');
   if (existsSync(join(page, 'index.html'))) await symlink(resolve(page), join(site, 'chat'), 'junction');
   return site;
 }

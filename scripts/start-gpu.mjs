@@ -6,7 +6,14 @@ import { freePort, hostArgument, portArgument } from '../cli/address.ts';
 import { deno } from './vulkan.mjs';
 
 /** Flags that become variables of worker/deno.ts. */
-const VARIABLES = { model: 'MODEL', backend: 'BACKEND', 'kv-pool': 'KV_POOL', 'memory-limit': 'MEMORY_LIMIT', 'entry-type': 'ENTRY_TYPE' };
+const VARIABLES = {
+  model: 'MODEL',
+  backend: 'BACKEND',
+  'kv-pool': 'KV_POOL',
+  'memory-limit': 'MEMORY_LIMIT',
+  'entry-type': 'ENTRY_TYPE',
+  artifacts: 'ARTIFACTS',
+};
 
 async function start() {
   const text = { type: 'string' };

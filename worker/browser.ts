@@ -1,14 +1,16 @@
 /** The library's door in browsers: `import { loadModel } from "edgepress"` in a page or a Web Worker. */
 import * as z from 'zod';
+import { ARTIFACTS_FOLDER } from '../presses/artifacts.ts';
 import { InputError } from '../presses/input-error.ts';
+import { type ArtifactSource, BESIDE, GIVEN } from './engine/artifacts.ts';
 import { supplyOf } from './engine/choose-backend.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { type BackendName, type LoadSettings, loadEngine } from './engine/load.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { loadOpened, openGgufModel } from './engine/weights/open-model.ts';
 import { type LoadedModel, loadPacked, type OpenArena } from './engine/weights/packed.ts';
-import { type RangeReader, readerOfBlob } from './engine/weights/source.ts';
-import { fileName, openUrl, packedUrl, type WebOptions } from './engine/weights/web-files.ts';
+import { filesOfBytes, type RangeReader, readerOfBlob } from './engine/weights/source.ts';
+import { fileName, openUrl, packedUrl, type WebOptions, webFolder } from './engine/weights/web-files.ts';
 import type { LoadProgress } from './engine/weights/write.ts';
 import { browserHost } from './host-browser.ts';
 import { Model } from './library.ts';
@@ -29,6 +31,8 @@ export interface LoadOptions extends Omit<LoadSettings, 'backend'>, WebOptions {
   readonly quantize?: 'q8' | 'q4' | null;
   /** Called as bytes come in. With "auto" they come twice, the second time from the browser's cache. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** Where artefacts of presses lie: a folder's address, or files by name. Default: artifacts/ in the model's folder, or beside the .gguf file. */
+  readonly artifacts?: string | URL | Readonly<Record<string, Uint8Array>>;
 }
 
 /** The address of a packed model's folder or of a .gguf file, relative to the page; or such a file, as an <input> gives it. */
@@ -52,7 +56,18 @@ async function openOn(backend: BackendName, source: ModelSource, options: LoadOp
   if (!globalThis.crypto?.subtle)
     throw new InputError('insecure_context', null, 'weights are checked by SHA-256, which browsers have on https and on http://localhost only');
   const load = loaderOf(source, options);
-  return loadEngine(await browserHost(options), load, { ...options, backend });
+  return loadEngine(await browserHost(options), load, { ...options, backend }, artifactSource(source, options));
+}
+
+/** A file that came from the disk has nothing beside it. */
+function artifactSource(source: ModelSource, { artifacts, signal: _, ...options }: LoadOptions): ArtifactSource | null {
+  if (artifacts !== undefined && !(typeof artifacts === 'string' || artifacts instanceof URL))
+    return { files: filesOfBytes(artifacts), where: GIVEN };
+  if (artifacts !== undefined) return { files: webFolder(addressOf(artifacts), options), where: GIVEN };
+  if (source instanceof Blob) return null;
+  const model = addressOf(source);
+  if (!isGguf(model.pathname) && !model.pathname.endsWith('/')) model.pathname += '/';
+  return { files: webFolder(new URL(`${ARTIFACTS_FOLDER}/`, model), options), where: BESIDE };
 }
 
 type Load = (arena: OpenArena) => Promise<LoadedModel>;
@@ -62,13 +77,14 @@ function loaderOf(source: ModelSource, options: LoadOptions): Load {
     const name = source instanceof File ? source.name : 'model.gguf';
     return ggufLoader(name, async () => readerOfBlob(name, source), options);
   }
-  const url = new URL(source, globalThis.document?.baseURI ?? globalThis.location.href);
+  const url = addressOf(source);
   if (isGguf(url.pathname)) return ggufLoader(fileName(url), () => openUrl(url, options, options.onNote), options);
   if (options.quantize)
     throw new InputError('quantize_useless', 'quantize', `${url} is packed: its matrices were quantised, or not, when that was done`);
   return packedLoader(url, options);
 }
 
+const addressOf = (address: string | URL): URL => new URL(address, globalThis.document?.baseURI ?? globalThis.location.href);
 const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
 
 function ggufLoader(name: string, open: () => Promise<RangeReader>, { quantize = null, onProgress }: LoadOptions): Load {

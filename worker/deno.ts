@@ -1,6 +1,6 @@
 /**
  * The entry for `deno serve`: the same routes as the worker, on Deno's WebGPU (wgpu). Settings are environment variables, named as in wrangler.toml:
- * MODEL, BACKEND (webgpu, wasm, auto, gpu-first), MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS.
+ * MODEL, BACKEND (webgpu, wasm, auto, gpu-first), MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS, and ARTIFACTS, a folder in place of the model's artifacts/.
  */
 import process from 'node:process';
 import { InputError } from '../presses/input-error.ts';
@@ -13,14 +13,14 @@ import { embeddedModel } from './package-root.ts';
 import { servePage } from './serve-page.ts';
 import { settingsOf, type Variables } from './settings.ts';
 
-const { MODEL, BACKEND = 'webgpu', API_KEYS } = process.env;
+const { MODEL, BACKEND = 'webgpu', API_KEYS, ARTIFACTS } = process.env;
 const BACKENDS = ['webgpu', 'wasm', 'auto', 'gpu-first'] as const;
 
 async function open(): Promise<EngineSupply> {
   const backend = BACKENDS.find((one) => one === BACKEND);
   if (!backend) throw new InputError('invalid_value', 'BACKEND', `BACKEND must be ${BACKENDS.join(', ')}, got "${BACKEND}"`);
   const onNote = (note: string): void => console.error(`edgepress: ${note}`);
-  return openSupply(MODEL ?? embeddedModel(), { ...settingsOf(process.env as Variables), backend, onNote });
+  return openSupply(MODEL ?? embeddedModel(), { ...settingsOf(process.env as Variables), backend, onNote, artifacts: ARTIFACTS || undefined });
 }
 
 const supply = await open().catch((error: Error) => {

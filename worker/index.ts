@@ -2,11 +2,14 @@
 import type { ExecutionContext, Fetcher } from '@cloudflare/workers-types';
 import simd from '../build/kernels.wasm';
 import relaxed from '../build/kernels-relaxed.wasm';
+import { ARTIFACTS_FOLDER } from '../presses/artifacts.ts';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
+import { BESIDE } from './engine/artifacts.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { loadEngine } from './engine/load.ts';
-import { loadPacked } from './engine/weights/packed.ts';
+import { loadPacked, type OpenArena } from './engine/weights/packed.ts';
+import { type ModelFiles, readerOfBytes } from './engine/weights/source.ts';
 import { settingsOf, type Variables } from './settings.ts';
 
 interface Env extends Variables {
@@ -18,6 +21,8 @@ interface Env extends Variables {
 let loading: { engine: Promise<EdgeEngine>; state: 'running' | 'done' | 'failed'; since: number } | null = null;
 const STALE_MS = 120_000;
 const RETRY_MS = 10_000;
+/** Of an isolate's 128 MB, beside the WASM module's memory. */
+const ARTIFACT_BYTES = 8 * 2 ** 20;
 
 function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
   const age = loading ? Date.now() - loading.since : 0;
@@ -38,7 +43,24 @@ function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
 async function load(env: Env): Promise<EdgeEngine> {
   const asset = (name: string) => env.ASSETS.fetch(`http://assets/${name}`) as unknown as Promise<Response>;
   const { memoryLimitBytes, ...settings } = settingsOf(env);
-  return loadEngine({ kernels: { simd, relaxed }, memoryLimitBytes }, (arena) => loadPacked(asset, arena), settings);
+  const artifacts: ModelFiles = {
+    async open(name) {
+      const answer = await asset(`${ARTIFACTS_FOLDER}/${name}`);
+      if (answer.ok) return readerOfBytes(name, new Uint8Array(await answer.arrayBuffer()));
+      await answer.body?.cancel();
+      return null;
+    },
+  };
+  const load = (arena: OpenArena) => loadPacked(asset, arena);
+  return loadEngine(
+    { kernels: { simd, relaxed }, memoryLimitBytes },
+    load,
+    { ...settings, artifactBytes: ARTIFACT_BYTES },
+    {
+      files: artifacts,
+      where: BESIDE,
+    },
+  );
 }
 
 let app: ReturnType<typeof createApp> | null = null;

@@ -2,14 +2,16 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../presses/input-error.ts';
+import { type ArtifactSource, BESIDE, GIVEN } from './engine/artifacts.ts';
 import { type OpenOn, openChosen, supplyOf } from './engine/choose-backend.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { type BackendName, type LoadSettings, loadEngine } from './engine/load.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { manifestFile } from './engine/weights/manifest.ts';
-import { modelNameOf, openModelPath, packedFolder } from './engine/weights/node-files.ts';
+import { artifactsFolder, modelNameOf, openFolder, openModelPath, packedFolder } from './engine/weights/node-files.ts';
 import { loadOpened, type OpenedModel } from './engine/weights/open-model.ts';
-import { loadPacked } from './engine/weights/packed.ts';
+import { loadPacked, type OpenArena } from './engine/weights/packed.ts';
+import { filesOfBytes } from './engine/weights/source.ts';
 import { nodeHost } from './host-node.ts';
 import { Model } from './library.ts';
 import { embeddedModel } from './package-root.ts';
@@ -30,6 +32,8 @@ export interface LoadOptions extends Omit<LoadSettings, 'backend'> {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** A model that is open already; the path then only names it. */
   readonly model?: OpenedModel;
+  /** Where artefacts of presses lie: a folder, or files by name. Default: artifacts/ in the model's folder, or beside the .gguf file. */
+  readonly artifacts?: string | Readonly<Record<string, Uint8Array>>;
 }
 
 /** Loads a Hugging Face folder, a .gguf file or a packed model; without a path, the embedded one. InputError says why a model cannot be used. */
@@ -62,12 +66,18 @@ async function openOn(backend: BackendName, path: string, options: LoadOptions):
   if (packed) {
     if (options.quantize)
       throw new InputError('quantize_useless', 'quantize', `${path} is packed: its matrices were quantised, or not, when that was done`);
-    return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), settings);
+    return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), settings, await artifactSource(path, options));
   }
   const model = options.model ?? (await openModelPath(path));
   try {
-    return await loadEngine(host, (arena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress), settings);
+    const load = (arena: OpenArena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress);
+    return await loadEngine(host, load, settings, await artifactSource(path, options));
   } finally {
     await model.source.close();
   }
+}
+
+async function artifactSource(path: string, { artifacts }: LoadOptions): Promise<ArtifactSource> {
+  if (artifacts === undefined) return { files: await artifactsFolder(path), where: BESIDE };
+  return { files: typeof artifacts === 'string' ? openFolder(artifacts) : filesOfBytes(artifacts), where: GIVEN };
 }

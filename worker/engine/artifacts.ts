@@ -24,9 +24,12 @@ import { type ModelFiles, parseJson, type RangeReader, readTensor, readText, typ
 /** Where artefacts come from. */
 export interface ArtifactSource {
   readonly files: ModelFiles;
-  /** "in models/needle/artifacts", for errors. */
+  /** For errors, which clients read too: no paths of a server. */
   readonly where: string;
 }
+
+export const BESIDE = `in the model's folder ${ARTIFACTS_FOLDER}/`;
+export const GIVEN = 'among the artefacts that were given when the model was loaded';
 
 /** All that one engine keeps of artefacts, as f32; KVzap's MLP for a model of 0.6 B parameters takes 56 MiB. */
 export const MOST_ARTIFACT_BYTES = 256 * 2 ** 20;

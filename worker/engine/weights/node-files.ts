@@ -1,7 +1,8 @@
 /** Files by node:fs, for Node and Deno. Not for workerd: only the CLI and the Node entry import this. */
 import { open, readdir, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
+import { ARTIFACTS_FOLDER } from '../../../presses/artifacts.ts';
 import { InputError } from '../../../presses/input-error.ts';
 import { invalidModel } from '../model/config.ts';
 import { manifestFile } from './manifest.ts';
@@ -59,6 +60,12 @@ export function packedFolder(folder: string): FetchAsset {
     });
     return Readable.toWeb(handle.createReadStream()) as ReadableStream<Uint8Array>;
   };
+}
+
+/** The folder artifacts/ of a model's folder, or beside a .gguf file. */
+export async function artifactsFolder(model: string): Promise<ModelFiles> {
+  const found = await stat(model).catch(() => null);
+  return openFolder(join(found?.isFile() ? dirname(model) : model, ARTIFACTS_FOLDER));
 }
 
 /** A Hugging Face folder or a .gguf file. Close `source` when done. */

@@ -55,6 +55,11 @@ export function readerOfBytes(name: string, bytes: Uint8Array<ArrayBuffer>): Ran
   };
 }
 
+/** Files that are in memory already, by name. */
+export function filesOfBytes(files: Readonly<Record<string, Uint8Array>>): ModelFiles {
+  return { open: async (name) => (Object.hasOwn(files, name) ? readerOfBytes(name, new Uint8Array(files[name])) : null) };
+}
+
 /** A Blob or File of a browser; only the ranges asked for come into memory. */
 export function readerOfBlob(name: string, blob: Blob): RangeReader {
   return {

@@ -3,7 +3,7 @@ import { InputError } from '../../../presses/input-error.ts';
 import { invalidModel } from '../model/config.ts';
 import { manifestFile } from './manifest.ts';
 import type { FetchAsset } from './packed.ts';
-import { type RangeReader, readerOfBlob } from './source.ts';
+import { type ModelFiles, type RangeReader, readerOfBlob } from './source.ts';
 
 export interface WebOptions {
   /** In place of the browser's fetch. */
@@ -41,6 +41,20 @@ export function packedUrl(address: URL, options: WebOptions, onBytes: (bytes: nu
         `there is no packed model at ${folder}: ${name} is ${seen}; give the address of a folder that \`edgepress pack\` made, or of a .gguf file`,
       );
     throw invalidModel(`${name.startsWith('weights-') ? 'shard ' : ''}${name} is ${seen} at ${url}, though ${manifestFile} names it`);
+  };
+}
+
+/** Whole files of a folder; what is not there is null, whatever the server answers for it. */
+export function webFolder(address: URL, options: WebOptions): ModelFiles {
+  const folder = new URL(address);
+  if (!folder.pathname.endsWith('/')) folder.pathname += '/';
+  return {
+    async open(name) {
+      const { response, body } = await get(new URL(name, folder), options);
+      if (response.ok && !isWebPage(response)) return readerOfBlob(name, await new Response(body).blob());
+      await body.cancel();
+      return null;
+    },
   };
 }
 
