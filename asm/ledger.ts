@@ -22,6 +22,7 @@ export const LEDGER_LIST_FULL: i32 = -2; // the list would need more than tableS
 export const LEDGER_NOT_OPEN: i32 = -3; // no such sequence
 export const LEDGER_NO_LIST: i32 = -4; // no such list
 export const LEDGER_BAD_COUNT: i32 = -5; // negative, or a length above the list's, or entries per page above slotStride
+export const LEDGER_SHARED: i32 = -6; // the entry to be written lies on a page that another sequence holds too
 
 export function ledgerInit(ledger: usize, pages: u32, slotStride: u32, sequences: u32, lists: u32, tableStride: u32): void {
   memory.fill(ledger, 0, ledgerBytes(pages, slotStride, sequences, lists, tableStride));
@@ -225,6 +226,20 @@ export function ledgerWriteRun(ledger: usize, sequence: i32, list: i32, from: i3
     store<u32>(positions + at, start + i);
     store<f32>(scores + at, score);
   }
+  return 0;
+}
+
+/** Entry `to` of a list gets the position and score of entry `from`, whose bytes the caller moves. */
+export function ledgerMove(ledger: usize, sequence: i32, list: i32, from: i32, to: i32): i32 {
+  const status = min(checkRange(ledger, sequence, list, from, 1), checkRange(ledger, sequence, list, to, 1));
+  if (status !== 0) return status;
+  const per = sequenceAt(ledger, sequence).entriesPerPage;
+  const page = load<u32>(tableAt(ledger, sequence, list) + ((<usize>(<u32>to / per)) << 2));
+  if (load<u32>(referencesAt(ledger) + ((<usize>page) << 2)) > 1) return LEDGER_SHARED;
+  const source = slotOf(ledger, sequence, list, from) << 2;
+  const target = slotOf(ledger, sequence, list, to) << 2;
+  store<u32>(ledgerPositions(ledger) + target, load<u32>(ledgerPositions(ledger) + source));
+  store<f32>(ledgerScores(ledger) + target, load<f32>(ledgerScores(ledger) + source));
   return 0;
 }
 

@@ -8,6 +8,7 @@ import type { LayerTensors, PassTensors } from '../../presses/contract.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
+import type { RecentRows } from './recent-rows.ts';
 
 const F32 = 4;
 
@@ -16,6 +17,12 @@ export interface AppendableCache {
   /** Appends rows 0..n-1 of k, v ([n, H, d]) to every list of the layer, at positions start.. */
   append(layer: number, k: View, v: View, n: number, start: number): void;
   layer(layer: number): PagedLayer;
+}
+
+/** What `extend` keeps of the tokens that it reads, for presses that act while decoding. */
+export interface Recent {
+  readonly queries: RecentRows | null; // [Hq, d] a token, after RoPE
+  readonly hidden: RecentRows | null; // [D] a token: the attention module's input
 }
 
 export type TakeLogits = (logits: View) => void | Promise<void>;
@@ -167,7 +174,7 @@ export class Forward {
             const rows = at(table, start * d * F32);
             // Above the last layer nobody reads the hidden states, but for the last token's logits: its queries serve the press only.
             const asks = l < last || start + n > N - Math.max(window, 1);
-            this.#project(weights, asks ? this.#q : null, at(k, start * H * d * F32), at(v, start * H * d * F32), rows, n);
+            this.#project(weights, this.#normed, asks ? this.#q : null, at(k, start * H * d * F32), at(v, start * H * d * F32), rows, n);
             if (asks) this.#keepWindow(windowQ, start, n, N, window);
             if (l < last) {
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, start, shape);
@@ -187,7 +194,7 @@ export class Forward {
             await options.run(() => {
               const row = N + start;
               this.#norm(this.#normed, x, weights.attnNorm, n);
-              this.#project(weights, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n);
+              this.#project(weights, this.#normed, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n);
               options.onPass?.({ layer: l, pass, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, shape });
               if (l === last) return; // nobody reads what comes above
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, row, shape);
@@ -210,7 +217,7 @@ export class Forward {
    * Reads at most `chunkTokens` new tokens at positions start.. over the cache and appends their entries; a single token may lie on the
    * device. Returns the logits [vocab] after the last one, good until the next call, or null when not wanted.
    */
-  extend(tokens: readonly number[] | View, start: number, cache: AppendableCache, wantLogits: boolean): View | null {
+  extend(tokens: readonly number[] | View, start: number, cache: AppendableCache, wantLogits: boolean, recent: Recent | null = null): View | null {
     const D = this.#shape.hiddenSize;
     const onDevice = 'buffer' in tokens;
     const n = onDevice ? 1 : tokens.length;
@@ -222,14 +229,23 @@ export class Forward {
     const last = this.#weights.layers.length - 1;
     for (let l = 0; l <= last; l++) {
       const weights = this.#weights.layers[l];
-      this.#norm(this.#normed, this.#hidden, weights.attnNorm, n);
-      const asks = l < last || wantLogits;
-      this.#project(weights, asks ? this.#q : null, this.#k, this.#v, this.#rope, n);
+      const goesOn = l < last || wantLogits;
+      // One token's rows are computed where they are kept; those of several may go round the ring's end.
+      const x = (n === 1 && recent?.hidden?.next(l)) || this.#normed;
+      const q = (n === 1 && recent?.queries?.next(l)) || this.#q;
+      this.#norm(x, this.#hidden, weights.attnNorm, n);
+      this.#project(weights, x, goesOn || recent?.queries ? q : null, this.#k, this.#v, this.#rope, n);
+      if (n > 1) {
+        recent?.hidden?.put(l, x, n, n);
+        recent?.queries?.put(l, q, n, n);
+      }
       cache.append(l, this.#k, this.#v, n, start);
-      if (!asks) break;
-      backend.attendPaged(this.#attended, this.#q, cache.layer(l), n, start, this.attention(l));
+      if (!goesOn) break;
+      backend.attendPaged(this.#attended, q, cache.layer(l), n, start, this.attention(l));
       this.#afterAttention(weights, this.#hidden, this.#attended, n);
     }
+    recent?.hidden?.advance(n);
+    recent?.queries?.advance(n);
     return wantLogits ? this.#head(at(this.#hidden, (n - 1) * D * F32)) : null;
   }
 
@@ -261,8 +277,8 @@ export class Forward {
     this.#backend.rmsNorm([{ out, x, weight, rows }], this.#shape.hiddenSize, this.#shape.normEps);
   }
 
-  /** k = rope(norm(W_k x + b)), v = W_v x + b and, where wanted, q = rope(norm(W_q x + b)) of the normed rows. */
-  #project(w: LayerWeights, q: View | null, k: View, v: View, rope: View, n: number): void {
+  /** k = rope(norm(W_k x + b)), v = W_v x + b and, where wanted, q = rope(norm(W_q x + b)) of the normed rows x. */
+  #project(w: LayerWeights, x: View, q: View | null, k: View, v: View, rope: View, n: number): void {
     const { queryHeads: Hq, kvHeads: H, headDim: d, normEps } = this.#shape;
     const targets = [
       { out: k, weight: w.k, bias: w.kBias },
@@ -275,7 +291,7 @@ export class Forward {
       if (w.qNorm) norms.unshift({ out: q, x: q, weight: w.qNorm, rows: n * Hq });
       turned.unshift({ x: q, heads: Hq });
     }
-    this.#backend.linear(targets, this.#normed, n);
+    this.#backend.linear(targets, x, n);
     if (norms.length > 0) this.#backend.rmsNorm(norms, d, normEps);
     this.#backend.rope(turned, rope, n, d);
   }

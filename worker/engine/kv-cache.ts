@@ -1,15 +1,16 @@
 /**
  * The paged, ragged KV cache: one pool of equal pages on the device, the ledger of who holds which. A page holds entries of one (layer, KV head)
- * in rank order, so that evicting is truncation and memory is free at once.
+ * in rank order, so that evicting is truncation and memory is free at once. While decoding, what stays fills the gaps first (`retain`).
  *
  * Page of d-wide heads, 128 d bytes: 16 f32 entries (K and V rows), 32 f16 entries, or floor(64 d / (d + 4)) int8 entries with one f32 scale a row.
  */
 import type { KeptRows, KeptStore, LayerTensors } from '../../presses/contract.ts';
-import { at, type Backend, type DeviceBuffer, type EntryType, entryTypes, type PagedLayer, type View } from '../backend/backend.ts';
+import { at, type Backend, type DeviceBuffer, type EntryType, entryTypes, type PagedLayer, type RankOrder, type View } from '../backend/backend.ts';
 import type { AppendableCache } from './forward.ts';
 import { Ledger, type LedgerExports, type LedgerGeometry, type LedgerHost } from './ledger.ts';
 
 const F32_ENTRIES_PER_PAGE = 16;
+const GAP = 0xffffffff;
 
 export interface KvShape {
   readonly layers: number; // L
@@ -181,6 +182,56 @@ export class KvSequence implements KeptStore, AppendableCache {
       const left = Math.min(counts[head], this.#ledger.length(this.#id, list)); // it may have been truncated meanwhile
       this.#ledger.writeRanked(this.#id, list, from[head], ranks[head].subarray(0, left), scores[head]);
     }
+  }
+
+  /** Where the entries of a list stood in the text, in list order. */
+  positions(layer: number, head: number): Uint32Array {
+    return this.entries(layer, head).positions;
+  }
+
+  /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
+  read(layer: number, first: number, entries: readonly Uint32Array[], k: View, v: View): void {
+    const { kvHeads, headDim } = this.#cache.shape;
+    const places = new Uint32Array(entries.length * entries[0].length);
+    for (const [h, list] of entries.entries()) {
+      const lie = this.#ledger.places(this.#id, layer * kvHeads + first + h, list);
+      for (const [i, place] of lie.entries()) places[i * entries.length + h] = place;
+    }
+    this.#backend.readEntries(k, v, this.layer(layer), places, headDim);
+  }
+
+  /**
+   * Lets go of all but some entries of every list of a layer: those that stay move into the places of those that go, bit for bit, and pages return
+   * to the pool at once. Lists are in no order afterwards; what is appended later still comes last. Returns the entries that now stand in each list.
+   */
+  retain(layer: number, kept: readonly Uint32Array[]): Uint32Array[] {
+    const { kvHeads, headDim } = this.#cache.shape;
+    const moves: Uint32Array[] = [];
+    const stand = kept.map((kept, head) => {
+      const list = layer * kvHeads + head;
+      const result = new Uint32Array(kept.length).fill(GAP);
+      for (const entry of kept) if (entry < kept.length) result[entry] = entry;
+      const pairs: number[] = [];
+      for (let to = 0, i = 0; to < kept.length; to++) {
+        if (result[to] !== GAP) continue;
+        while (kept[i] < kept.length) i++; // as many stand behind the new end as there are gaps before it
+        result[to] = kept[i++];
+        pairs.push(result[to], to);
+        this.#ledger.move(this.#id, list, result[to], to);
+      }
+      moves.push(this.#ledger.places(this.#id, list, Uint32Array.from(pairs)));
+      return result;
+    });
+    for (const pairs of moves) this.#backend.moveEntries(this.layer(layer), pairs, headDim);
+    for (const [head, { length }] of kept.entries()) this.truncate(layer, head, length);
+    return stand;
+  }
+
+  /** Writes all entries of the layer anew: entry i of head h is row order[h, i] of k, v ([*, H, d]). */
+  rewrite(layer: number, order: RankOrder, k: View, v: View): void {
+    const { kvHeads } = this.#cache.shape;
+    const counts = Array.from({ length: kvHeads }, (_, head) => this.#ledger.length(this.#id, layer * kvHeads + head));
+    this.#backend.storeEntries(this.layer(layer), { from: counts.map(() => 0), counts }, k, v, order, this.#cache.shape);
   }
 
   /** Lets go of the newest `count` entries of every list: tokens that were read ahead and are not part of the answer. */

@@ -14,6 +14,7 @@ export interface LedgerExports {
   ledgerClose(ledger: number, sequence: number): number;
   ledgerWriteRanked(ledger: number, sequence: number, list: number, from: number, count: number, order: number, scores: number): number;
   ledgerWriteRun(ledger: number, sequence: number, list: number, from: number, count: number, start: number, score: number): number;
+  ledgerMove(ledger: number, sequence: number, list: number, from: number, to: number): number;
   ledgerLength(ledger: number, sequence: number, list: number): number;
   ledgerEntriesPerPage(ledger: number, sequence: number): number;
   ledgerLengths(ledger: number, sequence: number): number;
@@ -56,6 +57,7 @@ const MISTAKES: Record<number, string> = {
   [-3]: 'the sequence is not open',
   [-4]: 'no such list',
   [-5]: 'the length or count is out of range',
+  [-6]: 'the entry to be written lies on a page that another sequence holds too',
 };
 
 export class Ledger {
@@ -140,6 +142,18 @@ export class Ledger {
       scores.set(new Float32Array(buffer, this.scores + offset, count), i * perPage);
     });
     return { positions, scores };
+  }
+
+  /** Entry `to` of a list gets the position and score of entry `from`; the caller moves their bytes. */
+  move(sequence: number, list: number, from: number, to: number): void {
+    done('move', this.#exports.ledgerMove(this.#address, sequence, list, from, to));
+  }
+  /** Where entries of a list lie: page * entriesPerPage + slot. */
+  places(sequence: number, list: number, entries: Uint32Array): Uint32Array {
+    const per = this.entriesPerPage(sequence);
+    const { tableStride } = this.geometry;
+    const pages = new Uint32Array(this.#host.memory.buffer, this.tables(sequence) + list * tableStride * 4, tableStride);
+    return entries.map((entry) => pages[Math.floor(entry / per)] * per + (entry % per));
   }
 
   length(sequence: number, list: number): number {

@@ -1,0 +1,70 @@
+/**
+ * The last rows of something that every layer makes of every token, its queries for one: a ring of `size` rows per layer. What presses look at that act
+ * while decoding. The forward pass computes a single token's row right where it belongs, so that keeping it costs nothing.
+ */
+import { at, type Backend, type DeviceBuffer, type View } from '../backend/backend.ts';
+
+const F32 = 4;
+
+export class RecentRows {
+  readonly size: number;
+  readonly #backend: Backend;
+  readonly #rowBytes: number;
+  readonly #ring: DeviceBuffer; // [L, size, floats] f32: the row of token t in slot t % size
+  #seen = 0; // tokens whose rows were put here
+
+  static bytes(layers: number, size: number, floats: number): number {
+    return layers * size * floats * F32;
+  }
+
+  constructor(backend: Backend, layers: number, size: number, floats: number, label: string) {
+    this.#backend = backend;
+    this.size = size;
+    this.#rowBytes = floats * F32;
+    this.#ring = backend.alloc(RecentRows.bytes(layers, size, floats), label);
+  }
+
+  /** Rows of a layer that are there. */
+  get held(): number {
+    return Math.min(this.size, this.#seen);
+  }
+
+  /** Where the next token's row goes. */
+  next(layer: number): View {
+    return this.#slot(layer, this.#seen);
+  }
+
+  /** The last rows of the next `count` tokens: as many of them as `rows` [n, floats] has, the last n. */
+  put(layer: number, rows: View, n: number, count: number): void {
+    const kept = Math.min(n, this.size);
+    for (let i = n - kept; i < n; ) {
+      const token = this.#seen + count - n + i;
+      const run = Math.min(n - i, this.size - (token % this.size)); // up to the ring's end
+      this.#backend.copy(this.#slot(layer, token), at(rows, i * this.#rowBytes), run * this.#rowBytes);
+      i += run;
+    }
+  }
+
+  /** All layers have the rows of the next `count` tokens. */
+  advance(count: number): void {
+    this.#seen += count;
+  }
+
+  /** The last `count` rows of a layer, oldest first, to `out` [count, floats]. */
+  read(out: View, layer: number, count: number): void {
+    for (let i = 0; i < count; ) {
+      const token = this.#seen - count + i;
+      const run = Math.min(count - i, this.size - (token % this.size));
+      this.#backend.copy(at(out, i * this.#rowBytes), this.#slot(layer, token), run * this.#rowBytes);
+      i += run;
+    }
+  }
+
+  close(): void {
+    this.#backend.free(this.#ring);
+  }
+
+  #slot(layer: number, token: number): View {
+    return at(this.#ring, (layer * this.size + (token % this.size)) * this.#rowBytes);
+  }
+}
