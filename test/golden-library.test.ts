@@ -26,7 +26,7 @@ test('what is pending is refused as unknown', () => {
     const ratio = library.entries[name]?.[0].ratio ?? null;
     let code = 'nothing';
     try {
-      parsePress(configOf('needle', name, library, ratio));
+      parsePress(configOf(name, library, ratio));
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       code = error.code;

@@ -23,9 +23,8 @@ const TIE = 1e-5;
 /** kvpress marks what it keeps in any case by the largest float. */
 const CERTAIN = 1e30;
 
-export function configOf(model: string, name: string, { settings }: Library, ratio: number | null): Record<string, unknown> {
-  const artifact = (file: string): string => `test/golden/library/artifacts/${model}/${file}`;
-  const config = (CONFIGS[name] ?? DECODING[name])({ settings, artifact });
+export function configOf(name: string, { settings }: Library, ratio: number | null): Record<string, unknown> {
+  const config = (CONFIGS[name] ?? DECODING[name])({ settings });
   return { ...withRatio(name, config, ratio), compat: 'kvpress' };
 }
 
@@ -85,7 +84,7 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
   const [L, H, N] = library.shape;
   let engine: EdgeEngine;
   beforeAll(async () => {
-    engine = await openGolden(model, load);
+    engine = await openGolden(model, { ...load, artifacts: `test/golden/library/artifacts/${model}` });
   });
   afterAll(() => engine.close());
 
@@ -102,7 +101,7 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
     if (PENDING.includes(name)) continue;
     for (const run of pick(runs)) {
       test(`${name}${label(run)} scores, keeps and continues as kvpress does`, async () => {
-        const request = parsePress(configOf(model, name, library, run.ratio));
+        const request = parsePress(configOf(name, library, run.ratio));
         const into: Recorded = { scored: [], ranked: [] };
         const seen = await engine.inspect({ kind: 'tokens', tokens: library.context_ids }, { ...recording(request, into), scope: 'prompt' });
 

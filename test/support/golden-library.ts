@@ -37,7 +37,6 @@ export interface DecodingRun {
 /** What a config may depend on beside the ratio. */
 interface Given {
   readonly settings: Library['settings'];
-  artifact(file: string): string;
 }
 
 type Config = (given: Given) => Record<string, unknown>;
@@ -51,7 +50,7 @@ const scorer =
 /** A scorer with a trained artefact. */
 const trained =
   (name: string, file: string, params: object = {}, rest: object = {}): Config =>
-  ({ artifact }) => ({ scorer: { name, artifact: artifact(file), ...params }, ...rest });
+  () => ({ scorer: { name, artifact: file, ...params }, ...rest });
 
 const sketched = { name: 'leverage', sketch_dimension: 12 };
 const bareEa = { use_vnorm: false };
@@ -161,15 +160,15 @@ export const CONFIGS: Record<string, Config> = {
     scorer: 'streaming_llm',
     layer_budget: { name: 'lazy', lazy_threshold: settings.lazy_threshold[1], n_last: 3, n_recent: 60, n_initial: 8 },
   }),
-  duo: ({ artifact }) => ({ scorer: 'streaming_llm', head_budget: { name: 'duo', artifact: artifact('duo.json') } }),
-  lukv: ({ artifact }) => ({
+  duo: () => ({ scorer: 'streaming_llm', head_budget: { name: 'duo', artifact: 'duo.json' } }),
+  lukv: () => ({
     scorer: { name: 'expected_attention', epsilon: 2e-2 },
-    head_budget: { name: 'curves', artifact: artifact('curves.safetensors') },
+    head_budget: { name: 'curves', artifact: 'curves.safetensors' },
     selection: { name: 'top_k', protect_first: 4, protect_last: 1 },
   }),
-  lukv_snapkv: ({ artifact }) => ({
+  lukv_snapkv: () => ({
     scorer: 'snapkv',
-    head_budget: { name: 'curves', artifact: artifact('curves.safetensors') },
+    head_budget: { name: 'curves', artifact: 'curves.safetensors' },
     selection: { name: 'top_k', protect_first: 2, protect_last: 12 },
   }),
   dms_knorm: ({ settings }) => ({
@@ -204,7 +203,7 @@ export const DECODING: Record<string, Config> = {
   decoding_keydiff: decoding('keydiff'),
   decoding_tova: decoding('tova'),
   decoding_snapkv: decoding({ name: 'snapkv', window_size: 4 }),
-  decoding_qfilter: ({ settings, artifact }) => decoding({ name: 'qfilter', artifact: artifact('qfilter.safetensors') })({ settings, artifact }),
+  decoding_qfilter: ({ settings }) => decoding({ name: 'qfilter', artifact: 'qfilter.safetensors' })({ settings }),
   decoding_ratio_knorm: () => ({ scorer: 'knorm', schedule: { name: 'decoding_ratio', interval: 8, target_compression_ratio: 0.6 } }),
   prefill_decoding: () => ({ scorer: 'snapkv', schedule: { name: 'prefill_decoding' } }),
   dms_decoding: ({ settings }) => ({
