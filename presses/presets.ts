@@ -27,6 +27,7 @@ const named = {
   snapkv: { summary: 'what the last queries attend to', scorer: 'snapkv' },
   keydiff: { summary: 'keys unlike the mean key', scorer: 'keydiff' },
   cur: { summary: 'keys and values long among their neighbours', scorer: 'cur' },
+  observed_attention: { summary: 'what all queries attended to', scorer: 'observed_attention' },
   lagkv: { summary: 'tokens unlike what follows them', scorer: 'lagkv' },
   pyramidkv: { summary: 'SnapKV, lower layers keep more', scorer: 'snapkv', layer_budget: 'pyramid' },
   adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', head_budget: 'adakv' },

@@ -10,6 +10,8 @@ import { cur } from './scorers/cur.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
 import { lagkv } from './scorers/lagkv.ts';
+import { nonCausal } from './scorers/non-causal.ts';
+import { observedAttention } from './scorers/observed-attention.ts';
 import { random } from './scorers/random.ts';
 import { snapkv } from './scorers/snapkv.ts';
 import { streamingLlm } from './scorers/streaming-llm.ts';
@@ -25,6 +27,8 @@ export const scorers = {
   keydiff,
   cur,
   lagkv,
+  observed_attention: observedAttention,
+  non_causal: nonCausal,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {

@@ -39,6 +39,7 @@ function mba(which: Case, layer: number, head: number): number {
     identity: (x: number) => x,
     affine: (x: number) => (x + 1) / 2,
     softmax: (x: number) => Math.exp((x - high) / std),
+    shift: (x: number) => x - Math.min(...s),
   };
   const masses = s.map(toMass[which.map]).sort((a, b) => b - a);
   const running: number[] = [];

@@ -2,13 +2,13 @@
 //   masses m >= 0 in rank order;  c_k = m_1 + .. + m_k;  MBA = min { k >= 1 : c_k >= threshold * c_last }
 //   c_last 0 or not finite (no information): MBA = ceil(threshold * evictable), which the host hands over.  Nothing evictable: 0
 // maps from scores s to masses:  0 identity  m = max(s, 0)    1 affine  m = max(s + 1, 0), twice the twin's
-//   2 softmax  m = exp((s - max s) / std s), std over the evictable tokens (divided by their number); std 0 = no information
+//   2 softmax  m = exp((s - max s) / std s), std over the evictable tokens (divided by their number); std 0 = no information    3 shift  m = s - min s
 // in   0 scores [rows, n] f32, as bits    1 order [rows, n] u32, full rank orders from top-k: first the n - evictable protected ones
 // out  2 counts [rows] u32
 // grid (1, rows): one workgroup = one row, each of 256 threads has a run of ranks
 // Sums are exact in whatever order: masses are integers of 64 bits, in units of the last place that the f64 sum c_last has. The ranks say where
 // the largest mass is, and that a NaN or an infinity is the first or the last.
-// twin asm/mass-count.ts; counts within one (threshold has 32 bits, and affine and softmax masses are f32; f64 there)
+// twin asm/mass-count.ts; counts within one (threshold has 32 bits, and all masses but identity's are f32; f64 there)
 
 struct Dims {
   scoresAt: u32,
@@ -30,6 +30,7 @@ struct Dims {
 const LANES = 256u;
 const AFFINE = 1u;
 const SOFTMAX = 2u;
+const SHIFT = 3u;
 var<workgroup> parts: array<f32, LANES>;
 var<workgroup> sums: array<vec2<u32>, LANES>; // (low, high)
 
@@ -40,11 +41,12 @@ fn scoreBits(row: u32, rank: u32) -> u32 {
 fn score(row: u32, rank: u32) -> f32 { return bitcast<f32>(scoreBits(row, rank)); }
 fn finite(bits: u32) -> bool { return (bits & 0x7f800000u) != 0x7f800000u; }
 
-/// Bits of the mass of a score. Softmax: (s - best) / range / deviation, which does not underflow for small scores.
-fn mass(bits: u32, best: f32, range: f32, deviation: f32) -> u32 {
+/// Bits of the mass of a score. Softmax: (s - base) / range / deviation, which does not underflow for small scores.
+fn mass(bits: u32, base: f32, range: f32, deviation: f32) -> u32 {
   var m = bitcast<f32>(bits);
   if (dims.map == AFFINE) { m = m + 1.0; }
-  if (dims.map == SOFTMAX) { m = exp((m - best) / range / deviation); }
+  if (dims.map == SOFTMAX) { m = exp((m - base) / range / deviation); }
+  if (dims.map == SHIFT) { m = m - base; }
   let made = bitcast<u32>(m);
   return select(made, 0u, (made & 0x80000000u) != 0u);
 }
@@ -95,6 +97,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let bestBits = scoreBits(row, 0u);
   let lastBits = scoreBits(row, dims.evictable - 1u);
   let best = bitcast<f32>(bestBits);
+  let base = select(best, bitcast<f32>(lastBits), dims.map == SHIFT);
   var range = 1.0;
   var deviation = 1.0;
   var informed = finite(bestBits) && (lastBits & 0x7fffffffu) <= 0x7f800000u;
@@ -122,14 +125,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     deviation = sqrt(squares / f32(dims.evictable));
   }
 
-  let highest = mass(bestBits, best, range, deviation);
+  let highest = mass(bestBits, base, range, deviation);
   informed = informed && highest > 0u && finite(highest);
   var unit = lastPlace(highest) - 16; // 2^24 of the largest mass are below 2^64 units
   var before = vec2<u32>(0u); // mass of the ranks before this thread's
   var total = vec2<u32>(0u);
   for (var turn = 0; turn < 2; turn += 1) { // the first finds out how large the sum is
     var sum = vec2<u32>(0u);
-    for (var i = begin; i < end; i += 1u) { sum = add(sum, inUnits(mass(scoreBits(row, i), best, range, deviation), unit)); }
+    for (var i = begin; i < end; i += 1u) { sum = add(sum, inUnits(mass(scoreBits(row, i), base, range, deviation), unit)); }
     workgroupBarrier();
     sums[lane] = sum;
     workgroupBarrier();
@@ -151,7 +154,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   // Of the threads' runs, one is where the sum reaches what is wanted; k >= 1, so the first run reaches 0 too.
   if (lane > 0u && reaches(before, wanted)) { return; }
   for (var i = begin; i < end; i += 1u) {
-    before = add(before, inUnits(mass(scoreBits(row, i), best, range, deviation), unit));
+    before = add(before, inUnits(mass(scoreBits(row, i), base, range, deviation), unit));
     if (reaches(before, wanted)) {
       counts[dims.countsAt + row] = i + 1u;
       return;

@@ -5,7 +5,7 @@ import { Random } from '../support/random.ts';
 const kernels = loadKernels();
 beforeEach(() => kernels.reset());
 
-const maps = ['identity', 'affine', 'softmax'] as const;
+const maps = ['identity', 'affine', 'softmax', 'shift'] as const;
 type MassMap = (typeof maps)[number];
 
 function massCount(rows: readonly Float32Array[], first: number, last: number, threshold: number, map: MassMap): number[] {
@@ -29,7 +29,9 @@ function reference(row: Float32Array, first: number, last: number, threshold: nu
   const s = Array.from(row.slice(first, row.length - last)).sort((a, b) => b - a);
   const mean = s.reduce((a, b) => a + b, 0) / s.length;
   const std = Math.sqrt(s.reduce((a, x) => a + (x - mean) * (x - mean), 0) / s.length);
-  const masses = s.map((x) => ({ identity: Math.max(x, 0), affine: Math.max((x + 1) / 2, 0), softmax: Math.exp((x - s[0]) / std) })[map]);
+  const masses = s.map(
+    (x) => ({ identity: Math.max(x, 0), affine: Math.max((x + 1) / 2, 0), softmax: Math.exp((x - s[0]) / std), shift: x - s[s.length - 1] })[map],
+  );
   let sum = 0;
   const cumulated = masses.map((m) => (sum += m));
   if (!(sum > 0 && sum < Number.POSITIVE_INFINITY)) return Math.ceil(threshold * s.length);

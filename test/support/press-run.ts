@@ -6,7 +6,7 @@ import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scor
 import { noParams } from '../../presses/params.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected } from '../../worker/backend/backend.ts';
 import type { PressRuntime } from './press-runtimes.ts';
-import type { Random } from './random.ts';
+import { Random } from './random.ts';
 
 /** Kept positions by layer and head, in rank order. Checks that lists only shrink, and that truncation is the only way they do. */
 export class PositionStore implements KeptStore {
@@ -157,6 +157,14 @@ export function randomLayers(
   return Array.from({ length: layers }, (_, l) => ({
     k: random.normals(n * shape.kvHeads * shape.headDim, sharpness(l)),
     v: random.normals(n * shape.kvHeads * shape.headDim),
-    q: random.normals(Math.min(n, 64) * shape.queryHeads * shape.headDim),
+    q: allQueries(random, l, n, shape.queryHeads * shape.headDim),
   }));
+}
+
+/** Of all tokens, for some scorers read them. Those before the last 64 have numbers of their own: tests without them draw the same layers. */
+function allQueries(random: Random, layer: number, n: number, row: number): Float32Array {
+  const last = random.normals(Math.min(n, 64) * row);
+  const queries = new Random(1000 + layer).normals(n * row);
+  queries.set(last, queries.length - last.length);
+  return queries;
 }

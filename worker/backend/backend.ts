@@ -79,8 +79,11 @@ export interface Protected {
   readonly last: number;
 }
 
-/** How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature. */
-export type MassMap = 'identity' | 'affine' | 'softmax';
+/**
+ * How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature;
+ * `shift` is s - min s, for what was non-negative before it was standardised.
+ */
+export type MassMap = 'identity' | 'affine' | 'softmax' | 'shift';
 
 /** What `normShare` takes the squared norms of. */
 export type NormKind = 'key' | 'value' | 'kv_avg' | 'kv_product';
