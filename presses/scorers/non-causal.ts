@@ -19,7 +19,7 @@ export const nonCausal: Scorer<typeof params> = {
   name: 'non_causal',
   summary: 'keeps what its neighbours on both sides attend to, by the length of its value',
   paper: 'arXiv 2507.08143',
-  formula: 's = zScore(avgPool3(groupMean(sum over i of softmax_j(q[i].k[j]/sqrt(d)) in blocks of chunk_size) |V[j]|))',
+  formula: 's = zScore(avgPool3(groupMean(sum over i of softmax_j(q[i].k[j]/sqrt(d)) in blocks of chunk_size) norm2(V[j])))',
   needs: 'keys, values, all queries',
   params,
   comparable: true, // standard deviations
