@@ -30,6 +30,8 @@ export * from './linear-q4';
 export * from './embed';
 export * from './score-window';
 export * from './score-columns';
+export * from './window-moments';
+export * from './norm-scale';
 export * from './avg-pool';
 export * from './group-mean';
 export * from './group-max';

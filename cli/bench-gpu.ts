@@ -66,6 +66,8 @@ const PRESS_KERNELS = [
   'top-k',
   'mass-count',
   'score-columns',
+  'window-moments',
+  'norm-scale',
 ];
 
 /** Null on WASM. */

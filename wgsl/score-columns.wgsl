@@ -42,7 +42,7 @@ struct Dims {
 
 fn position(i: u32) -> u32 { return dims.first + i; }
 
-fn withWeights(sum: vec4<f32>, w: vec4<f32>, i: u32) -> vec4<f32> {
+fn withWeights(sum: vec4<f32>, w: vec4<f32>, i: u32, count: u32) -> vec4<f32> {
   var x = w;
   if (dims.scaled == 1u) {
     let at = vec4<u32>(dims.rowScaleAt) + min(vec4<u32>(i) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(dims.queries - 1u));

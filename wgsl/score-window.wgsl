@@ -33,7 +33,7 @@ struct Dims {
 //#include "parts/softmax-columns.wgsl"
 
 fn position(i: u32) -> u32 { return dims.n - dims.queries + i; }
-fn withWeights(sum: vec4<f32>, w: vec4<f32>, i: u32) -> vec4<f32> { return vec4<f32>(sum.x + ((w.x + w.y) + (w.z + w.w)), 0.0, 0.0, 0.0); }
+fn withWeights(sum: vec4<f32>, w: vec4<f32>, i: u32, count: u32) -> vec4<f32> { return vec4<f32>(sum.x + ((w.x + w.y) + (w.z + w.w)), 0.0, 0.0, 0.0); }
 
 @compute @workgroup_size(64)
 fn columns(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {

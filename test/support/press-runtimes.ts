@@ -16,6 +16,8 @@ export interface PressRuntime {
 const CALLED = [
   'scoreWindow',
   'scoreColumns',
+  'windowMoments',
+  'normScale',
   'avgPool',
   'groupMean',
   'groupMax',

@@ -358,6 +358,39 @@ export class ReferenceBackend implements Backend {
     }
   }
 
+  windowMoments(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+    const { queryHeads: Hq, kvHeads: H, headDim: d, scale, slidingWindow } = shape;
+    const queries = f32(q, window * Hq * d);
+    const keys = f32(k, n * H * d);
+    const y = f32(out, 3 * Hq * n);
+    for (let a = 0; a < Hq; a++) {
+      const h = Math.floor((a * H) / Hq);
+      const weights = range(n - window, n).map((position, i) => {
+        const logits = new Float64Array(n).fill(-Infinity);
+        for (let j = slidingWindow > 0 ? Math.max(0, position - slidingWindow + 1) : 0; j <= position; j++)
+          logits[j] = scale * dot(queries, (i * Hq + a) * d, keys, (j * H + h) * d, d);
+        return softmax(logits);
+      });
+      for (let j = 0; j < n; j++) {
+        const column = weights.map((row) => row[j]);
+        const mean = column.reduce((sum, x) => sum + x, 0) / window;
+        const squares = column.reduce((sum, x) => sum + (x - mean) ** 2, 0);
+        const entropy = column.reduce((sum, x) => sum - x * Math.log(x + 1e-10), 0);
+        for (const [plane, value] of [mean, window > 1 ? squares / (window - 1) : 0, entropy].entries()) y[(plane * Hq + a) * n + j] = value;
+      }
+    }
+  }
+
+  normScale(out: View, x: View, v: View, n: number, count: number, H: number, d: number): void {
+    const [input, values, y] = [f32(x, H * n).slice(), f32(v, count * H * d), f32(out, H * n)];
+    for (let h = 0; h < H; h++) {
+      const norms = range(0, count).map((t) =>
+        values.subarray((t * H + h) * d, (t * H + h + 1) * d).reduce((sum, value) => sum + Math.abs(value), 0),
+      );
+      for (let j = 0; j < n; j++) y[h * n + j] = input[h * n + j] * Math.max(...norms);
+    }
+  }
+
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
     const half = Math.floor(kernelSize / 2);
     const input = f32(x, (rows - 1) * stride + cols).slice();

@@ -5,7 +5,7 @@
 //   stats [spans, Hq, queries] (m, z) f32; span 0 is of all keys after combine
 // grid rows: (ceil(g queries / 64), H, spans), one thread = one query of one of the g heads that share a KV head, over `span` keys
 //      combine: ceil(Hq queries / 64), only for spans > 1
-// The kernel's own: Dims, position(i), withWeights(sum, w, i), which adds the weights of queries i .. i+3, and an entry that calls columnOf: one thread =
+// The kernel's own: Dims, position(i), withWeights(sum, w, i, count), which adds the weights of queries i .. i+count-1, count 4 or 1, and an entry that calls columnOf: one thread =
 // one key for one head, queries ascending. 16 dot products at a time share the loads of the thread's own vector; the other 16 vectors are the same for the
 // whole workgroup, which compilers can tell, for they are found by workgroup_id.
 
@@ -126,16 +126,16 @@ fn columnOf(j: u32, head: u32, begin: u32, end: u32) -> vec4<f32> {
       s3 += queryDots(x, query + 12u * stride + c, stride);
     }
     let last = i + BLOCK - 1u;
-    sum = withWeights(sum, weights(s0, i, last, j, head), i);
-    sum = withWeights(sum, weights(s1, i + 4u, last, j, head), i + 4u);
-    sum = withWeights(sum, weights(s2, i + 8u, last, j, head), i + 8u);
-    sum = withWeights(sum, weights(s3, i + 12u, last, j, head), i + 12u);
+    sum = withWeights(sum, weights(s0, i, last, j, head), i, 4u);
+    sum = withWeights(sum, weights(s1, i + 4u, last, j, head), i + 4u, 4u);
+    sum = withWeights(sum, weights(s2, i + 8u, last, j, head), i + 8u, 4u);
+    sum = withWeights(sum, weights(s3, i + 12u, last, j, head), i + 12u, 4u);
   }
   for (; i < end; i += 1u) {
     let query = queryAt(i, head);
     var s = 0.0;
     for (var c = 0u; c < dims.vectors; c += 1u) { s += dot(k[key + c], q[query + c]); }
-    sum = withWeights(sum, weights(vec4<f32>(s, 0.0, 0.0, 0.0), i, i, j, head), i);
+    sum = withWeights(sum, weights(vec4<f32>(s, 0.0, 0.0, 0.0), i, i, j, head), i, 1u);
   }
   return sum;
 }

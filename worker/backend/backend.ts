@@ -256,6 +256,13 @@ export interface Backend {
    * softmax_j(q[i,a].k[j,h(a)] * scale) * rowScale[i].   out [Hq, stride], q [m, Hq, d], k [n, H, d]; start + m <= n
    */
   scoreColumns(out: View, q: View, k: View, columns: Columns, shape: AttentionShape): void;
+  /**
+   * How window attention is spread over the window: mean, variance (divided by W - 1) and entropy -sum of A ln(A + 1e-10) over the W queries of each
+   * column A of scoreWindow's weights.   out [3, Hq, n], q [W, Hq, d], k [n, H, d]
+   */
+  windowMoments(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void;
+  /** out[h] = x[h] * the largest L1 norm of v[t, h], t < count.   x, out [H, n], v [>= count, H, d] */
+  normScale(out: View, x: View, v: View, n: number, count: number, kvHeads: number, headDim: number): void;
   /** Average pooling: stride 1, zero padding, divides by `kernelSize` at the edges too.   x, out [rows, stride], first `cols` columns of each row */
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void;
   /** out[g] = mean of rows g*group .. g*group+group-1.   x [groups * group, n], out [groups, n] */

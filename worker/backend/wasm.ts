@@ -98,7 +98,7 @@ export class WasmBackend implements Backend {
       this.#call('quadraticFormScratchBytes', headDim),
       this.#call('choleskyInverseScratchBytes', headDim),
     );
-    // scoreColumns takes what scoreWindow does.
+    // scoreColumns and windowMoments take what scoreWindow does.
     const moved = 8 * n + 17 * headDim + 4 * kvHeads; // the most of turn-keys, nearest-kept, merge-values and prune-channels
     return attend + norms + ranks + forms + moved + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
@@ -279,6 +279,16 @@ export class WasmBackend implements Backend {
       slidingWindow,
       scratch,
     );
+  }
+
+  windowMoments(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+    const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
+    const scratch = this.#room(this.#call('windowMomentsScratchBytes', n));
+    this.#call('windowMoments', address(out), address(q), address(k), window, n, queryHeads, kvHeads, headDim, scale, slidingWindow, scratch);
+  }
+
+  normScale(out: View, x: View, v: View, n: number, count: number, kvHeads: number, headDim: number): void {
+    this.#call('normScale', address(out), address(x), address(v), n, count, kvHeads, headDim);
   }
 
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {

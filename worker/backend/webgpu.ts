@@ -51,6 +51,7 @@ import {
   lagScore,
   massCount,
   maxPool,
+  normScale,
   normShare,
   outputNorm,
   reciprocal,
@@ -61,6 +62,7 @@ import {
   segmentRank,
   topK,
   weigh,
+  windowMoments,
   zScore,
 } from './webgpu/scoring.ts';
 import { mergeValues, nearestKept, pruneChannels, transformScratchBytes, turnKeys } from './webgpu/transforms.ts';
@@ -220,6 +222,12 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   scoreColumns(out: View, q: View, k: View, columns: Columns, shape: AttentionShape): void {
     scoreColumns(this, out, q, k, columns, shape);
+  }
+  windowMoments(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+    windowMoments(this, out, q, k, window, n, shape);
+  }
+  normScale(out: View, x: View, v: View, n: number, count: number, kvHeads: number, headDim: number): void {
+    normScale(this, out, x, v, n, count, kvHeads, headDim);
   }
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
     avgPool(this, out, x, rows, cols, stride, kernelSize);

@@ -37,10 +37,14 @@ export function scoreColumns(gpu: Gpu, out: View, q: View, k: View, columns: Col
   withSoftmax(gpu, 'score-columns', { q, k, rowScale, out }, { ...dims, accumulate: Number(accumulate) }, first, columns.columns, all);
 }
 
+export function windowMoments(gpu: Gpu, out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void {
+  withSoftmax(gpu, 'window-moments', { q, k, out }, { queries: window, n }, n - window, n, shape);
+}
+
 /** Kernels that reduce columns of softmax attention: each row's (m, z), over spans of the keys and together, then the columns. */
 function withSoftmax(
   gpu: Gpu,
-  kernel: 'score-window' | 'score-columns',
+  kernel: 'score-window' | 'score-columns' | 'window-moments',
   given: Readonly<Record<string, View | null>>,
   own: Readonly<Record<'queries' | 'n', number>> & Readonly<Record<string, number>>,
   first: number, // position of query 0
@@ -94,6 +98,15 @@ export function reciprocal(gpu: Gpu, out: View, x: View, count: number): void {
 export function zScore(gpu: Gpu, x: View, rows: number, stride: number, first: number, cols: number, whole: boolean): void {
   const dims = { rows: whole ? rows : 1, stride, first, cols };
   gpu.recorder.dispatch('z-score', { views: { x }, dims, grid: [whole ? 1 : rows] });
+}
+
+export function normScale(gpu: Gpu, out: View, x: View, v: View, n: number, count: number, kvHeads: number, headDim: number): void {
+  withScratch(gpu, normBytes(n, kvHeads) / 2, 'L1 norms', (norms) => {
+    const views = { x, v, norms, out };
+    const dims = { n, count, kvHeads, vectors: vectors(headDim) };
+    gpu.recorder.dispatch('norm-scale', { entry: 'lengths', views, dims, grid: fold(Math.ceil((count * kvHeads) / 64)) });
+    gpu.recorder.dispatch('norm-scale', { views, dims, grid: [Math.ceil(n / 256), kvHeads] });
+  });
 }
 
 export function keyNorm(gpu: Gpu, out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
