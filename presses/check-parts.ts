@@ -59,10 +59,11 @@ export function checkParts(press: Press): void {
     );
   }
   const counting = countingSelection(press);
-  if (counting && headBudget.part.ragged) {
+  const unequal = headBudget.part.ragged ? ({ kind: 'head_budget', ...headBudget } as const) : ({ kind: 'layer_budget', ...layerBudget } as const);
+  if (counting && unequal.part.ragged) {
     refuse(
-      'head_budget',
-      `selection "${selection.part.name}"${selection.part.countsInCompat ? ' under compat "kvpress"' : ''} says itself how many entries a head keeps, so head_budget "${headBudget.part.name}" has nothing to deal; leave one of them out`,
+      unequal.kind,
+      `selection "${selection.part.name}"${selection.part.countsInCompat ? ' under compat "kvpress"' : ''} says itself how many entries a head keeps, so ${unequal.kind} "${unequal.part.name}" has nothing to deal; leave one of them out`,
     );
   }
   if (selection.part.exact) {
@@ -71,9 +72,6 @@ export function checkParts(press: Press): void {
       refuse('layer_budget', `${why}, and layer_budget "${layerBudget.part.name}" decides that afterwards; use "uniform", "pyramid" or "per_layer"`);
     }
     if (headBudget.part.ragged) refuse('head_budget', `${why}, and head_budget "${headBudget.part.name}" decides that afterwards; use "uniform"`);
-    if (press.mode === 'deferred') {
-      throw new InputError('press_conflict', `${press.path}.mode`, `${why}, and mode "deferred" stores whole layers first; leave mode out`);
-    }
   }
   for (const [i, { part }] of transforms.entries()) {
     if (transforms.findIndex((other) => other.part === part) < i) refuse('transforms', `transform "${part.name}" is named twice; once is enough`);

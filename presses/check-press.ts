@@ -87,7 +87,11 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
       `layer_budget "${last.layerBudget.part.name}" decides after the last layer: every layer is stored whole until then, as with mode "deferred"`,
     );
   }
-  const deferred = late || last?.press.mode === 'deferred';
+  const early = last?.press.selection.part.exact === true;
+  if (early && last.press.mode === 'deferred') {
+    notes.push(`selection "${last.press.selection.part.name}" knows its budgets before it ranks: no layer is stored whole, as with mode "streaming"`);
+  }
+  const deferred = late || (last?.press.mode === 'deferred' && !early);
   const counting = last === undefined ? null : countingSelection(last.press);
   const own = counting?.part.bounds?.(last!.context, counting.params);
   const budgeted = last?.layerBudget.part.bounds(last.context, last.layerBudget.params);
@@ -130,7 +134,7 @@ export function queriesOf({ scorer, layerBudget, selection, transforms }: PressP
   const most = Math.max(
     scorerQueries,
     part.signal === 'none' ? 0 : part.queries(params, scorerQueries),
-    selection.part.queries?.(selection.params) ?? 0,
+    selection.part.queries?.(selection.params, scorerQueries) ?? 0,
     ...transforms.map(({ part, params }) => part.queries?.(params) ?? 0),
   );
   return most === Infinity ? n : Math.min(n - 1, most);

@@ -12,7 +12,18 @@ import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/b
 import { noArtifacts } from './artifacts.ts';
 import { countingSelection } from './check-parts.ts';
 import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
-import type { HostRows, KeptStore, LayerTensors, OtherBudget, PassTensors, PressReport, Ranked, ScoreContext, Signal } from './contract.ts';
+import type {
+  HostRows,
+  KeptStore,
+  LayerTensors,
+  OtherBudget,
+  PassTensors,
+  PressReport,
+  RankContext,
+  Ranked,
+  ScoreContext,
+  Signal,
+} from './contract.ts';
 import { Gathered } from './gather.ts';
 import { Onlooker } from './other-budgets.ts';
 import { sum } from './sum.ts';
@@ -204,9 +215,8 @@ export class Compressor {
 
   /** Scores [H, n] and the best `count` rows of every head, in rank order [H, stride]. */
   async #rank(stage: Stage, context: ScoreContext, count: number): Promise<Ranked & { stride: number }> {
-    const { scorer, selection, headBudget } = stage.press;
+    const { scorer, selection } = stage.press;
     const { keep } = stage;
-    const index = this.#kept.length;
     const stride = Math.max(count, protectedCount(keep, context.n)); // the protected are ranked in any case; under compat fewer may be kept
     const ranked = await selection.part.rank(
       {
@@ -215,17 +225,22 @@ export class Compressor {
         count: stride,
         averageBudget: stage.context.averageBudget,
         score: (part) => scorer.part.score(part, scorer.params),
-        headCounts:
-          headBudget.part.countsFirst && stage.exact !== null
-            ? (sorted) => {
-                const layer = { index, sorted, protectedTokens: protectedCount(keep, context.n) };
-                return headBudget.part.counts(layer, stage.exact![index], stage.context, headBudget.params);
-              }
-            : null,
+        protects: (n) => scorer.part.protect(scorer.params, n),
+        headCounts: this.#countFirst(stage, context),
       },
       selection.params,
     );
     return { ...ranked, stride };
+  }
+
+  #countFirst(stage: Stage, { n }: ScoreContext): RankContext['headCounts'] {
+    const { part, params } = stage.press.headBudget;
+    if (!part.sure || stage.exact === null) return null;
+    const index = this.#kept.length;
+    const budget = stage.exact[index];
+    const sure = part.sure(budget, stage.context, params);
+    const protectedTokens = protectedCount(stage.keep, n);
+    return (sorted) => ({ counts: part.counts({ index, sorted, protectedTokens }, budget, stage.context, params), sure });
   }
 
   /** Changes keys and values of the kept rows where the layer has them. */

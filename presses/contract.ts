@@ -105,8 +105,10 @@ export interface RankContext extends ScoreContext {
   readonly averageBudget: number;
   /** The scorer, on this layer or on a part of it. */
   score(context: ScoreContext): View;
-  /** What a head budget that counts before ranking (`countsFirst`) lets each head keep of these evictable scores, best first; null for any other. */
-  readonly headCounts: ((sorted: readonly Float32Array[]) => readonly number[]) | null;
+  /** What the scorer would protect of n tokens, were they the whole prompt. */
+  protects(n: number): Protected;
+  /** Of a head budget that counts before ranking: what each head keeps of these evictable scores, best first, and how many of its best for sure; else null. */
+  readonly headCounts: ((sorted: readonly Float32Array[]) => { readonly counts: readonly number[]; readonly sure: number }) | null;
 }
 
 export interface Ranked {
@@ -263,10 +265,10 @@ export type LayerBudget<S extends z.ZodObject = z.ZodObject> = PlannedBudget<S> 
 export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
   /** False when every head gets b: then no scores are read back. */
   readonly ragged: boolean;
-  /** The selection's order depends on its counts: they are asked for before ranking too, so that the layer's budget must be planned. */
-  readonly countsFirst?: boolean;
   /** The number of tokens that each head keeps, protected ones included. */
   counts(layer: RankedLayer, budget: number, context: BudgetContext, params: z.infer<S>): number[];
+  /** How many of its best every head keeps for sure. A head budget that has it counts before the selection ranks, and the layer's budget must be planned. */
+  sure?(budget: number, context: BudgetContext, params: z.infer<S>): number;
 }
 
 /** A ranked layer on the host. */
@@ -281,8 +283,8 @@ export interface RankedLayer {
  * Which entries are kept, given scores and budgets? A selection turns scores into one order of every head's rows; a budget of b keeps the first b.
  */
 export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
-  /** How many of the last queries it needs beside the scorer's own. */
-  queries?(params: z.infer<S>): number;
+  /** How many of the last queries it needs beside the scorer's own; `scorerQueries` is the scorer's W. */
+  queries?(params: z.infer<S>, scorerQueries: number): number;
   /** What it keeps whatever the scores say, beside what the scorer protects. */
   protect?(params: z.infer<S>, n: number): Protected;
   rank(context: RankContext, params: z.infer<S>): Ranked | Promise<Ranked>;

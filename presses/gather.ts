@@ -69,12 +69,12 @@ export class Gathered {
 }
 
 /** [lists, stride], each list from the start of its row. */
-function joined(lists: readonly Uint32Array[], stride: number): Uint32Array {
+export function joined(lists: readonly Uint32Array[], stride: number): Uint32Array {
   const all = new Uint32Array(lists.length * stride);
   for (const [i, list] of lists.entries()) all.set(list, i * stride);
   return all;
 }
 
-async function readRows(backend: Backend, rows: View, count: number): Promise<Uint32Array> {
+export async function readRows(backend: Backend, rows: View, count: number): Promise<Uint32Array> {
   return new Uint32Array((await backend.read(rows, count * 4)).slice().buffer);
 }

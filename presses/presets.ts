@@ -30,11 +30,21 @@ const named = {
   observed_attention: { summary: 'what all queries attended to', scorer: 'observed_attention' },
   lagkv: { summary: 'tokens unlike what follows them', scorer: 'lagkv' },
   pyramidkv: { summary: 'SnapKV, lower layers keep more', scorer: 'snapkv', layer_budget: 'pyramid' },
+  chunkkv: { summary: 'SnapKV, by whole chunks', scorer: 'snapkv', selection: 'chunks' },
+  block_keydiff: { summary: 'KeyDiff, block after block', scorer: 'keydiff', selection: 'blocks' },
+  critical_snapkv: { summary: 'SnapKV, then what the values weigh in the output', scorer: 'snapkv', selection: 'two_stage' },
+  critical_adakv_snapkv: {
+    summary: 'SnapKV, heads share by score, then what the values weigh in the output',
+    scorer: 'snapkv',
+    head_budget: 'critical_adakv',
+    selection: 'two_stage',
+  },
   adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', head_budget: 'adakv' },
 
   // heads by score, under other layer budgets or scorers
   adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', head_budget: 'adakv' },
   adakv_pyramidkv: { summary: 'PyramidKV, heads share by score', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'adakv' },
+  zigzag_chunkkv: { summary: 'SnapKV by whole chunks, layers by LMBA', scorer: 'snapkv', layer_budget: 'zigzag', selection: 'chunks' },
   zigzag_adakv_snapkv: { summary: 'SnapKV, layers by LMBA, heads by score', scorer: 'snapkv', layer_budget: 'zigzag', head_budget: 'adakv' },
 } satisfies Record<string, Preset>;
 

@@ -1,6 +1,7 @@
 /** Every part that can be named in a press config. Adding one = one file, one line here. */
 import type { HeadBudget, LayerBudget, Scorer, Selection, Transform } from './contract.ts';
 import { adakv } from './head-budgets/adakv.ts';
+import { criticalAdakv } from './head-budgets/critical-adakv.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
@@ -16,7 +17,12 @@ import { random } from './scorers/random.ts';
 import { snapkv } from './scorers/snapkv.ts';
 import { streamingLlm } from './scorers/streaming-llm.ts';
 import { tova } from './scorers/tova.ts';
+import { blocks } from './selections/blocks.ts';
+import { chunks } from './selections/chunks.ts';
+import { segments } from './selections/segments.ts';
+import { threshold } from './selections/threshold.ts';
 import { topK } from './selections/top-k.ts';
+import { twoStage } from './selections/two-stage.ts';
 
 export const scorers = {
   random,
@@ -41,10 +47,16 @@ export const layerBudgets = {
 export const headBudgets = {
   uniform: uniformHeads,
   adakv,
+  critical_adakv: criticalAdakv,
 } satisfies Record<string, HeadBudget>;
 
 export const selections = {
   top_k: topK,
+  chunks,
+  segments,
+  blocks,
+  threshold,
+  two_stage: twoStage,
 } satisfies Record<string, Selection>;
 
 export const transforms: Record<string, Transform> = {};

@@ -318,7 +318,7 @@ describe('what a mistake is told: the field, the value seen, what would work', (
 
   test('a long value is cut', () => {
     expect(refusal({ preset: 'snapkv', compression_ratio: 'x'.repeat(1000) }).message.length).toBeLessThan(130);
-    expect(refusal('x'.repeat(1000)).message.length).toBeLessThan(400);
+    expect(refusal('x'.repeat(1000)).message).not.toContain('x'.repeat(61));
   });
 
   test('compositions that are right', () => {

@@ -5,7 +5,7 @@
  *  nests     the kept set only shrinks as b falls, so a budget can be lowered later without looking at evicted tokens
  *  The paper blends (1 - alpha) N[h] + alpha b instead; kvpress's form is the one here. Evicted entries are really freed: heads differ in length. */
 import * as z from 'zod';
-import type { HeadBudget } from '../contract.ts';
+import type { BudgetContext, HeadBudget } from '../contract.ts';
 import { fraction } from '../params.ts';
 
 const params = z.strictObject({
@@ -20,11 +20,16 @@ export const adakv: HeadBudget<typeof params> = {
   needs: 'scores of all heads, sorted, on the host',
   params,
   ragged: true,
-  counts({ sorted, protectedTokens: P }, b, { kvHeads: H, compat, math }, { alpha_safeguard }) {
+  counts({ sorted, protectedTokens: P }, b, context, params) {
+    const { kvHeads: H, math } = context;
     if (b <= P) return Array(H).fill(b);
-    // kvpress's int(b * alpha) truncates 100 * 0.29 to 28; keptCount of the rest gives 29
-    const sure = compat ? Math.floor(b * alpha_safeguard) : math.keptCount(b, 1 - alpha_safeguard, false);
-    const safe = Math.max(0, sure - P); // protected tokens are the first of a head's safe ones
+    const safe = Math.max(0, safeguard(b, context, params) - P); // protected tokens are the first of a head's safe ones
     return math.adaCounts(sorted, H * (b - P), safe).map((evictable) => P + evictable);
   },
 };
+
+/** floor(alpha b): how many of its best every head keeps. */
+export function safeguard(b: number, { compat, math }: BudgetContext, { alpha_safeguard }: z.infer<typeof params>): number {
+  // kvpress's int(b * alpha) truncates 100 * 0.29 to 28; keptCount of the rest gives 29
+  return compat ? Math.floor(b * alpha_safeguard) : math.keptCount(b, 1 - alpha_safeguard, false);
+}

@@ -12,6 +12,7 @@ export const knorm: Scorer<typeof noParams> = {
   params: noParams,
   comparable: false, // each head has its own scale of keys
   massMap: 'softmax', // no probabilistic meaning: exp((s - max s) / std s)
+  perToken: true,
   protectedBy: null,
   queries: () => 0,
   protect: () => ({ first: 0, last: 0 }),

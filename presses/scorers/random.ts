@@ -27,11 +27,11 @@ export const random: Scorer<typeof params> = {
   queries: () => 0,
   protect: () => ({ first: 0, last: 0 }),
   score(context, params) {
-    const { backend, n, layer, shape } = context;
+    const { backend, n, layer, shape, start } = context;
     const seed = params.seed ?? context.seed;
     if (params.seed === undefined) context.note(`random: seed ${seed}`);
     const draws = new Float32Array(shape.kvHeads * n); // [H, n]
-    for (let i = 0; i < draws.length; i++) draws[i] = uniform(seed, layer, i);
+    for (let i = 0; i < draws.length; i++) draws[i] = uniform(seed, layer, start * shape.kvHeads + i);
     const scores = context.scratch(draws.byteLength, 'random scores');
     backend.write(scores, draws);
     return scores;

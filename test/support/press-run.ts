@@ -4,7 +4,7 @@ import { Compressor } from '../../presses/compressor.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scorer } from '../../presses/contract.ts';
 import { noParams } from '../../presses/params.ts';
-import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected } from '../../worker/backend/backend.ts';
+import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected, type View } from '../../worker/backend/backend.ts';
 import type { PressRuntime } from './press-runtimes.ts';
 import { Random } from './random.ts';
 
@@ -46,6 +46,8 @@ export interface LayerNumbers {
   readonly k: Float32Array;
   readonly v?: Float32Array;
   readonly q?: Float32Array;
+  /** W_o [Hq d, Hq d]; without it some at random, the same in every run. */
+  readonly output?: Float32Array;
 }
 
 export interface PressRun {
@@ -73,14 +75,16 @@ export async function runPress(
     const row = shape.queryHeads * shape.headDim;
     const queries = numbers.q ?? new Float32Array(window * row);
     const tail = queries.subarray(queries.length - window * row); // the last of them
-    const blocks = [numbers.k, numbers.v ?? numbers.k, tail].map((data, i) => {
-      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvq'[i]}`);
+    const output = numbers.output ?? new Random(2000 + layer).normals(row * row, 0.1);
+    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output].map((data, i) => {
+      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqo'[i]}`);
       backend.write(block, data);
       return block;
     });
-    const [k, v, q] = blocks;
+    const [k, v, q, weights] = blocks;
+    const { hidden, model } = noModel(shape);
     try {
-      await compressor.layer({ layer, n, k, v, q, window, shape, ...noModel(shape) });
+      await compressor.layer({ layer, n, k, v, q, window, shape, hidden, model: { ...model, output: { ...model.output, ...viewOf(weights) } } });
     } finally {
       for (const block of blocks) backend.free(block);
     }
@@ -103,6 +107,10 @@ export function noModel({ queryHeads, headDim: d }: AttentionShape): Pick<LayerT
     hidden: null,
     model: { hiddenSize: queryHeads * d, invFreq, output: { ...nothing, type: 'f32', rows: queryHeads * d, cols: queryHeads * d } },
   };
+}
+
+function viewOf(buffer: DeviceBuffer): View {
+  return { buffer, offset: 0 };
 }
 
 function isRequest(press: unknown): press is PressRequest {
