@@ -4,7 +4,7 @@
  */
 import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
-import { emptyBudget, lostQueries, memoryTooSmall, shortPrompt, tightBudget } from './budget-errors.ts';
+import { emptyBudget, lostQueries, memoryTooSmall, partParam, shortPrompt, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection, decider } from './check-parts.ts';
 import type { BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
@@ -73,7 +73,8 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
         `head_budget "${press.headBudget.part.name}" compares scores between heads, and those of ${press.scorer.part.name} have no common unit`,
       );
     }
-    checkTail(press, queriesOf(press, Math.max(...caps)), tail, path);
+    checkTail(press, observingQueries(press, Math.max(...caps)), tail, path);
+    checkEven(stage);
     stages.push(stage);
     caps = stage.exact ?? caps;
     tail = shorterTail(tail, Math.min(stage.keep.last, ...caps), press);
@@ -124,18 +125,23 @@ export function mostPages(entries: number, lists: number, entriesPerPage: number
 
 /** It removes nothing and changes nothing. */
 export function isIdle({ compressionRatio, transforms, ...parts }: Press): boolean {
-  return compressionRatio === 0 && transforms.length === 0 && decider({ transforms, ...parts }) === null;
+  return compressionRatio === 0 && !transforms.some(({ part }) => part.actsAlone) && decider({ transforms, ...parts }) === null;
 }
 
-/** How many of the last queries a press reads on n tokens: those of its hungriest part. A window leaves one token at least to observe. */
-export function queriesOf({ scorer, layerBudget, selection, transforms }: PressParts, n: number): number {
+/** How many of the last queries a press reads on n tokens: those of its hungriest part. */
+export function queriesOf(press: PressParts, n: number): number {
+  const asked = press.transforms.map(({ part, params }) => part.queries?.(params) ?? 0);
+  return Math.max(observingQueries(press, n), Math.min(n, Math.max(0, ...asked)));
+}
+
+/** Those of them that look at keys. A window leaves one token at least to observe. */
+export function observingQueries({ scorer, layerBudget, selection }: PressParts, n: number): number {
   const { part, params } = layerBudget;
   const scorerQueries = scorer.part.queries(scorer.params);
   const most = Math.max(
     scorerQueries,
     part.signal === 'none' ? 0 : part.queries(params, scorerQueries),
     selection.part.queries?.(selection.params, scorerQueries) ?? 0,
-    ...transforms.map(({ part, params }) => part.queries?.(params) ?? 0),
   );
   return most === Infinity ? n : Math.min(n - 1, most);
 }
@@ -167,6 +173,17 @@ export function checkTail({ name, scorer }: Press, queries: number, { last, afte
   throw lostQueries(name, scorer.part.hidden ? Infinity : queries, last, after, path);
 }
 
+/** Renumbered layers go on at one position, so that all of them must keep equally many: an earlier press may have left them unequal. */
+function checkEven({ press, exact }: Stage): void {
+  const renumbers = press.transforms.find(({ part }) => part.renumbers);
+  if (renumbers === undefined || exact!.every((budget) => budget === exact![0])) return;
+  throw new InputError(
+    'press_composition',
+    partParam(press, 'transforms'),
+    `transform "${renumbers.part.name}" gives kept entries new positions, so all layers must keep equally many, and an earlier press leaves them from ${Math.min(...exact!)} to ${Math.max(...exact!)} tokens; use uniform budgets there`,
+  );
+}
+
 /** Null when a memory budget turns out to hold everything, or when there is one token only. */
 function checkStage(press: Press, caps: readonly number[], size: PressSize, path: string, notes: string[]): Stage | null {
   const { scorer, layerBudget, onTight, compat } = press;
@@ -176,7 +193,7 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
   const tokens = Math.max(...caps);
   const ratio = press.compressionRatio ?? ratioForMemory(press, caps, size, protectedCount(asked, shortest), path);
   const own = decider(press);
-  if (ratio === 0 && own === null && press.transforms.length === 0) return null;
+  if (isIdle({ ...press, compressionRatio: ratio })) return null;
 
   const even = caps.map((cap) => math.keptCount(cap, ratio, compat));
   const context = (keep: Protected): BudgetContext => ({

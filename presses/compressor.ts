@@ -81,7 +81,7 @@ export class Compressor {
     this.#others = checked.others.map((budget) => new Onlooker(budget));
     this.hidden = readsHidden(checked.stages);
     const onlookers = checked.others.map((layerBudget) => queriesOf({ ...last.press, layerBudget }, n));
-    this.queries = Math.max(...onlookers, this.#massWindow, ...checked.stages.map((stage) => queriesOf(stage.press, stage.context.tokens)));
+    this.queries = Math.max(...onlookers, this.#massWindow, ...checked.stages.map(({ press }) => queriesOf(press, n)));
   }
 
   /** Takes layer 0, 1, ... L-1 in turn. Whatever it borrows from the device is given back before it resolves or throws. */
@@ -148,7 +148,7 @@ export class Compressor {
       const { order, stride } = await this.#rank(stage, rows.context, count);
       const counts = Array<number>(H).fill(count);
       if (stage.press.transforms.length > 0)
-        await this.#transform(stage, context, await rows.orderInFullRows({ rows: order, stride }, counts), counts);
+        await this.#transform(stage, context, await rows.orderInFullRows({ rows: order, stride }, counts), counts, rows.left);
       await rows.narrow({ rows: order, stride }, count);
     }
 
@@ -203,7 +203,7 @@ export class Compressor {
     if (transforms.length > 0) {
       // Budgets that are planned are final, also where whole layers are stored first.
       const final = limits === null && this.#last.exact !== null ? this.#counts(entry, this.#last.exact[index]) : counts;
-      await this.#transform(this.#last, context, await rows.orderInFullRows({ rows: order, stride }, final), final);
+      await this.#transform(this.#last, context, await rows.orderInFullRows({ rows: order, stride }, final), final, rows.left);
     }
     const kept = rows.narrowed ? rows.inFullRows(await host, counts) : { order: { rows: order, stride }, counts, host };
     const stored = Promise.resolve(this.#store.keep(tensors, kept));
@@ -244,9 +244,9 @@ export class Compressor {
   }
 
   /** Changes keys and values of the kept rows where the layer has them. */
-  async #transform(stage: Stage, context: ScoreContext, order: RankOrder, counts: readonly number[]): Promise<void> {
+  async #transform(stage: Stage, context: ScoreContext, order: RankOrder, counts: readonly number[], among: RankOrder | null): Promise<void> {
     for (const { part, params } of stage.press.transforms)
-      await part.apply({ ...this.#inStage(stage, context), order, counts, keep: stage.keep }, params);
+      await part.apply({ ...this.#inStage(stage, context), order, counts, among, keep: stage.keep }, params);
   }
 
   #inStage({ context: { compressionRatio, compat } }: Stage, context: ScoreContext): ScoreContext {

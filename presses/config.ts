@@ -5,7 +5,7 @@
 import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
 import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
-import { checkTail, isIdle, protectedBy, queriesOf, shorterTail, type Tail } from './check-press.ts';
+import { checkTail, isIdle, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
 import type { Chosen, PartInfo, Press, PressParts, PressRequest } from './contract.ts';
 import { didYouMean, shownName } from './did-you-mean.ts';
@@ -92,10 +92,11 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
   }
   // A preset's parts take their parameters from beside the preset's name: no two parts of one share a parameter name.
   const own = partList(parts).flatMap((part) => Object.keys(part.params.shape));
-  const given = parseFields(omit({ ...defaults, ...asked }, own), path, own);
+  const filled = { ...('memory_budget' in asked ? omit(defaults, ['compression_ratio']) : defaults), ...asked };
+  const given = parseFields(omit(filled, own), path, own);
   const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({
     part,
-    params: readParams(part.params, pick({ ...defaults, ...asked }, Object.keys(part.params.shape)), path),
+    params: readParams(part.params, pick(filled, Object.keys(part.params.shape)), path),
   });
   const chosen = {
     scorer: choose(parts.scorer),
@@ -214,7 +215,7 @@ function checkComposition(presses: readonly Press[]): void {
   let tail: Tail = { last: Infinity, after: '' };
   for (const [i, press] of presses.entries()) {
     const { path, layerBudget, headBudget, selection, transforms } = press;
-    checkTail(press, queriesOf(press, Infinity), tail, path);
+    checkTail(press, observingQueries(press, Infinity), tail, path);
     tail = shorterTail(tail, isIdle(press) ? Infinity : protectedBy(press, Infinity).last, press);
     if (i === presses.length - 1) continue;
     if (layerBudget.part.signal !== 'none') {

@@ -20,6 +20,8 @@ export interface LayerTensors {
   readonly window: number;
   /** The attention module's input (after the layer's norm), [n, D] f32; null unless a part reads it (`hidden`). */
   readonly hidden: View | null;
+  /** The rotary table of positions 0..n-1, [n, d] f32: cos (d/2), then sin (d/2). */
+  readonly rope: View;
   readonly shape: AttentionShape;
   readonly model: LayerModel;
 }
@@ -302,6 +304,8 @@ export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo
 export interface TransformContext extends ScoreContext {
   readonly order: RankOrder; // rows of k, v
   readonly counts: readonly number[]; // [H] rows kept of each head's order
+  /** The rows that the press chose from, ascending; null = all n, as they are unless an earlier press of a composition took some. */
+  readonly among: RankOrder | null;
   readonly keep: Protected;
 }
 
@@ -311,6 +315,8 @@ export interface Transform<S extends z.ZodObject = z.ZodObject> extends PartInfo
   queries?(params: z.infer<S>): number;
   /** It acts on what stays alone: no matter which budgets fall later. */
   readonly anyBudget?: boolean;
+  /** It changes what stays even where nothing goes; otherwise a press that removes nothing is no press. */
+  readonly actsAlone?: boolean;
   /** Kept entries stand at positions 0..b-1 afterwards, and what follows goes on at b. */
   readonly renumbers?: boolean;
   apply(context: TransformContext, params: z.infer<S>): void | Promise<void>;

@@ -16,6 +16,9 @@ export class Gathered {
     this.context = full;
   }
 
+  /** The rows that are left, [H, stride] ascending; null = all. */
+  left: RankOrder | null = null;
+
   get narrowed(): boolean {
     return this.#positions !== null;
   }
@@ -34,6 +37,7 @@ export class Gathered {
     this.#positions = kept.map((list, h) => list.map((row) => this.position(h, row)));
     const ascending = scratch(H * count * 4, 'gathered rows');
     backend.write(ascending, joined(this.#positions, count));
+    this.left = { rows: ascending, stride: count };
     const [keys, values] = [scratch(count * H * d * 4, 'gathered keys'), scratch(count * H * d * 4, 'gathered values')]; // [count, H, d]
     backend.gather(keys, k, { rows: ascending, stride: count }, count, H, d);
     backend.gather(values, v, { rows: ascending, stride: count }, count, H, d);

@@ -41,6 +41,25 @@ const named = {
   },
   adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', head_budget: 'adakv' },
 
+  finch: {
+    summary: 'what the question, the last tokens, attends to; keys turned to positions without gaps',
+    scorer: 'finch',
+    transforms: ['rerotate'],
+  },
+  merging_knorm: { summary: 'Knorm; what goes leaves its value to the most similar key', scorer: 'knorm', transforms: ['merge'] },
+  merging_snapkv: { summary: 'SnapKV; what goes leaves its value to the most similar key', scorer: 'snapkv', transforms: ['merge'] },
+  think: {
+    summary: 'sets key channels to zero and removes no tokens, so that it frees no memory; with a compression_ratio, by Knorm',
+    scorer: 'knorm',
+    transforms: ['think'],
+    params: { compression_ratio: 0 },
+  },
+  snap_think: { summary: 'SnapKV, then key channels of what stays set to zero, which frees nothing more', scorer: 'snapkv', transforms: ['think'] },
+
+  // keys turned to positions without gaps: kvpress's KeyRerotationPress
+  key_rerotation_knorm: { summary: 'Knorm; keys turned to positions without gaps', scorer: 'knorm', transforms: ['rerotate'] },
+  key_rerotation_snapkv: { summary: 'SnapKV; keys turned to positions without gaps', scorer: 'snapkv', transforms: ['rerotate'] },
+
   // heads by score, under other layer budgets or scorers
   adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', head_budget: 'adakv' },
   adakv_pyramidkv: { summary: 'PyramidKV, heads share by score', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'adakv' },

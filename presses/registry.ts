@@ -8,6 +8,7 @@ import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
 import { cur } from './scorers/cur.ts';
+import { finch } from './scorers/finch.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
 import { lagkv } from './scorers/lagkv.ts';
@@ -23,6 +24,9 @@ import { segments } from './selections/segments.ts';
 import { threshold } from './selections/threshold.ts';
 import { topK } from './selections/top-k.ts';
 import { twoStage } from './selections/two-stage.ts';
+import { merge } from './transforms/merge.ts';
+import { rerotate } from './transforms/rerotate.ts';
+import { think } from './transforms/think.ts';
 
 export const scorers = {
   random,
@@ -35,6 +39,7 @@ export const scorers = {
   lagkv,
   observed_attention: observedAttention,
   non_causal: nonCausal,
+  finch,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {
@@ -59,4 +64,8 @@ export const selections = {
   two_stage: twoStage,
 } satisfies Record<string, Selection>;
 
-export const transforms: Record<string, Transform> = {};
+export const transforms = {
+  rerotate,
+  merge,
+  think,
+} satisfies Record<string, Transform>;

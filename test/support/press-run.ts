@@ -5,6 +5,7 @@ import { parsePress } from '../../presses/config.ts';
 import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scorer } from '../../presses/contract.ts';
 import { noParams } from '../../presses/params.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected, type View } from '../../worker/backend/backend.ts';
+import { ropeTable } from '../../worker/backend/rope-table.ts';
 import type { PressRuntime } from './press-runtimes.ts';
 import { Random } from './random.ts';
 
@@ -14,15 +15,24 @@ export class PositionStore implements KeptStore {
   readonly scores = new Map<string, Float32Array>();
   heldMost = 0; // entries over all lists
   readonly #backend: Backend;
-  constructor(backend: Backend) {
+  readonly #withRows: boolean;
+  readonly #rows = new Map<string, { k: Float32Array; v: Float32Array }>();
+  constructor(backend: Backend, withRows = false) {
     this.#backend = backend;
+    this.#withRows = withRows;
+  }
+  rowsOf(layer: number, head: number, d: number): { k: Float32Array; v: Float32Array } {
+    const length = (this.lists.get(`${layer}.${head}`)?.length ?? 0) * d; // lists may have been truncated since
+    const { k, v } = this.#rows.get(`${layer}.${head}`) ?? { k: new Float32Array(), v: new Float32Array() };
+    return { k: k.subarray(0, length), v: v.subarray(0, length) };
   }
   get held(): number {
     return [...this.lists.values()].reduce((sum, list) => sum + list.length, 0);
   }
   /** The device's order and the host's must say the same. */
-  async keep({ layer }: LayerTensors, { order, counts, host }: KeptRows): Promise<void> {
+  async keep({ layer, n, k, v, shape }: LayerTensors, { order, counts, host }: KeptRows): Promise<void> {
     const stored = counts.map((count, head) => this.#backend.read(at(order.rows, head * order.stride * 4), count * 4)); // now: the order is gone later
+    const whole = this.#withRows ? [k, v].map((view) => this.#backend.read(view, n * shape.kvHeads * shape.headDim * 4)) : [];
     const { ranks, scores } = await host;
     for (const [head, bytes] of (await Promise.all(stored)).entries()) {
       const name = `${layer}.${head}`;
@@ -32,6 +42,18 @@ export class PositionStore implements KeptStore {
       this.scores.set(name, scores[head].slice());
       this.lists.set(name, list);
     }
+    const [keys, values] = (await Promise.all(whole)).map((bytes) => new Float32Array(bytes.slice().buffer));
+    if (keys === undefined) return this.#noteMost();
+    const { kvHeads: H, headDim: d } = shape;
+    for (const [head] of counts.entries()) {
+      const list = this.lists.get(`${layer}.${head}`)!;
+      const of = (x: Float32Array): Float32Array =>
+        Float32Array.from(list.flatMap((row) => [...x.subarray((row * H + head) * d, (row * H + head + 1) * d)]));
+      this.#rows.set(`${layer}.${head}`, { k: of(keys), v: of(values) });
+    }
+    this.#noteMost();
+  }
+  #noteMost(): void {
     this.heldMost = Math.max(this.heldMost, this.held);
   }
   truncate(layer: number, head: number, count: number): void {
@@ -55,6 +77,8 @@ export interface PressRun {
   readonly kept: number[][][]; // [layer][head] positions, best first
   readonly scores: Float32Array[][]; // [layer][head] as handed to the store
   readonly heldMost: number;
+  /** [layer][head] keys and values as they were stored, [kept, d] each, best first; empty unless `rows` asked for them. */
+  readonly rows: { k: Float32Array; v: Float32Array }[][];
 }
 
 export async function runPress(
@@ -63,28 +87,40 @@ export async function runPress(
   n: number,
   shape: AttentionShape,
   layers: readonly LayerNumbers[],
-  options: { massWindow?: number; size?: Partial<PressSize> } = {},
+  options: { massWindow?: number; size?: Partial<PressSize>; rows?: boolean } = {},
 ): Promise<PressRun> {
   const { backend, math } = runtime;
   const request = isRequest(press) ? press : parsePress(press);
   const checked = checkPress(request, { tokens: n, layers: layers.length, kvHeads: shape.kvHeads, math, ...options.size });
-  const store = new PositionStore(backend);
+  const store = new PositionStore(backend, options.rows);
   const compressor = new Compressor({ backend, checked, store, massWindow: options.massWindow });
   const window = compressor.queries;
+  const table = ropeTable(noModel(shape).model.invFreq, 0, n);
   for (const [layer, numbers] of layers.entries()) {
     const row = shape.queryHeads * shape.headDim;
     const queries = numbers.q ?? new Float32Array(window * row);
     const tail = queries.subarray(queries.length - window * row); // the last of them
     const output = numbers.output ?? new Random(2000 + layer).normals(row * row, 0.1);
-    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output].map((data, i) => {
-      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqo'[i]}`);
+    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output, table].map((data, i) => {
+      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqor'[i]}`);
       backend.write(block, data);
       return block;
     });
-    const [k, v, q, weights] = blocks;
+    const [k, v, q, weights, rope] = blocks;
     const { hidden, model } = noModel(shape);
     try {
-      await compressor.layer({ layer, n, k, v, q, window, shape, hidden, model: { ...model, output: { ...model.output, ...viewOf(weights) } } });
+      await compressor.layer({
+        layer,
+        n,
+        k,
+        v,
+        q,
+        window,
+        shape,
+        hidden,
+        rope,
+        model: { ...model, output: { ...model.output, ...viewOf(weights) } },
+      });
     } finally {
       for (const block of blocks) backend.free(block);
     }
@@ -96,15 +132,17 @@ export async function runPress(
     kept: layers.map((_, l) => heads.map((h) => store.lists.get(`${l}.${h}`) as number[])),
     scores: layers.map((_, l) => heads.map((h) => store.scores.get(`${l}.${h}`) as Float32Array)),
     heldMost: store.heldMost,
+    rows: layers.map((_, l) => heads.map((h) => store.rowsOf(l, h, shape.headDim))),
   };
 }
 
-/** Of layers that are random numbers: no hidden states, no weights. */
-export function noModel({ queryHeads, headDim: d }: AttentionShape): Pick<LayerTensors, 'hidden' | 'model'> {
+/** Of layers that are random numbers: no hidden states, no weights, no rotary table. */
+export function noModel({ queryHeads, headDim: d }: AttentionShape): Pick<LayerTensors, 'hidden' | 'rope' | 'model'> {
   const nothing = { buffer: { bytes: 0, label: 'no weights', offset: 0 } as DeviceBuffer, offset: 0 };
   const invFreq = Float32Array.from({ length: d / 2 }, (_, c) => 10000 ** ((-2 * c) / d));
   return {
     hidden: null,
+    rope: nothing,
     model: { hiddenSize: queryHeads * d, invFreq, output: { ...nothing, type: 'f32', rows: queryHeads * d, cols: queryHeads * d } },
   };
 }

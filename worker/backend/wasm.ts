@@ -99,8 +99,7 @@ export class WasmBackend implements Backend {
       this.#call('choleskyInverseScratchBytes', headDim),
     );
     // scoreColumns and windowMoments take what scoreWindow does.
-    const moved = 8 * n + 17 * headDim + 4 * kvHeads; // the most of turn-keys, nearest-kept, merge-values and prune-channels
-    return attend + norms + ranks + forms + moved + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
+    return attend + norms + ranks + forms + this.#call('scoreWindowScratchBytes', window, n, queryHeads, kvHeads, headDim);
   }
 
   alloc(bytes: number, label: string): DeviceBuffer {

@@ -65,7 +65,7 @@ import {
   windowMoments,
   zScore,
 } from './webgpu/scoring.ts';
-import { mergeValues, nearestKept, pruneChannels, transformScratchBytes, turnKeys } from './webgpu/transforms.ts';
+import { mergeValues, nearestKept, pruneChannels, turnKeys } from './webgpu/transforms.ts';
 
 export interface WebGpuOptions {
   /** Most device memory in bytes. WebGPU does not say how much there is: without a limit the driver decides. */
@@ -133,7 +133,7 @@ export class WebGpuBackend implements Backend, Gpu {
     return 0;
   }
   scratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
-    return attentionScratchBytes(this, shape) + (n === 0 ? 0 : Math.max(scoringScratchBytes(n, window, shape), transformScratchBytes(n, shape)));
+    return attentionScratchBytes(this, shape) + (n === 0 ? 0 : scoringScratchBytes(n, window, shape));
   }
   /** Destroys the device and all that lies on it. */
   close(): void {

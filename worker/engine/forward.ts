@@ -17,6 +17,8 @@ export interface AppendableCache {
   /** Appends rows 0..n-1 of k, v ([n, H, d]) to every list of the layer, at positions start.. */
   append(layer: number, k: View, v: View, n: number, start: number): void;
   layer(layer: number): PagedLayer;
+  /** By how many positions a press moved kept entries together: what follows them is turned as if it stood so many earlier. Positions of entries stay those of the tokens. */
+  readonly shift: number;
 }
 
 /** What `extend` keeps of the tokens that it reads, for presses that act while decoding. */
@@ -204,7 +206,7 @@ export class Forward {
           before += length;
         }
         const model = { hiddenSize: D, invFreq: this.#invFreq, output: weights.o };
-        await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, hidden: inputs, shape, model });
+        await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, hidden: inputs, rope: table, shape, model });
       }
       const take = options.logits;
       if (take) await options.run(() => take(this.#head(at(hidden, (N - 1) * D * F32))));
@@ -223,7 +225,7 @@ export class Forward {
     const n = onDevice ? 1 : tokens.length;
     if (n === 0 || n > this.chunkTokens) throw new Error(`extend takes 1 to ${this.chunkTokens} tokens, got ${n}`);
     const backend = this.#backend;
-    backend.write(this.#rope, ropeTable(this.#invFreq, start, n));
+    backend.write(this.#rope, ropeTable(this.#invFreq, start - cache.shift, n));
     if (onDevice) backend.embed(this.#hidden, this.#weights.embed, tokens, 1);
     else this.#embed(this.#hidden, tokens);
     const last = this.#weights.layers.length - 1;

@@ -125,6 +125,7 @@ export class KvSequence implements KeptStore, AppendableCache {
   peakBytes = 0;
   /** Bytes of keys and values that live outside the pages: the layer being read. */
   scratchBytes = 0;
+  shift = 0;
   readonly #cache: KvCache;
   readonly #backend: Backend;
   readonly #pool: DeviceBuffer;

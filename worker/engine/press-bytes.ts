@@ -37,8 +37,17 @@ export function pressBytes(
       take(Hq * n); // the window's attention
       take(H * n); // its mean over the group
     }
-    for (const { part, params } of [...chosenParts(stage.press), ...(stage === last ? checked.others : [])]) {
-      const scratch = { n, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize, artifact: size.artifact };
+    const parts = [...chosenParts(stage.press), ...(stage === last ? checked.others.map((other) => ({ kind: 'layer_budget', ...other })) : [])];
+    for (const { kind, part, params } of parts) {
+      const scratch = {
+        n: kind === 'transforms' ? size.tokens : n,
+        window,
+        queryHeads: Hq,
+        kvHeads: H,
+        headDim: d,
+        hiddenSize,
+        artifact: size.artifact,
+      };
       take(Math.ceil((part.scratchBytes?.(scratch, params) ?? 0) / 4));
     }
     if (stage !== last) take(Math.max(...stage.exact!) * H * d, 2); // keys and values, gathered for the next press

@@ -1,4 +1,7 @@
-/** What presses change kept keys and values with, on the device: turn-keys, nearest-kept, merge-values, prune-channels. */
+/**
+ * What transforms change kept keys and values with, on the device: turn-keys, nearest-kept, merge-values, prune-channels. What these keep for themselves is in the transforms'
+ * own scratchBytes, so that no other press is charged for it.
+ */
 import type { AttentionShape, KeptSet, RankOrder, View } from '../backend.ts';
 import { type Gpu, withScratch } from './gpu.ts';
 
@@ -8,11 +11,6 @@ const TILE = 32; // rows that go of a workgroup of nearest-kept
 const MOST_CHANNELS = 256; // threads of a workgroup of prune-channels
 
 type Heads = Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>;
-
-/** The most that operations here take at once over n tokens. */
-export function transformScratchBytes(n: number, { kvHeads, headDim }: Heads): number {
-  return Math.ceil(1.25 * Math.max(othersBytes(n, kvHeads), energyBytes(kvHeads, headDim))) + 256; // Buffers round up
-}
 
 export function turnKeys(gpu: Gpu, k: View, table: View, { rows, stride }: RankOrder, count: number, kvHeads: number, headDim: number): void {
   const dims = { stride, count, kvHeads, headDim };
