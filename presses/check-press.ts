@@ -82,7 +82,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   const last = stages.at(-1);
   if (last === undefined && request.presses.at(-1)?.memoryBudgetBytes && notes.length === 0)
     notes.push('the whole cache fits the memory_budget: nothing was removed');
-  const late = last?.layerBudget.part.cascades === false;
+  const late = last !== undefined && !cascades(last);
   if (late && last.press.mode === 'streaming') {
     notes.push(
       `layer_budget "${last.layerBudget.part.name}" decides after the last layer: every layer is stored whole until then, as with mode "deferred"`,
@@ -95,7 +95,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   const deferred = late || (last?.press.mode === 'deferred' && !early);
   const counting = last === undefined ? null : countingSelection(last.press);
   const own = counting?.part.bounds?.(last!.context, counting.params);
-  const budgeted = last?.layerBudget.part.bounds(last.context, last.layerBudget.params);
+  const budgeted = last && inPath(last.press.path, () => last.layerBudget.part.bounds(last.context, last.layerBudget.params));
   const bounds = own ?? budgeted ?? caps.map((n) => ({ min: n, max: n }));
   const looking = request.explain && last !== undefined ? otherBudgets(last.press) : { asked: [], unasked: [] };
   return {
@@ -110,6 +110,10 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     explain: request.explain,
     notes,
   };
+}
+
+function cascades({ layerBudget: { part }, context }: Stage): boolean {
+  return part.cascades !== false && !(context.compat && part.cascadesInCompat === false);
 }
 
 /** Tokens per layer and KV head that a press keeps in the end. */
@@ -152,8 +156,8 @@ export function readsHidden(stages: readonly Pick<Stage, 'press'>[]): boolean {
 }
 
 /** What a press keeps whatever the scores say: by its scorer's rule and its selection's. */
-export function protectedBy({ scorer, selection }: PressParts, n: number): Protected {
-  const rules = [scorer.part.protect(scorer.params, n), selection.part.protect?.(selection.params, n) ?? { first: 0, last: 0 }];
+export function protectedBy({ scorer, selection, compat }: PressParts & { readonly compat?: boolean }, n: number): Protected {
+  const rules = [scorer.part.protect(scorer.params, n, compat), selection.part.protect?.(selection.params, n) ?? { first: 0, last: 0 }];
   return { first: Math.max(...rules.map(({ first }) => first)), last: Math.max(...rules.map(({ last }) => last)) };
 }
 

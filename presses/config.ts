@@ -214,9 +214,16 @@ function agreed(elements: readonly Element[]): Pick<Fields, (typeof SHARED)[numb
 function checkComposition(presses: readonly Press[]): void {
   let tail: Tail = { last: Infinity, after: '' };
   for (const [i, press] of presses.entries()) {
-    const { path, layerBudget, headBudget, selection, transforms } = press;
+    const { path, scorer, layerBudget, headBudget, selection, transforms } = press;
     checkTail(press, observingQueries(press, Infinity), tail, path);
     tail = shorterTail(tail, isIdle(press) ? Infinity : protectedBy(press, Infinity).last, press);
+    if (scorer.part.passes && !presses.slice(0, i).every(isIdle)) {
+      throw new InputError(
+        'press_composition',
+        partParam(press, 'scorer'),
+        `scorer "${scorer.part.name}" has all of the prompt read again, and a press before it lets go of some; put "${press.name}" first`,
+      );
+    }
     if (i === presses.length - 1) continue;
     if (layerBudget.part.signal !== 'none') {
       throw new InputError(

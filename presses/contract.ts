@@ -38,6 +38,7 @@ export interface LayerModel {
 export interface PassTensors {
   readonly layer: number; // 0-based
   readonly pass: number; // 0-based: which of the passes
+  readonly length: number; // its tokens
   readonly n: number;
   readonly start: number; // rows of this pass before these
   readonly rows: number;
@@ -45,6 +46,7 @@ export interface PassTensors {
   readonly k: View; // [n + start + rows, H, d] f32, after RoPE: the prompt's, then the pass's up to these rows
   readonly v: View; // [n + start + rows, H, d] f32
   readonly hidden: View; // [rows, D] f32, the attention module's input
+  readonly hiddenSize: number; // D
   readonly shape: AttentionShape;
 }
 
@@ -64,6 +66,8 @@ export interface PassPrompt {
   encode(text: string): readonly number[];
   /** What the chat template writes between a user's words and the answer; a line break where there is none. */
   readonly answerStart: string;
+  /** How an error names one of the scorer's parameters. */
+  param(field: string): string;
 }
 
 /**
@@ -187,7 +191,7 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
   readonly hidden?: boolean;
   /** It has the model read further tokens over the whole prompt before it scores. */
   readonly passes?: Passes<S>;
-  protect(params: z.infer<S>, n: number): Protected;
+  protect(params: z.infer<S>, n: number, compat?: boolean): Protected;
   /** The parameter that sets how many tokens are protected, for error messages; null = none does. */
   readonly protectedBy: string | null;
   /** Scores of different heads have a common unit, so that a head budget may compare them; where they have none, the report says so. */
@@ -232,6 +236,8 @@ interface LayerBudgetPart<S extends z.ZodObject> extends PartInfo<S> {
   entries?(context: BudgetContext, params: z.infer<S>): number;
   /** False: earlier layers' limits may rise as later layers are seen, so that every layer is stored whole until the end. */
   readonly cascades?: boolean;
+  /** The same, under compat alone. */
+  readonly cascadesInCompat?: boolean;
   /** The least and the most that any layer can get: for /v1/press/plan, without running. */
   bounds(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
 }

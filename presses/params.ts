@@ -41,4 +41,19 @@ export function trueOrFalse(fallback: boolean, description: string) {
   return z.boolean({ error: 'must be true or false' }).default(fallback).describe(description);
 }
 
+/** What the model is asked, in words or as token ids. */
+export function textOrTokens(description: string) {
+  const error = 'must be text of at most 2000 characters, or a list of at most 512 token ids';
+  const ids = z
+    .array(
+      z
+        .int({ error })
+        .min(0, { error })
+        .max(2 ** 31 - 1, { error }),
+      { error },
+    )
+    .max(512, { error });
+  return z.union([z.string().max(2000, { error }), ids], { error }).describe(description);
+}
+
 export const noParams = z.strictObject({});

@@ -16,6 +16,9 @@ export type Preset =
       readonly params?: Readonly<Record<string, unknown>>;
     };
 
+/** The best entries of the whole model, whichever layer and head they lie in. */
+const oneCut = { layer_budget: 'global', head_budget: 'adakv', params: { alpha_safeguard: 0 } } as const;
+
 const named = {
   no_press: { summary: 'keeps everything', scorer: null },
 
@@ -59,6 +62,15 @@ const named = {
   // keys turned to positions without gaps: kvpress's KeyRerotationPress
   key_rerotation_knorm: { summary: 'Knorm; keys turned to positions without gaps', scorer: 'knorm', transforms: ['rerotate'] },
   key_rerotation_snapkv: { summary: 'SnapKV; keys turned to positions without gaps', scorer: 'snapkv', transforms: ['rerotate'] },
+  kvzip: { summary: 'what repeating the prompt looks at', scorer: 'kvzip', ...oneCut },
+  kvzip_plus: {
+    summary: 'what repeating the prompt looks at, by what it changes',
+    scorer: 'kvzip',
+    ...oneCut,
+    params: { ...oneCut.params, plus_normalization: true },
+  },
+  kvcompose: { summary: 'what a second reading looks at; ranks of all heads together', scorer: 'kvcompose', layer_budget: 'composite' },
+  kvcompose_unstructured: { summary: 'what a second reading looks at, every head for itself', scorer: 'kvcompose', ...oneCut },
 
   // heads by score, under other layer budgets or scorers
   adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', head_budget: 'adakv' },

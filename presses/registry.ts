@@ -3,6 +3,8 @@ import type { HeadBudget, LayerBudget, Scorer, Selection, Transform } from './co
 import { adakv } from './head-budgets/adakv.ts';
 import { criticalAdakv } from './head-budgets/critical-adakv.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';
+import { composite } from './layer-budgets/composite.ts';
+import { global } from './layer-budgets/global.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
@@ -11,6 +13,8 @@ import { cur } from './scorers/cur.ts';
 import { finch } from './scorers/finch.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
+import { kvcompose } from './scorers/kvcompose.ts';
+import { kvzip } from './scorers/kvzip.ts';
 import { lagkv } from './scorers/lagkv.ts';
 import { nonCausal } from './scorers/non-causal.ts';
 import { observedAttention } from './scorers/observed-attention.ts';
@@ -40,6 +44,8 @@ export const scorers = {
   observed_attention: observedAttention,
   non_causal: nonCausal,
   finch,
+  kvzip,
+  kvcompose,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {
@@ -47,6 +53,8 @@ export const layerBudgets = {
   pyramid,
   per_layer: perLayer,
   zigzag,
+  global,
+  composite,
 } satisfies Record<string, LayerBudget>;
 
 export const headBudgets = {

@@ -22,14 +22,14 @@ export const adakv: HeadBudget<typeof params> = {
   ragged: true,
   counts({ sorted, protectedTokens: P }, b, context, params) {
     const { kvHeads: H, math } = context;
-    if (b <= P) return Array(H).fill(b);
+    if (b <= P) return Array(H).fill(Math.floor(b));
     const safe = Math.max(0, safeguard(b, context, params) - P); // protected tokens are the first of a head's safe ones
-    return math.adaCounts(sorted, H * (b - P), safe).map((evictable) => P + evictable);
+    return math.adaCounts(sorted, Math.round(H * (b - P)), safe).map((evictable) => P + evictable);
   },
 };
 
 /** floor(alpha b): how many of its best every head keeps. */
 export function safeguard(b: number, { compat, math }: BudgetContext, { alpha_safeguard }: z.infer<typeof params>): number {
   // kvpress's int(b * alpha) truncates 100 * 0.29 to 28; keptCount of the rest gives 29
-  return compat ? Math.floor(b * alpha_safeguard) : math.keptCount(b, 1 - alpha_safeguard, false);
+  return compat ? Math.floor(b * alpha_safeguard) : math.keptCount(Math.floor(b), 1 - alpha_safeguard, false);
 }

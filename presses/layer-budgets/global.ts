@@ -5,9 +5,10 @@
  *  cascades  exactly: a new layer only raises the cut, so the earlier ones only lose entries. Of their scores no more is held than they keep
  *  kvpress evicts trunc(L H N r) entries, or of each layer trunc(H N r), where this keeps H keptCount(N, r) per layer on average: its count under compat. */
 import * as z from 'zod';
-import type { BudgetContext, MeasuredBudget, SignalContext } from '../contract.ts';
+import type { BudgetContext, MeasuredBudget } from '../contract.ts';
 import { trueOrFalse } from '../params.ts';
-import { shareOfBest } from './share-of-best.ts';
+import { sum } from '../sum.ts';
+import { falling, shareOfBest } from './share-of-best.ts';
 
 const params = z.strictObject({
   layerwise: trueOrFalse(false, 'every layer keeps equally many entries, and only its heads compete'),
@@ -24,43 +25,38 @@ export const global: MeasuredBudget<typeof params> = {
   ragged: true,
   perEntry: true,
   queries: () => 0,
-  measure: async (context) => falling(await evictableScores(context)),
-  limits(signals, context, { layerwise }) {
-    const { layers, kvHeads: H, protectedTokens: P, caps } = context;
-    const total = evictable(context, layerwise);
-    if (layerwise) return signals.map((_, l) => Math.min(caps[l], P + Math.floor(total / layers) / H));
-    return shareOfBest(signals as Float32Array[], total).map((entries) => P + entries / H);
+  async measure({ backend, scores, n, shape: { kvHeads: H }, keep }) {
+    const all = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
+    const [first, evictable] = [Math.min(n, keep.first), Math.max(0, n - keep.first - keep.last)];
+    const list = new Float32Array(H * evictable);
+    for (let h = 0; h < H; h++) list.set(all.subarray(h * n + first, h * n + first + evictable), h * evictable);
+    return falling(list);
   },
-  held: (signal, limit, { kvHeads: H, protectedTokens: P }) => (signal as Float32Array).slice(0, Math.round((limit - P) * H)),
-  entries: (context, { layerwise }) => evictable(context, layerwise) + context.layers * context.kvHeads * context.protectedTokens,
+  limits(signals, context, { layerwise }) {
+    const { layers, kvHeads: H, protectedTokens: P } = context;
+    const best = total(context) - layers * H * P;
+    if (layerwise || best < 0) return signals.map((_, l) => share(context, l)); // best < 0 under compat alone: not all of the protected fit
+    return shareOfBest(signals as Float32Array[], best).map((entries) => P + entries / H);
+  },
+  held: (signal, limit, { kvHeads: H, protectedTokens: P }) => (signal as Float32Array).slice(0, Math.max(0, Math.round((limit - P) * H))),
+  entries: (context, { layerwise }) => (layerwise ? sum(context.caps.map((_, l) => share(context, l))) * context.kvHeads : total(context)),
   bounds(context, { layerwise }) {
     const { layers, caps, protectedTokens: P, kvHeads: H } = context;
-    const total = evictable(context, layerwise);
-    const even = P + Math.floor(total / layers) / H;
-    if (layerwise) return caps.map((cap) => ({ min: Math.min(cap, even), max: Math.min(cap, even) }));
-    const room = caps.reduce((sum, cap) => sum + cap - P, 0);
-    return caps.map((cap) => ({ min: P + Math.max(0, total / H - (room - (cap - P))), max: Math.min(cap, P + total / H) }));
+    const best = total(context) / H - layers * P;
+    if (layerwise || best < 0) return caps.map((_, l) => ({ min: share(context, l), max: share(context, l) }));
+    const room = sum(caps) - layers * P;
+    return caps.map((cap) => ({ min: P + Math.max(0, best - (room - (cap - P))), max: Math.min(cap, P + best) }));
   },
 };
 
-/** K. */
-function evictable(
-  { layers, tokens, caps, even, compressionRatio, compat, kvHeads: H, protectedTokens: P }: BudgetContext,
-  layerwise: boolean,
-): number {
-  if (!compat || caps.some((cap) => cap !== tokens)) return H * even.reduce((sum, b) => sum + b - P, 0);
-  const parts = layerwise ? layers : 1;
-  const entries = (layers / parts) * H * tokens;
-  return parts * (entries - Math.trunc(entries * compressionRatio)) - layers * H * P;
+/** Entries of all layers and heads. */
+function total({ layers, tokens, caps, even, compressionRatio, compat, kvHeads: H }: BudgetContext): number {
+  const all = layers * H * tokens;
+  return compat && caps.every((cap) => cap === tokens) ? all - Math.trunc(all * compressionRatio) : H * sum(even);
 }
 
-/** The scores of all heads, or one list a head, without the protected tokens'. What is no number ranks last. */
-async function evictableScores({ backend, scores, n, shape: { kvHeads: H }, keep }: SignalContext): Promise<Float32Array> {
-  const all = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
-  const heads = Array.from({ length: H }, (_, h) => all.subarray(h * n + Math.min(n, keep.first), (h + 1) * n - keep.last));
-  return Float32Array.from(heads.flatMap((list) => Array.from(list, (score) => (Number.isNaN(score) ? -Infinity : score))));
-}
-
-function falling(scores: Float32Array): Float32Array {
-  return scores.sort().reverse();
+/** What layer l keeps where layers do not compete. */
+function share({ tokens, caps, even, compressionRatio, compat, kvHeads: H }: BudgetContext, l: number): number {
+  const all = H * tokens;
+  return compat && caps[l] === tokens ? (all - Math.trunc(all * compressionRatio)) / H : even[l];
 }

@@ -22,6 +22,12 @@ export function shareOfBest(lists: readonly Float32Array[], total: number): numb
   return counts;
 }
 
+/** Scores in falling order, in place of themselves; what is no number ranks last. */
+export function falling(scores: Float32Array): Float32Array {
+  for (let i = 0; i < scores.length; i++) if (Number.isNaN(scores[i])) scores[i] = -Infinity;
+  return scores.sort().reverse();
+}
+
 /** Values of a falling list whose pattern is at least `pattern`. */
 function reaching(list: Float32Array, pattern: number): number {
   let low = 0;

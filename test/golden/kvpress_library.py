@@ -61,7 +61,7 @@ from kvpress.presses.kvzap_press import KVzapConfig, KVzapModel
 from kvpress.presses.lukv_press import LUKVPress
 from kvpress.presses.merging_press import MergingPress
 from safetensors.torch import save_file
-from transformers import DynamicCache
+from transformers import AutoTokenizer, DynamicCache
 
 from common import GOLDEN, NEEDLE, load_model, margin, samples, write_json
 from tiny_models import VOCAB
@@ -722,6 +722,19 @@ def prompts_for(name):
     return SimpleNamespace(context_ids=ids[:TINY_TOKENS], suffix_ids=ids[TINY_TOKENS:])
 
 
+def kvzip_asks(model):
+    """What KVzip has read over a context of one chunk, beside the context itself."""
+    press = KVzipPress(0.5)
+    with press(model):
+        press._context_ids = torch.zeros(1, press.prefix_length + 1, dtype=torch.long)
+        press.context_length = press._context_ids.shape[1]
+        ((_, read),) = press.prepare(model, AutoTokenizer.from_pretrained(model.config.name_or_path))
+        suffix = press._suffix_ids[0].tolist()
+        press._context_ids = None  # nothing to compress
+        asked = read[0].tolist()[: -len(suffix) - 1]
+        return {"prefix_tokens": press.prefix_length, "repeat_prompt": asked, "repeat_answer_start": suffix}
+
+
 def main(models=("needle", *TINY), only=None):
     torch.manual_seed(0)
     for name in models:
@@ -769,6 +782,7 @@ def main(models=("needle", *TINY), only=None):
                     "dms_threshold": a.norms,
                     "target_size": a.target,
                     "cam_uniform": a.uniform,
+                    **({"kvzip": kvzip_asks(model)} if name == "needle" else {}),
                 },
                 "full_cache": {"generated": ids, "margins": margins},
                 "entries": entries,

@@ -14,6 +14,8 @@ export interface Library {
     dms_threshold: number;
     target_size: number;
     cam_uniform: number;
+    /** In which tokens KVzip asks; of models with a tokenizer. */
+    kvzip?: { prefix_tokens: number; repeat_prompt: number[]; repeat_answer_start: number[] };
   };
   entries: Record<string, LibraryRun[]>;
   decoding: Record<string, DecodingRun>;
@@ -180,18 +182,18 @@ export const CONFIGS: Record<string, Config> = {
   }),
   kvzap_linear: trained('kvzap', 'kvzap-linear.safetensors', {}, { selection: { name: 'threshold', threshold: 0.1 } }),
   kvzap_mlp: trained('kvzap', 'kvzap-mlp.safetensors', {}, { selection: { name: 'threshold', threshold: 0.1, sliding_window_size: 40 } }),
-  kvzip: scorer('kvzip', {}, global),
-  'kvzip-layerwise': scorer('kvzip', { n_sink: 6 }, { head_budget: perHead }),
-  kvzip_plus: scorer('kvzip', { plus_normalization: true }, global),
+  kvzip: ({ settings }) => ({ preset: 'kvzip', ...settings.kvzip }),
+  'kvzip-layerwise': ({ settings }) => ({ preset: 'kvzip', ...settings.kvzip, n_sink: 6, layerwise: true }),
+  kvzip_plus: ({ settings }) => ({ preset: 'kvzip_plus', ...settings.kvzip }),
   fastkvzip: trained('fastkvzip', 'fastkvzip.safetensors', {}, global),
   'fastkvzip-layerwise': trained('fastkvzip', 'fastkvzip.safetensors', { n_sink: 7, window_ratio: 0.1 }, { head_budget: perHead }),
-  kvcompose: scorer('kvcompose', {}, { layer_budget: 'composite' }),
+  kvcompose: preset('kvcompose'),
   'kvcompose-mean': scorer(
     'kvcompose',
     { agg_task: 'mean', agg_group: 'max' },
     { layer_budget: { name: 'composite', agg_head: 'max', keep_token_lower_bound: 10 } },
   ),
-  kvcompose_unstructured: scorer('kvcompose', {}, global),
+  kvcompose_unstructured: preset('kvcompose_unstructured'),
   'kvcompose_unstructured-plain': scorer('kvcompose', { add_mean_across_heads: false }, global),
 };
 
@@ -253,15 +255,8 @@ export const PENDING: readonly string[] = [
   'lukv_snapkv',
   'kvzap_linear',
   'kvzap_mlp',
-  'kvzip',
-  'kvzip-layerwise',
-  'kvzip_plus',
   'fastkvzip',
   'fastkvzip-layerwise',
-  'kvcompose',
-  'kvcompose-mean',
-  'kvcompose_unstructured',
-  'kvcompose_unstructured-plain',
   'decoding_knorm',
   'decoding_streaming_llm',
   'decoding_keydiff',

@@ -6,6 +6,7 @@ import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scor
 import { noParams } from '../../presses/params.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected, type View } from '../../worker/backend/backend.ts';
 import { ropeTable } from '../../worker/backend/rope-table.ts';
+import { passLengths, runPasses } from './pass-run.ts';
 import type { PressRuntime } from './press-runtimes.ts';
 import { Random } from './random.ts';
 
@@ -96,6 +97,7 @@ export async function runPress(
   const compressor = new Compressor({ backend, checked, store, massWindow: options.massWindow });
   const window = compressor.queries;
   const table = ropeTable(noModel(shape).model.invFreq, 0, n);
+  const passes = passLengths(request, n);
   for (const [layer, numbers] of layers.entries()) {
     const row = shape.queryHeads * shape.headDim;
     const queries = numbers.q ?? new Float32Array(window * row);
@@ -109,6 +111,7 @@ export async function runPress(
     const [k, v, q, weights, rope] = blocks;
     const { hidden, model } = noModel(shape);
     try {
+      runPasses(compressor, backend, passes, { layer, n, k: numbers.k, v: numbers.v ?? numbers.k, shape });
       await compressor.layer({
         layer,
         n,
@@ -126,6 +129,7 @@ export async function runPress(
     }
   }
   const report = await compressor.finish();
+  compressor.close();
   const heads = Array.from({ length: shape.kvHeads }, (_, h) => h);
   return {
     report,

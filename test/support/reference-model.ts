@@ -29,10 +29,10 @@ interface Matrix {
 /** May a later query of this layer see the entry of `head` at `position`? */
 export type Visible = (layer: number, head: number, position: number) => boolean;
 
-/** All that was read so far. Per layer, rows of positions 0, 1, ...: keys after RoPE and values [H * d], queries after RoPE [Hq * d]. */
+/** All that was read so far. Per layer, rows of positions 0, 1, ...: keys after RoPE and values [H * d], queries after RoPE [Hq * d], the attention module's input [D]. */
 export interface ReferenceState {
   tokens: number;
-  readonly layers: { readonly k: Float64Array[]; readonly v: Float64Array[]; readonly q: Float64Array[] }[];
+  readonly layers: { readonly k: Float64Array[]; readonly v: Float64Array[]; readonly q: Float64Array[]; readonly x: Float64Array[] }[];
 }
 
 export class ReferenceModel {
@@ -52,13 +52,18 @@ export class ReferenceModel {
     this.headDim = this.#config.head_dim;
   }
 
+  /** W_o of a layer, row-major: [D, Hq * d]. */
+  output(layer: number): { readonly rows: number; readonly data: Float64Array } {
+    return this.#tensor(`model.layers.${layer}.self_attn.o_proj.weight`);
+  }
+
   start(): ReferenceState {
-    return { tokens: 0, layers: Array.from({ length: this.layers }, () => ({ k: [], v: [], q: [] })) };
+    return { tokens: 0, layers: Array.from({ length: this.layers }, () => ({ k: [], v: [], q: [], x: [] })) };
   }
 
   /** A state that goes on from this one; the rows are shared, since nobody changes them. */
   fork(state: ReferenceState): ReferenceState {
-    return { tokens: state.tokens, layers: state.layers.map(({ k, v, q }) => ({ k: [...k], v: [...v], q: [...q] })) };
+    return { tokens: state.tokens, layers: state.layers.map(({ k, v, q, x }) => ({ k: [...k], v: [...v], q: [...q], x: [...x] })) };
   }
 
   /** Reads tokens after those of `state`. They see each other causally, and of the earlier ones what `visible` lets them. Logits of the last. */
@@ -78,6 +83,7 @@ export class ReferenceModel {
         this.#rotate(q[i], Hq, start + i);
         this.#rotate(k[i], H, start + i);
       }
+      kept.x.push(...normed);
       kept.q.push(...q);
       kept.k.push(...k);
       kept.v.push(...product(normed, part('self_attn.v_proj')));

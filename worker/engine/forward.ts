@@ -197,7 +197,7 @@ export class Forward {
               const row = N + start;
               this.#norm(this.#normed, x, weights.attnNorm, n);
               this.#project(weights, this.#normed, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n);
-              options.onPass?.({ layer: l, pass, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, shape });
+              options.onPass?.({ layer: l, pass, length, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, hiddenSize: D, shape });
               if (l === last) return; // nobody reads what comes above
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, row, shape);
               this.#afterAttention(weights, x, this.#attended, n);

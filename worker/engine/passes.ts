@@ -28,8 +28,11 @@ export function passesOf(
       `scorer "${name}" asks the model something in words, and ${info.id} came without a tokenizer: give those of its parameters that take text as token ids`,
     );
   };
-  const lists = passes.tokens({ tokens, encode, answerStart: tokenizer?.chat.answerStart() ?? '\n' }, press.scorer.params);
+  const answerStart = tokenizer?.chat.answerStart() ?? '\n';
+  const lists = passes.tokens({ tokens, encode, answerStart, param: (field) => partParam(press, 'scorer', field) }, press.scorer.params);
 
+  if (lists.length === 0 || lists.some(({ length }) => length === 0))
+    throw new InputError('press_param_range', param, `scorer "${name}" reads something over the prompt: give it one token at least`);
   const unknown = lists.flatMap((list) => list.filter((id) => id >= info.vocabSize)).at(0);
   if (unknown !== undefined)
     throw new InputError('token_unknown', param, `scorer "${name}" is to read token ${unknown}, which is not in the vocabulary of ${info.vocabSize}`);
@@ -43,7 +46,8 @@ export function passesOf(
     );
   }
   const longest = lists.reduce((most, { length }) => Math.max(most, length), 0);
-  if (tokens.length + longest > info.contextLength) {
+  // kvpress reads on beyond it, and so does its compat.
+  if (tokens.length + longest > info.contextLength && !press.compat) {
     throw new InputError(
       'press_passes_long',
       param,
