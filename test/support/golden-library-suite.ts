@@ -23,9 +23,12 @@ const TIE = 1e-5;
 /** kvpress marks what it keeps in any case by the largest float. */
 const CERTAIN = 1e30;
 
-export function configOf(name: string, { settings }: Library, ratio: number | null): Record<string, unknown> {
-  const config = (CONFIGS[name] ?? DECODING[name])({ settings });
-  return { ...withRatio(name, config, ratio), compat: 'kvpress' };
+export function configOf(name: string, { settings }: Library, ratio: number | null): unknown {
+  if (!(name in CONFIGS)) {
+    const config = DECODING[name]({ settings });
+    return Array.isArray(config) ? config : { ...(config as object), compat: 'kvpress' };
+  }
+  return { ...withRatio(name, CONFIGS[name]({ settings }), ratio), compat: 'kvpress' };
 }
 
 /** Selections that rank by other numbers than the scorer's, where kvpress's are the scorer's own. */

@@ -42,6 +42,7 @@ interface Given {
 }
 
 type Config = (given: Given) => Record<string, unknown>;
+type DecodingConfig = (given: Given) => unknown;
 
 const preset =
   (name: string, params: object = {}): Config =>
@@ -134,7 +135,8 @@ export const CONFIGS: Record<string, Config> = {
     transforms: ['rerotate'],
   }),
   'finch-chunks': ({ settings }) => ({
-    scorer: { name: 'finch', window_size: settings.finch_window, chunk_length: 100 },
+    scorer: { name: 'finch', window_size: settings.finch_window },
+    selection: { name: 'finch_chunks', chunk_length: 100 },
     transforms: ['rerotate'],
   }),
   segments_knorm: scorer('knorm', {}, { selection: { name: 'segments', segment_length: 100 } }),
@@ -202,15 +204,15 @@ const decoding =
   ({ settings }) => ({ scorer, schedule: { name: 'decoding', interval: 8, target_size: settings.target_size } });
 
 /** The same for what is compressed while tokens are generated. */
-export const DECODING: Record<string, Config> = {
+export const DECODING: Record<string, DecodingConfig> = {
   decoding_knorm: decoding('knorm'),
   decoding_streaming_llm: decoding('streaming_llm'),
   decoding_keydiff: decoding('keydiff'),
   decoding_tova: decoding('tova'),
   decoding_snapkv: decoding({ name: 'snapkv', window_size: 4 }),
   decoding_qfilter: ({ settings }) => decoding({ name: 'qfilter', artifact: 'qfilter.safetensors' })({ settings }),
-  decoding_ratio_knorm: () => ({ scorer: 'knorm', schedule: { name: 'decoding_ratio', interval: 8, target_compression_ratio: 0.6 } }),
-  prefill_decoding: () => ({ scorer: 'snapkv', schedule: { name: 'prefill_decoding' } }),
+  decoding_ratio_knorm: () => ({ scorer: 'knorm', schedule: { name: 'decoding', interval: 8, target_compression_ratio: 0.6 } }),
+  prefill_decoding: (given) => [{ scorer: 'snapkv', compression_ratio: 0.3, compat: 'kvpress' }, decoding('knorm')(given)],
   dms_decoding: ({ settings }) => ({
     scorer: 'knorm',
     selection: { name: 'threshold', threshold: settings.dms_threshold, sliding_window_size: 16 },
@@ -223,7 +225,6 @@ export const DECODING: Record<string, Config> = {
 
 /** Entries whose parts, or whose fields, edgepress does not have yet. A test asserts that none of them resolves. */
 export const PENDING: readonly string[] = [
-  'observed_attention',
   'ea',
   'ea-mean',
   'ea-no-vnorm',
@@ -231,8 +232,6 @@ export const PENDING: readonly string[] = [
   'expected_attention',
   'ea-statistics',
   'ea-statistics-mean',
-  'non_causal',
-  'non_causal-chunk100',
   'leverage',
   'leverage-12',
   'compactor',
