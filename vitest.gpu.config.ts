@@ -15,16 +15,14 @@ const onDawn = [
   'test/gpu/parity/rms-norm.test.ts',
   'test/gpu/parity/linear.test.ts',
   'test/gpu/parity/top-k.test.ts',
-  'test/presses.test.ts',
-  'test/selections.test.ts',
-  'test/zigzag.test.ts',
 ];
+const ofPresses = ['test/presses.test.ts', 'test/selections.test.ts', 'test/zigzag.test.ts'];
 
 const all = 'Deno' in globalThis || process.env.GPU_TESTS === 'all';
 
 export default defineConfig({
   test: {
-    include: all ? ['test/gpu/**/*.test.ts', ...(process.env.GPU_TESTS === 'all' ? ['test/presses.test.ts', 'test/selections.test.ts', 'test/zigzag.test.ts'] : [])] : onDawn,
+    include: all ? ['test/gpu/**/*.test.ts', ...(process.env.GPU_TESTS === 'all' ? ofPresses : [])] : [...onDawn, ...ofPresses],
     env: { GPU: '1' }, // test/support/press-runtimes.ts runs presses on the device
     testTimeout: 120_000,
     hookTimeout: 120_000,
