@@ -64,6 +64,7 @@ export class Compressor {
   readonly #others: readonly Onlooker[];
   readonly #storing: Promise<void>[] = [];
   readonly #notes: Set<string>;
+  readonly #made = new Map<string, unknown>(); // what scorers have once for all layers
   /** What the passes over the prompt are added up in, layer after layer. */
   #sums: DeviceBuffer | null = null;
 
@@ -209,8 +210,7 @@ export class Compressor {
     const stored = Promise.resolve(this.#store.keep(tensors, kept));
     this.#kept.push(entry);
     if (decides) return stored;
-    stored.catch(() => {}); // finish() waits for it, unless the request ends before
-    this.#storing.push(stored);
+    this.#later(stored);
   }
 
   /** Scores [H, n] and the best `count` rows of every head, in rank order [H, stride]. */
@@ -316,9 +316,12 @@ export class Compressor {
       layers: this.#checked.size.layers,
       seed: this.#seed,
       note: (text) => this.#notes.add(text),
+      later: (check) => this.#later(check),
       compressionRatio: 0,
       compat: false,
       start: 0,
+      positions: null,
+      once: (key, make) => this.#once(key, make),
       artifact: this.#checked.size.artifact ?? noArtifacts,
     };
   }
@@ -331,6 +334,16 @@ export class Compressor {
       return buffer;
     };
     return { backend, scratch };
+  }
+
+  #later(work: Promise<void>): void {
+    work.catch(() => {}); // finish() waits for it, unless the request ends before
+    this.#storing.push(work);
+  }
+
+  #once<T>(key: string, make: () => T): T {
+    if (!this.#made.has(key)) this.#made.set(key, make());
+    return this.#made.get(key) as T;
   }
 
   async #read(view: View, count: number): Promise<ArrayBuffer> {

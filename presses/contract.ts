@@ -93,11 +93,17 @@ export interface ScoreContext extends LayerTensors {
   scratch(bytes: number, label: string): DeviceBuffer;
   /** A line for the report. Said twice, it stands there once. */
   note(text: string): void;
+  /** A check of what is on its way back from the device: nobody waits for it before the end, and where it throws, the request fails with that. */
+  later(check: Promise<void>): void;
   /** r of the press; scorers whose formula has it. */
   readonly compressionRatio: number;
   readonly compat: boolean;
   /** Where row 0 of k, v, q and hidden stands in the prompt: 0, but where a selection has one part of it after the other scored. */
   readonly start: number;
+  /** [H] where rows of k and v stand in the prompt, where an earlier press of a composition left few of them: row t of head h at positions[h][start + t]; null = at start + t. */
+  readonly positions: readonly Uint32Array[] | null;
+  /** What is the same in every layer of a request, made by the first that asks for `key`. On the host. */
+  once<T>(key: string, make: () => T): T;
   /** The trained data that the part's `artifact` asks for, by the name in its parameter. On the host: a scorer writes what it needs of it into scratch. */
   readonly artifact: ArtifactOf;
 }

@@ -54,6 +54,10 @@ export function textOrTokens(description: string) {
     )
     .max(512, { error });
   return z.union([z.string().max(2000, { error }), ids], { error }).describe(description);
+/** Of scorers that draw; without one each request draws its own. */
+export function seedNumber(description: string) {
+  const error = 'must be a whole number between 0 and 4294967295';
+  return z.int({ error }).min(0, { error }).max(0xffffffff, { error }).optional().describe(description);
 }
 
 export const noParams = z.strictObject({});

@@ -9,13 +9,17 @@ import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
+import { cap } from './scorers/cap.ts';
+import { compactor } from './scorers/compactor.ts';
 import { cur } from './scorers/cur.ts';
 import { finch } from './scorers/finch.ts';
+import { expectedAttention } from './scorers/expected-attention.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
 import { kvcompose } from './scorers/kvcompose.ts';
 import { kvzip } from './scorers/kvzip.ts';
 import { lagkv } from './scorers/lagkv.ts';
+import { leverage } from './scorers/leverage.ts';
 import { nonCausal } from './scorers/non-causal.ts';
 import { observedAttention } from './scorers/observed-attention.ts';
 import { random } from './scorers/random.ts';
@@ -46,6 +50,10 @@ export const scorers = {
   finch,
   kvzip,
   kvcompose,
+  expected_attention: expectedAttention,
+  cap,
+  leverage,
+  compactor,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {

@@ -3,15 +3,10 @@
  *  kvpress draws the same scores in all layers when it is given a seed; here the layer is mixed into it. */
 import * as z from 'zod';
 import type { Scorer } from '../contract.ts';
+import { seedNumber } from '../params.ts';
 
-const error = 'must be a whole number between 0 and 4294967295';
 const params = z.strictObject({
-  seed: z
-    .int({ error })
-    .min(0, { error })
-    .max(0xffffffff, { error })
-    .optional()
-    .describe('the same seed keeps the same tokens; without one, each request draws its own and reports it'),
+  seed: seedNumber('the same seed keeps the same tokens; without one, each request draws its own and reports it'),
 });
 
 export const random: Scorer<typeof params> = {
@@ -39,7 +34,7 @@ export const random: Scorer<typeof params> = {
 };
 
 /** 24 random bits of a counter: murmur3's finaliser over (seed, layer, i), so that no draw depends on another. */
-function uniform(seed: number, layer: number, i: number): number {
+export function uniform(seed: number, layer: number, i: number): number {
   return (mix(mix(mix(seed) ^ layer) ^ i) >>> 8) / 2 ** 24;
 }
 
