@@ -54,6 +54,8 @@ export function textOrTokens(description: string) {
     )
     .max(512, { error });
   return z.union([z.string().max(2000, { error }), ids], { error }).describe(description);
+}
+
 /** Of scorers that draw; without one each request draws its own. */
 export function seedNumber(description: string) {
   const error = 'must be a whole number between 0 and 4294967295';

@@ -50,6 +50,19 @@ const named = {
     head_budget: 'critical_adakv',
     selection: 'two_stage',
   },
+  critical_expected_attention: {
+    summary: 'expected attention, then what the values weigh in the output',
+    scorer: 'expected_attention',
+    selection: 'two_stage',
+    params: { use_vnorm: false }, // values count in the second stage
+  },
+  critical_adakv_expected_attention: {
+    summary: 'expected attention, heads share by score, then what the values weigh in the output',
+    scorer: 'expected_attention',
+    head_budget: 'critical_adakv',
+    selection: 'two_stage',
+    params: { use_vnorm: false },
+  },
   adakv_snapkv: { summary: 'SnapKV, heads share by score', scorer: 'snapkv', head_budget: 'adakv' },
 
   finch: {
