@@ -77,7 +77,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     checkEven(stage);
     stages.push(stage);
     caps = stage.exact ?? caps;
-    tail = shorterTail(tail, Math.min(stage.keep.last, ...caps), press);
+    if (!keepsAll(press)) tail = shorterTail(tail, Math.min(stage.keep.last, ...caps), press);
   }
   const last = stages.at(-1);
   if (last === undefined && request.presses.at(-1)?.memoryBudgetBytes && notes.length === 0)
@@ -128,8 +128,13 @@ export function mostPages(entries: number, lists: number, entriesPerPage: number
 }
 
 /** It removes nothing and changes nothing. */
-export function isIdle({ compressionRatio, transforms, ...parts }: Press): boolean {
-  return compressionRatio === 0 && !transforms.some(({ part }) => part.actsAlone) && decider({ transforms, ...parts }) === null;
+export function isIdle(press: Press): boolean {
+  return keepsAll(press) && !press.transforms.some(({ part }) => part.actsAlone);
+}
+
+/** It removes nothing; what its transforms make of what stays is another matter. */
+export function keepsAll(press: Press): boolean {
+  return press.compressionRatio === 0 && decider(press) === null;
 }
 
 /** How many of the last queries a press reads on n tokens: those of its hungriest part. */

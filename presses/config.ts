@@ -5,7 +5,7 @@
 import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
 import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
-import { checkTail, isIdle, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
+import { checkTail, isIdle, keepsAll, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
 import type { Chosen, PartInfo, Press, PressParts, PressRequest } from './contract.ts';
 import { didYouMean, shownName } from './did-you-mean.ts';
@@ -216,7 +216,7 @@ function checkComposition(presses: readonly Press[]): void {
   for (const [i, press] of presses.entries()) {
     const { path, scorer, layerBudget, headBudget, selection, transforms } = press;
     checkTail(press, observingQueries(press, Infinity), tail, path);
-    tail = shorterTail(tail, isIdle(press) ? Infinity : protectedBy(press, Infinity).last, press);
+    tail = shorterTail(tail, keepsAll(press) ? Infinity : protectedBy(press, Infinity).last, press);
     if (scorer.part.passes && !presses.slice(0, i).every(isIdle)) {
       throw new InputError(
         'press_composition',
