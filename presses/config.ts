@@ -77,6 +77,14 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
     const what = kind === 'transforms' ? 'transforms' : `its ${kind}`;
     throw new InputError('press_conflict', `${path}.${kind}`, `preset "${name}" already chooses ${what}; leave one of them out${spelledOut}`);
   }
+  const fixed = (['compression_ratio', 'memory_budget'] as const).find((field) => 'compression_ratio' in defaults && asked[field]);
+  if (fixed !== undefined) {
+    throw new InputError(
+      'press_conflict',
+      `${path}.${fixed}`,
+      `${fixed} ${show(asked[fixed])} with preset "${name}", which removes no tokens; leave it out, or compose it with a press that does: [{"preset": "snapkv", "compression_ratio": 0.5}, "${name}"]`,
+    );
+  }
   const parts = presetParts(name);
   if (parts === null) {
     const given = parseFields(asked, path, []);

@@ -73,7 +73,7 @@ const named = {
   merging_knorm: { summary: 'Knorm; what goes leaves its value to the most similar key', scorer: 'knorm', transforms: ['merge'] },
   merging_snapkv: { summary: 'SnapKV; what goes leaves its value to the most similar key', scorer: 'snapkv', transforms: ['merge'] },
   think: {
-    summary: 'sets key channels to zero and removes no tokens, so that it frees no memory; with a compression_ratio, by Knorm',
+    summary: 'sets key channels to zero and removes no tokens, so that it frees no memory',
     scorer: 'knorm',
     transforms: ['think'],
     params: { compression_ratio: 0 },

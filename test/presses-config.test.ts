@@ -47,6 +47,12 @@ describe('parsePress', () => {
     expect(() => parsePress(json)).not.toThrow();
   });
 
+  test('a preset that removes no tokens takes no ratio', () => {
+    expect(refusal({ preset: 'think', compression_ratio: 0.5 })).toMatchObject({ code: 'press_conflict', param: 'press.compression_ratio' });
+    expect(refusal({ preset: 'think', memory_budget: '1MiB' }).message).toMatch(/removes no tokens.*compose it/);
+    expect(parsePress({ preset: 'think', compression_ratio: 0 }).presses[0].compressionRatio).toBe(0);
+  });
+
   test('a name is a preset with its defaults, and removes half', () => {
     const { presses, name, scope, entryType } = parsePress('zigzag_snapkv');
     expect({ name, scope, entryType }).toEqual({ name: 'zigzag_snapkv', scope: null, entryType: null });
