@@ -39,12 +39,12 @@ export function checkParts(press: Press): void {
   };
 
   const own = decider(press);
+  const ragged: KindOfPart[] = [
+    ...(layerBudget.part.ragged ? [{ kind: 'layer_budget' as const, ...layerBudget }] : []),
+    ...(headBudget.part.ragged ? [{ kind: 'head_budget' as const, ...headBudget }] : []),
+  ];
   if (own !== null) {
-    const alsoDeals = chosenParts(press).find(
-      ({ kind, part }) =>
-        part !== own.part &&
-        ((kind === 'layer_budget' && layerBudget.part.ragged) || (kind === 'head_budget' && headBudget.part.ragged) || part.decidesTotal),
-    );
+    const alsoDeals = chosenParts(press).find(({ part }) => part !== own.part && (ragged.some((one) => one.part === part) || part.decidesTotal));
     if (alsoDeals) {
       refuse(
         alsoDeals.kind,
@@ -59,11 +59,11 @@ export function checkParts(press: Press): void {
     );
   }
   const counting = countingSelection(press);
-  const unequal = headBudget.part.ragged ? ({ kind: 'head_budget', ...headBudget } as const) : ({ kind: 'layer_budget', ...layerBudget } as const);
-  if (counting && unequal.part.ragged) {
+  if (counting && ragged.length > 0) {
+    const [{ kind, part }] = ragged;
     refuse(
-      unequal.kind,
-      `selection "${selection.part.name}"${selection.part.countsInCompat ? ' under compat "kvpress"' : ''} says itself how many entries a head keeps, so ${unequal.kind} "${unequal.part.name}" has nothing to deal; leave one of them out`,
+      kind,
+      `selection "${selection.part.name}"${selection.part.countsInCompat ? ' under compat "kvpress"' : ''} says itself how many entries a head keeps, so ${kind} "${part.name}" has nothing to deal; leave one of them out`,
     );
   }
   if (selection.part.exact) {
@@ -81,11 +81,11 @@ export function checkParts(press: Press): void {
         `transform "${part.name}" must know what is kept when a layer is stored, and layer_budget "${layerBudget.part.name}" settles that after the last layer; use "uniform", "pyramid" or "per_layer"`,
       );
     }
-    const rectangular = !layerBudget.part.ragged && !headBudget.part.ragged && own === null && counting === null;
-    if (part.renumbers && !rectangular) {
+    const deals = [...ragged, ...(own ? [own] : []), ...(counting ? [{ kind: 'selection' as const, ...counting }] : [])][0];
+    if (part.renumbers && deals) {
       refuse(
         'transforms',
-        `transform "${part.name}" gives kept entries new positions, so all layers and heads must keep equally many; use uniform budgets`,
+        `transform "${part.name}" gives kept entries new positions, so all layers and heads must keep equally many, and ${deals.kind} "${deals.part.name}" deals unequally; use uniform budgets and selection "top_k"`,
       );
     }
   }

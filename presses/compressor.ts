@@ -225,7 +225,7 @@ export class Compressor {
         count: stride,
         averageBudget: stage.context.averageBudget,
         score: (part) => scorer.part.score(part, scorer.params),
-        protects: (n) => scorer.part.protect(scorer.params, n),
+        protects: (n) => scorer.part.protect(scorer.params, n, stage.context.compat),
         headCounts: this.#countFirst(stage, context),
       },
       selection.params,

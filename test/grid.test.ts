@@ -1,0 +1,214 @@
+/**
+ * Every combination of the registry's parts works, or is refused with a reason. All are parsed; of those that are accepted so many are run on a small
+ * model that every two parts which go together do so in one of them. A part that is added to the registry is covered at once: where it has parameters
+ * without defaults, or defaults for longer prompts, PARAMS gives some.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { z } from 'zod';
+import { parsePress } from '../presses/config.ts';
+import type { PartInfo } from '../presses/contract.ts';
+import { InputError } from '../presses/input-error.ts';
+import * as registry from '../presses/registry.ts';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import { entriesPerPageOf, pageBytesOf } from '../worker/engine/kv-cache.ts';
+import type { KvCacheUsage } from '../worker/engine/types.ts';
+import { generation } from './support/generation.ts';
+import { openGolden } from './support/golden.ts';
+import { Random } from './support/random.ts';
+
+/** A small random Llama, for which test/golden/library has artefacts. */
+const MODEL = 'llama';
+const [LAYERS, HEADS, HEAD_DIM] = [2, 2, 16];
+const COVERED = 120; // tokens that are pressed
+const REST = 9; // tokens of the prompt after them
+const ANSWER = 3;
+
+/** By kind and part: what it needs here. */
+const PARAMS: Record<string, Record<string, object>> = {
+  scorer: {
+    snapkv: { window_size: 8 },
+    finch: { window_size: 8 },
+    lagkv: { lag_size: 16 },
+    kvzip: { repeat_prompt: [5, 6, 7], repeat_next_prompt: [8, 9], repeat_answer_start: [10], chunk_size: 64 },
+  },
+  layer_budget: { per_layer: { compression_ratios: [0.3, 0.7] } },
+  selection: { threshold: { threshold: -1.5, sliding_window_size: 20 }, segments: { segment_length: 50 }, blocks: { block_size: 25 } },
+};
+
+const NONE = 'none';
+const KINDS = {
+  scorer: Object.keys(registry.scorers),
+  layer_budget: Object.keys(registry.layerBudgets),
+  head_budget: Object.keys(registry.headBudgets),
+  selection: Object.keys(registry.selections),
+  transforms: [NONE, ...Object.keys(registry.transforms)],
+};
+type Kind = keyof typeof KINDS;
+type Combination = Readonly<Record<Kind, string>>;
+const kinds = Object.keys(KINDS) as Kind[];
+
+const PARTS = {
+  scorer: registry.scorers,
+  layer_budget: registry.layerBudgets,
+  head_budget: registry.headBudgets,
+  selection: registry.selections,
+  transforms: registry.transforms,
+} as unknown as Record<Kind, Record<string, PartInfo<z.ZodObject> & { ownRatio?: object }>>;
+
+/** What draws draws the same in every run. */
+const part = (kind: Kind, name: string): object => ({
+  name,
+  ...('seed' in PARTS[kind][name].params.shape && { seed: 7 }),
+  ...PARAMS[kind]?.[name],
+});
+
+function config({ transforms, ...rest }: Combination): Record<string, unknown> {
+  const chosen = Object.entries(rest).map(([kind, name]) => [kind, part(kind as Kind, name)]);
+  return { ...Object.fromEntries(chosen), ...(transforms === NONE ? {} : { transforms: [part('transforms', transforms)] }) };
+}
+
+function* combinations(): Generator<Combination> {
+  for (const scorer of KINDS.scorer)
+    for (const layer_budget of KINDS.layer_budget)
+      for (const head_budget of KINDS.head_budget)
+        for (const selection of KINDS.selection)
+          for (const transforms of KINDS.transforms) yield { scorer, layer_budget, head_budget, selection, transforms };
+}
+
+/** Null where it is accepted. Anything thrown but an InputError fails the test. */
+function refusal(combination: Combination): InputError | null {
+  try {
+    parsePress(config(combination));
+    return null;
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+}
+
+const accepted: Combination[] = [];
+const refused: { combination: Combination; error: InputError }[] = [];
+for (const combination of combinations()) {
+  const error = refusal(combination);
+  if (error === null) accepted.push(combination);
+  else refused.push({ combination, error });
+}
+
+/** Every two parts of a combination, as texts. */
+function pairsOf(combination: Combination): string[] {
+  return kinds.flatMap((a, i) => kinds.slice(i + 1).map((b) => `${a} ${combination[a]}, ${b} ${combination[b]}`));
+}
+
+/** Few combinations in which all pairs stand that stand in any: those with the most new ones first. */
+function pairwise(all: readonly Combination[]): Combination[] {
+  const random = new Random(5);
+  const shuffled = [...all].map((combination) => ({ combination, at: random.next(), pairs: pairsOf(combination) })).sort((a, b) => a.at - b.at);
+  const covered = new Set<string>();
+  const chosen: Combination[] = [];
+  for (let gain = (kinds.length * (kinds.length - 1)) / 2; gain >= 1; gain--) {
+    for (const { combination, pairs } of shuffled) {
+      if (pairs.filter((pair) => !covered.has(pair)).length < gain) continue;
+      for (const pair of pairs) covered.add(pair);
+      chosen.push(combination);
+    }
+  }
+  return chosen;
+}
+
+const chosen = pairwise(accepted);
+
+describe('the grid', () => {
+  test('every part works in some combination, with the parameters that it has here', () => {
+    for (const kind of kinds)
+      for (const name of KINDS[kind])
+        expect(
+          accepted.some((combination) => combination[kind] === name),
+          `${kind} "${name}" goes with nothing: does it want parameters?`,
+        ).toBe(true);
+    for (const [kind, names] of Object.entries(PARAMS))
+      for (const name of Object.keys(names)) expect(KINDS[kind as Kind], `PARAMS of ${kind} "${name}"`).toContain(name);
+  });
+
+  test('what is refused is told which parts do not go together, why, and what would work', () => {
+    for (const { combination, error } of refused) {
+      const named = kinds.filter((kind) => error.message.includes(`"${combination[kind]}"`));
+      expect(named.length, `${JSON.stringify(combination)}: ${error.message}`).toBeGreaterThanOrEqual(2);
+      expect(error.code, error.message).toMatch(/^press_/);
+      expect(error.param, error.message).toMatch(/^press/);
+      expect(error.message, 'what would work').toMatch(/; (use|leave|a segment_length|once is enough)|would work/);
+    }
+  });
+
+  test(`of ${accepted.length + refused.length} combinations ${accepted.length} are accepted, and every pair in them is among the ${chosen.length} that are run`, () => {
+    const run = new Set(chosen.flatMap(pairsOf));
+    for (const combination of accepted) for (const pair of pairsOf(combination)) expect(run.has(pair), pair).toBe(true);
+    expect(accepted.length).toBeGreaterThan(100);
+  });
+});
+
+describe(`${chosen.length} combinations on a small model`, () => {
+  const tokens = Array.from({ length: COVERED + REST }, (_, i) => 3 + ((i * 7919 + Math.floor(i / 9)) % 150));
+  const prompt = { kind: 'tokens' as const, tokens };
+  const page = entriesPerPageOf('f32', HEAD_DIM);
+  let engine: EdgeEngine;
+  beforeAll(async () => {
+    engine = await openGolden(MODEL, { artifacts: `test/golden/library/artifacts/${MODEL}` });
+  });
+  afterAll(() => engine.close());
+
+  /** Pages and memory that are held between requests. */
+  const held = (): object => {
+    engine.backend.trim(); // what kernels keep from call to call
+    const { kv_used_bytes, kv_reserved_bytes, used_bytes } = engine.health().memory;
+    return { kv_used_bytes, kv_reserved_bytes, used_bytes };
+  };
+
+  /** Entries and bytes are what was promised. */
+  function check(combination: Combination, usage: KvCacheUsage): void {
+    const { kept_per_layer, bytes_kept, compression_ratio } = usage;
+    const kept = kept_per_layer.reduce((a, b) => a + b, 0);
+    const parts = kinds.flatMap((kind) => (combination[kind] === NONE ? [] : [PARTS[kind][combination[kind]]]));
+    const own = parts.some(({ decidesTotal, ownRatio }) => decidesTotal !== undefined || ownRatio !== undefined);
+    if (!own) expect(kept).toBe((LAYERS * COVERED) / 2);
+    expect(compression_ratio).toBeCloseTo(1 - kept / (LAYERS * COVERED), 12);
+    const [lists, entries] = [LAYERS * HEADS, kept * HEADS + LAYERS * HEADS * REST];
+    expect(bytes_kept % pageBytesOf(HEAD_DIM)).toBe(0);
+    const pages = bytes_kept / pageBytesOf(HEAD_DIM);
+    expect(pages).toBeGreaterThanOrEqual(Math.ceil(entries / page));
+    expect(pages).toBeLessThan(entries / page + lists); // less than a page per list is empty
+    for (const count of kept_per_layer) expect(count).toBeLessThanOrEqual(COVERED);
+    if (combination.layer_budget === 'per_layer') expect(kept_per_layer).toEqual([84, 36]);
+  }
+
+  test.each(chosen.map((combination) => [kinds.map((kind) => combination[kind]).join(' + '), combination] as const))('%s', async (_, combination) => {
+    const before = held();
+    const press = { ...config(combination), scope: { protect_last: REST } };
+    const streaming = await generation(engine, tokens, press, { maxTokens: ANSWER });
+    const deferred = await generation(engine, tokens, { ...press, mode: 'deferred', explain: true }, { maxTokens: ANSWER });
+    expect(held()).toEqual(before);
+    for (const { usage, tokens: answer, completionTokens, reason } of [streaming, deferred]) {
+      check(combination, usage);
+      expect(usage.layer_budget).toBe(combination.layer_budget);
+      expect(answer.length).toBe(completionTokens);
+      if (reason === 'length') expect(completionTokens).toBe(ANSWER);
+      for (const id of answer) expect(id >= 0 && id < engine.info.vocabSize).toBe(true);
+    }
+    // Another peak, the same cache
+    expect(deferred.usage.kept_per_layer).toEqual(streaming.usage.kept_per_layer);
+    expect(deferred.tokens).toEqual(streaming.tokens);
+    const { kept } = deferred.usage.explain!;
+    for (const [l, layer] of kept.entries()) {
+      expect(layer.flat().length / HEADS).toBeCloseTo(deferred.usage.kept_per_layer[l], 12);
+      for (const list of layer) {
+        expect(new Set(list).size).toBe(list.length);
+        for (const t of list) expect(t >= 0 && t < COVERED).toBe(true);
+      }
+    }
+    const plan = await engine.plan({ prompt, press: parsePress(press), maxTokens: ANSWER });
+    for (const [l, { min, max }] of plan.per_layer.entries()) {
+      expect(streaming.usage.kept_per_layer[l]).toBeGreaterThanOrEqual(min);
+      expect(streaming.usage.kept_per_layer[l]).toBeLessThanOrEqual(max);
+    }
+    expect(streaming.usage.bytes_kept).toBeLessThanOrEqual(plan.bytes_kept);
+  });
+});
