@@ -1,16 +1,19 @@
 /** Presses that read the prompt again, on models/needle: scores, budgets and kept entries against the formulas in float64 of the reference model. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { parsePress } from '../presses/config.ts';
+import { InputError } from '../presses/input-error.ts';
+import { WasmBackend } from '../worker/backend/wasm.ts';
 import type { EdgeEngine, Inspection } from '../worker/engine/engine.ts';
+import type { PromptInput } from '../worker/engine/types.ts';
+import { generation, requestOf } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
 import { ReferenceModel, type ReferenceState } from './support/reference-model.ts';
 
 /** f32 attention of the model and of the pass, relative to the largest score of the layer. */
 const TOLERANCE = 2e-4;
 
-const prompt = needleSamples()
-  .find((s) => s.task === 'niah_multikey' && s.context_length === 256)!
-  .prompt_token_ids.slice(0, 180);
+const samples = needleSamples();
+const prompt = samples.find((s) => s.task === 'niah_multikey' && s.context_length === 256)!.prompt_token_ids.slice(0, 140);
 const n = prompt.length;
 const QUESTION = [301, 302, 303];
 const AGAIN = [311, 312];
@@ -22,7 +25,7 @@ const { layers: L, queryHeads: Hq, kvHeads: H, headDim: d } = model;
 const G = Hq / H;
 let read: ReferenceState;
 beforeAll(async () => {
-  engine = await openGolden('needle', { contextLength: 1024 });
+  engine = await openGolden('needle', { contextLength: 2048 });
   read = model.start();
   model.read(read, prompt);
 });
@@ -63,11 +66,12 @@ function kvzip({ sinks = 4, chunkSize = 2048, prefix = 0, plus = false }): numbe
         const h = Math.floor(a / G);
         const changes = plus ? indices(n).map((j) => outputNorm(l, a, layer.v[j])) : null;
         for (let i = n; i < n + pass.length; i++) {
+          const input = plus ? norm(layer.x[i]) : 1;
           const seen = [...before, ...indices(i - n + 1).map((j) => n + j)];
           const weights = attention(layer, a, i, seen);
           for (let at = Math.min(sinks, from); at < before.length; at++) {
             const j = before[at];
-            const weight = changes ? (weights[at] * changes[j]) / norm(layer.x[i]) : weights[at];
+            const weight = changes ? (weights[at] * changes[j]) / input : weights[at];
             scores[l][h][j] = Math.max(scores[l][h][j], weight);
           }
         }
@@ -140,5 +144,216 @@ describe('kvzip', () => {
     const want = kvzip({ chunkSize: 100, sinks: 2, plus: true });
     expectScores(seen, want, 2);
     expectBestOfAll(seen, want, 2, L * H * (n / 4 - 2));
+  });
+});
+
+describe('kvcompose', () => {
+  /** [layer][head][n] */
+  const kvcompose = (task: readonly number[], of: { task: 'max' | 'mean'; group: 'max' | 'mean'; norms: boolean; mean: boolean }): number[][][] => {
+    const state = model.fork(read);
+    model.read(state, task);
+    const over = (kind: 'max' | 'mean', values: number[]): number => (kind === 'max' ? Math.max(...values) : sum(values) / values.length);
+    return state.layers.map((layer) => {
+      const tasks = indices(Hq).map((a) => {
+        const rows = task.map((_, i) => attention(layer, a, n + i, indices(n + i + 1)));
+        return indices(n).map((j) =>
+          over(
+            of.task,
+            rows.map((row) => row[j]),
+          ),
+        );
+      });
+      const heads = indices(H).map((h) =>
+        indices(n).map((j) => {
+          const score = over(
+            of.group,
+            indices(G).map((g) => tasks[h * G + g][j]),
+          );
+          return of.norms ? score * norm(layer.v[j].subarray(h * d, (h + 1) * d)) : score;
+        }),
+      );
+      return of.mean ? heads.map((scores) => scores.map((score, j) => score + sum(heads.map((other) => other[j])) / H)) : heads;
+    });
+  };
+
+  test('scores are the aggregates of what a second reading looks at', async () => {
+    const seen = await inspect({ preset: 'kvcompose_unstructured', compression_ratio: 0.5 });
+    const want = kvcompose(prompt, { task: 'max', group: 'mean', norms: false, mean: true });
+    expectScores(seen, want, 0);
+    expectBestOfAll(seen, want, 0, (L * H * n) / 2);
+  });
+
+  test('of another task, by the norms of values, as means and maxima; a layer may keep nothing of a head', async () => {
+    const task = prompt.slice(3, 40);
+    const params = { task_prompt: task, agg_task: 'mean', agg_group: 'max', add_v_norm: true, add_mean_across_heads: false };
+    const seen = await inspect({ preset: 'kvcompose_unstructured', ...params, compression_ratio: 0.9 });
+    const want = kvcompose(task, { task: 'mean', group: 'max', norms: true, mean: false });
+    expectScores(seen, want, 0);
+    expectBestOfAll(seen, want, 0, L * H * (n / 10));
+  });
+
+  test('kvpress row 15: nothing of the second reading stays: the answer sees the kept entries alone', async () => {
+    const rest = samples.find((s) => s.task === 'qa')!.prompt_token_ids.slice(0, 6);
+    for (const preset of ['kvcompose_unstructured', 'kvcompose', 'kvzip']) {
+      const press = { preset, compression_ratio: 0.6 };
+      const { layers } = await inspect(press);
+      const kept = layers.map(({ heads }) => heads.map((head) => new Set(head.kept)));
+      const tokens = [...prompt, ...rest];
+      const logits = await engine.logits({ kind: 'tokens', tokens }, parsePress({ ...press, scope: { protect_last: rest.length } }));
+      const want = model.read(model.fork(read), rest, (l, h, t) => t >= n || kept[l][h].has(t));
+      for (const [i, logit] of logits.entries()) expect(Math.abs(logit - want[i]), `${preset}, logit ${i}`).toBeLessThan(1e-3);
+    }
+  });
+});
+
+describe('passes in the engine', () => {
+  const long = [...samples.find((s) => s.task === 'niah_multikey' && s.context_length === 1024)!.prompt_token_ids].slice(0, 960);
+  const words = 'Anna has a red cup. Bert has a blue hat. '.repeat(6);
+  const usage = async (press: unknown, tokens: readonly number[] | PromptInput = long) =>
+    (await generation(engine, tokens, press, { maxTokens: 1 })).usage;
+
+  test('kvpress row 3: what is evicted is freed, up to a page for each head; the peak is the budget and one layer with its pass, not the cache of all layers', async () => {
+    const full = await usage('no_press');
+    const page = 16 * 2 * d * 4; // f32
+    for (const [press, most] of [
+      [{ preset: 'kvzip', compression_ratio: 0.8 }, 0.6],
+      [{ preset: 'kvzip', compression_ratio: 0.8, chunk_size: 128 }, 0.45],
+      [{ preset: 'kvzip_plus', compression_ratio: 0.8, chunk_size: 128 }, 0.45],
+      [{ preset: 'kvcompose', compression_ratio: 0.8 }, 0.6],
+    ] as const) {
+      const { bytes_kept, bytes_peak, compression_ratio, kept_per_layer } = await usage(press);
+      expect(compression_ratio).toBeCloseTo(0.8, 9);
+      expect(bytes_kept).toBeLessThanOrEqual((sum(kept_per_layer) * H * page) / 16 + L * H * page);
+      expect(bytes_peak / full.bytes_full, JSON.stringify(press)).toBeLessThan(most);
+      const request = requestOf(long, press);
+      const plan = await engine.plan({ ...request, maxTokens: 1 });
+      expect(bytes_peak).toBeLessThanOrEqual(plan.bytes_peak);
+    }
+  });
+
+  test('asked in words: text, chat, and a template that says where the answer starts', async () => {
+    const asks: string[] = [];
+    const tokens = engine.tokenise({ kind: 'text', text: words });
+    for (const chunk_size of [2048, 64]) {
+      const { notes, kept_per_layer } = await usage({ preset: 'kvzip', chunk_size }, { kind: 'text', text: words });
+      expect(notes).toEqual([]);
+      expect(sum(kept_per_layer) / L).toBe(Math.floor(tokens.length / 2));
+    }
+    const chat = { kind: 'chat' as const, messages: [{ role: 'user', parts: [words, 'Who has a hat?'] }] };
+    expect((await usage({ preset: 'kvzip', repeat_prompt: 'Again!' }, chat)).scope).toBe('context');
+    const pass = parsePress('kvzip').presses[0].scorer;
+    const lists = pass.part.passes!.tokens(
+      {
+        tokens: [1, 2, 3],
+        encode: (text) => {
+          asks.push(text);
+          return [asks.length * 100];
+        },
+        answerStart: '<answer>',
+        param: (field) => field,
+      },
+      pass.params,
+    );
+    expect(asks[0]).toBe('<answer>');
+    expect(lists).toEqual([[200, 100, 1, 2, 3]]);
+  });
+
+  test('other requests go on between its pieces', async () => {
+    const done: string[] = [];
+    const first = engine.generate(requestOf(prompt.slice(0, 8), 'no_press', { maxTokens: 30, ignoreEos: true }));
+    await first.next(); // its prompt is read
+    let decoded = 0;
+    const reading = generation(engine, long, { preset: 'kvcompose', compression_ratio: 0.8 }, { maxTokens: 1 }).then(() => done.push('reader'));
+    for await (const event of first) if (event.type === 'text') decoded++;
+    done.push('decoder');
+    await reading;
+    expect(decoded).toBeGreaterThan(10);
+    expect(done).toEqual(['decoder', 'reader']);
+  });
+
+  test('given up in the midst of a pass, it leaves nothing behind', async () => {
+    const press = { preset: 'kvzip_plus', chunk_size: 128 };
+    const held = () => {
+      engine.backend.trim();
+      const { kv_used_bytes, kv_reserved_bytes, used_bytes } = engine.health().memory;
+      return { kv_used_bytes, kv_reserved_bytes, used_bytes };
+    };
+    await usage(press);
+    const before = held();
+    for (const stopAt of [1, 9, 40, 70]) {
+      const abort = new AbortController();
+      const { scoreColumns } = WasmBackend.prototype;
+      let calls = 0;
+      const spy = vi.spyOn(WasmBackend.prototype, 'scoreColumns').mockImplementation(function (this: WasmBackend, ...args) {
+        if (++calls === stopAt) abort.abort(new Error('gone'));
+        scoreColumns.apply(this, args);
+      });
+      await expect(generation(engine, long, press, { maxTokens: 1 }, abort.signal)).rejects.toThrow('gone');
+      expect(calls).toBeGreaterThanOrEqual(stopAt);
+      expect(calls).toBeLessThanOrEqual(stopAt + 1);
+      spy.mockRestore();
+      expect(held()).toEqual(before);
+    }
+  });
+
+  test('what cannot be read is refused before any compute, with what would work', async () => {
+    const bare = await openGolden('llama', { contextLength: 400 });
+    const refused = async (on: EdgeEngine, tokens: readonly number[], press: unknown): Promise<Pick<InputError, 'code' | 'param' | 'message'>> => {
+      const error = await generation(on, tokens, press, { maxTokens: 1 }).catch((error: unknown) => error);
+      expect(error).toBeInstanceOf(InputError);
+      return error as InputError;
+    };
+    const some = indices(100);
+    expect(await refused(bare, some, 'kvzip')).toMatchObject({ code: 'no_tokenizer', param: 'press', message: expect.stringMatching(/token ids/) });
+    expect(await refused(bare, some, { scorer: 'kvzip', layer_budget: 'global', head_budget: 'adakv' })).toMatchObject({ param: 'press.scorer' });
+    expect(
+      (await generation(bare, some, { preset: 'kvzip', ...asked, repeat_prompt: [1], repeat_next_prompt: [1], repeat_answer_start: [2] })).usage
+        .press,
+    ).toBe('kvzip');
+    expect((await generation(bare, some, 'kvcompose')).usage.press).toBe('kvcompose');
+    expect(await refused(bare, some, { preset: 'kvzip', ...asked, repeat_prompt: [99_999] })).toMatchObject({ code: 'token_unknown' });
+    expect(await refused(bare, some, { preset: 'kvcompose', task_prompt: [] })).toMatchObject({ code: 'press_param_range' });
+    expect(await refused(bare, some, { preset: 'kvzip', prefix_tokens: 100, ...asked })).toMatchObject({
+      code: 'press_param_range',
+      param: 'press.prefix_tokens',
+      message: expect.stringMatching(/up to 99 would work/),
+    });
+    expect(
+      await refused(
+        bare,
+        indices(250).map((i) => i % 100),
+        'kvcompose',
+      ),
+    ).toMatchObject({
+      code: 'press_passes_long',
+      message: expect.stringMatching(/250 further tokens over the prompt of 250, 500 in all; the context length is 400/),
+    });
+    const many = {
+      preset: 'kvzip',
+      chunk_size: 64,
+      repeat_prompt: Array(500).fill(1),
+      repeat_next_prompt: Array(500).fill(1),
+      repeat_answer_start: [2],
+    };
+    expect(await refused(engine, long, many)).toMatchObject({ code: 'press_passes_long', message: expect.stringMatching(/at most are read/) });
+    for (const selection of ['segments', 'blocks']) {
+      expect(() => parsePress({ scorer: 'kvzip', selection })).toThrow(new RegExp(`selection "${selection}"`));
+    }
+    expect(() => parsePress(['knorm', { scorer: 'kvzip' }])).toThrow(/put "kvzip\+uniform\+uniform" first/);
+    expect(() => parsePress([{ scorer: 'kvzip' }, 'knorm'])).not.toThrow();
+    bare.close();
+  });
+
+  test('composed with a later press: it chooses among what kvzip left', async () => {
+    const { kept_per_layer } = await usage([
+      { scorer: { name: 'kvzip', chunk_size: 256 }, compression_ratio: 0.5 },
+      { preset: 'knorm', compression_ratio: 0.5 },
+    ]);
+    expect(kept_per_layer).toEqual(Array(L).fill(240));
+  });
+
+  test('explain beside a press that deals single entries', async () => {
+    const { explain } = await usage({ preset: 'kvzip', explain: true }, prompt);
+    expect(explain?.other_layer_budgets.map(({ layer_budget }) => layer_budget)).toContain('composite');
   });
 });
