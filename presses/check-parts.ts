@@ -81,7 +81,8 @@ export function checkParts(press: Press): void {
         `transform "${part.name}" must know what is kept when a layer is stored, and layer_budget "${layerBudget.part.name}" settles that after the last layer; use "uniform", "pyramid" or "per_layer"`,
       );
     }
-    const deals = [...ragged, ...(own ? [own] : []), ...(counting ? [{ kind: 'selection' as const, ...counting }] : [])][0];
+    const uneven = counting && !counting.part.evenCounts ? [{ kind: 'selection' as const, ...counting }] : [];
+    const deals = [...ragged, ...(own ? [own] : []), ...uneven][0];
     if (part.renumbers && deals) {
       refuse(
         'transforms',

@@ -127,10 +127,17 @@ export class Compressor {
       lmbaPerLayer: this.#kept.map(({ lmba }) => lmba),
       retainedMassPerLayer: this.#kept.map(retainedMass),
       layerBudget: this.#last.layerBudget.part.name,
-      nextPosition: this.#last.press.transforms.some(({ part }) => part.renumbers) ? this.#last.exact![0] : tokens,
+      nextPosition: this.#last.press.transforms.some(({ part }) => part.renumbers) ? this.#evenCount() : tokens,
       otherBudgets: this.#checked.explain ? await this.#otherBudgets() : null,
       notes: [...this.#notes],
     };
+  }
+
+  /** What every head of every layer keeps. */
+  #evenCount(): number {
+    const counts = this.#kept.flatMap((entry) => entry.counts);
+    if (counts.some((count) => count !== counts[0])) throw new Error('renumbered lists of unequal length: a check let them pass');
+    return counts[0];
   }
 
   async #otherBudgets(): Promise<OtherBudget[]> {

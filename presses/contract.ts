@@ -308,6 +308,8 @@ export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo
   bounds?(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
   /** `counts` is kvpress's rounding: only under compat; else the head budget deals the exact total. */
   readonly countsInCompat?: boolean;
+  /** All heads and layers of equal length count the same. */
+  readonly evenCounts?: boolean;
   /** It must know the exact budget before it ranks, the same for all heads. */
   readonly exact?: boolean;
 }

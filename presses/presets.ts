@@ -70,8 +70,20 @@ const named = {
     scorer: 'finch',
     transforms: ['rerotate'],
   },
+  finch_chunks: {
+    summary: 'FINCH, the same share of every stretch of the prompt',
+    scorer: 'finch',
+    selection: 'score_segments',
+    transforms: ['rerotate'],
+  },
   merging_knorm: { summary: 'Knorm; what goes leaves its value to the most similar key', scorer: 'knorm', transforms: ['merge'] },
   merging_snapkv: { summary: 'SnapKV; what goes leaves its value to the most similar key', scorer: 'snapkv', transforms: ['merge'] },
+  merging_expected_attention: {
+    summary: 'expected attention; what goes leaves its value to the most similar key',
+    scorer: 'expected_attention',
+    transforms: ['merge'],
+    params: { epsilon: 0.01 },
+  },
   think: {
     summary: 'sets key channels to zero and removes no tokens, so that it frees no memory',
     scorer: 'knorm',

@@ -28,6 +28,7 @@ import { streamingLlm } from './scorers/streaming-llm.ts';
 import { tova } from './scorers/tova.ts';
 import { blocks } from './selections/blocks.ts';
 import { chunks } from './selections/chunks.ts';
+import { scoreSegments } from './selections/score-segments.ts';
 import { segments } from './selections/segments.ts';
 import { threshold } from './selections/threshold.ts';
 import { topK } from './selections/top-k.ts';
@@ -75,6 +76,7 @@ export const selections = {
   top_k: topK,
   chunks,
   segments,
+  score_segments: scoreSegments,
   blocks,
   threshold,
   two_stage: twoStage,

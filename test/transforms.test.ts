@@ -333,6 +333,36 @@ describe.each(runtimes)('transforms on $name', ({ make }) => {
     }
   });
 
+  test('finch_chunks: every stretch keeps about the same share of its tokens, the best of them; the total is exact, and kvpress rounds each stretch', async () => {
+    const [n, shape, length] = [130, shapeOf(4, 2, 20), 40];
+    const layers = randomLayers(new Random(99), 2, n, shape);
+    const press = { preset: 'finch_chunks', window_size: 6, segment_length: length, compression_ratio: 0.45 };
+    const scored = await runPress(await make(), { preset: 'finch', window_size: 6, compression_ratio: 0.45 }, n, shape, layers, rows);
+    const [own, compat] = [
+      await runPress(await make(), press, n, shape, layers, rows),
+      await runPress(await make(), { ...press, compat: 'kvpress' }, n, shape, layers, rows),
+    ];
+    const parts = [0, 40, 80, 120].map((first) => others([], n).slice(first, first + length));
+    const quotas = [22, 22, 22, 5]; // max(1, int(len 0.55)); the last stretch has 10 tokens, 6 of them the window
+    expect([own.report.nextPosition, compat.report.nextPosition]).toEqual([71, 72]); // int(130 x 0.55); 22 + 22 + 22 + 5, and the sixth of the window
+    for (const run of [own, compat]) {
+      eachHead(run, layers, shape, ({ l, h, k, kept, stored, name }) => {
+        const score = (t: number): number => (t >= n - 6 ? Infinity : scored.scores[l][h][t]);
+        for (const [i, part] of parts.entries()) {
+          const best = [...part].sort((x, y) => (score(y) === score(x) ? x - y : score(y) - score(x)));
+          const chosen = kept.filter((t) => part.includes(t));
+          expect(chosen.sort((x, y) => x - y)).toEqual(best.slice(0, chosen.length).sort((x, y) => x - y));
+          if (run === compat) expect(chosen.length).toBe(Math.max(quotas[i], i === 3 ? 6 : 0));
+          else expect(Math.abs(chosen.length / part.length - 0.55)).toBeLessThan(1 / part.length + 0.05);
+        }
+        const ascending = [...kept].sort((x, y) => x - y);
+        expect(kept.length).toBe(run.report.nextPosition);
+        const keys = kept.map((t) => turned(rowOf(k, t, h, shape), ascending.indexOf(t) - t));
+        expectRows(stored.k, keys, name);
+      });
+    }
+  });
+
   test('kvpress row 19: FINCH weighs a query by the keys that it sees, its own among them; kvpress forgets one', async () => {
     // Blind queries: each gives 1 / (keys that it sees) to every key, so that the weighed score is exactly 1. kvpress: (n - W + i) / (n - W + i + 1).
     const [n, shape] = [6, shapeOf(1, 1, 4)];
@@ -357,6 +387,7 @@ describe('what transforms go with', () => {
     [{ scorer: 'snapkv', layer_budget: 'zigzag', transforms: ['merge'] }, 'press.transforms', /must know what is kept when a layer is stored/],
     [{ scorer: 'snapkv', layer_budget: 'zigzag', transforms: ['think'] }, 'press.transforms', /must know what is kept when a layer is stored/],
     [{ scorer: 'snapkv', transforms: ['merge', 'merge'] }, 'press.transforms', /named twice/],
+    [{ preset: 'finch_chunks', window_size: 40, segment_length: 40 }, 'press', /a segment_length above 40 would work/],
     [['finch', 'knorm'], 'press[0]', /put "finch" last/],
     [{ preset: 'think', window_size: 8 }, 'press.window_size', /did you mean "think_window_size"|unknown field/],
     [{ preset: 'merging_knorm', merge_fraction: 0 }, 'press.merge_fraction', /must be above 0 and at most 1, got 0/],

@@ -17,7 +17,7 @@ const params = z.strictObject({
   segment_length: wholeNumber(2, 2 ** 20, 1024, 'how many tokens are scored by themselves; more than the scorer protects'),
 });
 
-interface Segment {
+export interface Segment {
   readonly first: number;
   readonly end: number;
 }
@@ -71,7 +71,7 @@ function segmentsOf(n: number, length: number, protects?: RankContext['protects'
 }
 
 /** Scores [H, n] of one segment, what the scorer protects of so many tokens above all others. */
-function protectedBest({ backend, shape, protects }: RankContext, scores: View, n: number): View {
+export function protectedBest({ backend, shape, protects }: Pick<RankContext, 'backend' | 'shape' | 'protects'>, scores: View, n: number): View {
   const { first, last } = protects(n);
   const [firsts, lasts] = [Math.min(first, n), Math.min(last, n - Math.min(first, n))];
   for (let h = 0; h < shape.kvHeads; h++) {
@@ -82,7 +82,7 @@ function protectedBest({ backend, shape, protects }: RankContext, scores: View, 
 }
 
 /** From scores to shares, in [0, 1): the last segment may have another length than the others. */
-function shares({ backend, scratch, n, shape }: RankContext, scores: View, parts: readonly Segment[]): View {
+export function shares({ backend, scratch, n, shape }: RankContext, scores: View, parts: readonly Segment[]): View {
   const H = shape.kvHeads;
   const length = parts[0].end;
   const last = parts[parts.length - 1];
@@ -96,12 +96,12 @@ function shares({ backend, scratch, n, shape }: RankContext, scores: View, parts
 }
 
 /** kvpress's count of a segment. */
-function quota({ first, end }: Segment, ratio: number): number {
+export function quota({ first, end }: Segment, ratio: number): number {
   return Math.max(1, Math.trunc((end - first) * (1 - ratio)));
 }
 
 /** (s' + 1) / (1 + the share halfway between the last that is kept and the first that goes): above 1 for as many of a segment as kvpress keeps. */
-function byQuota({ backend, scratch, n, shape, compressionRatio }: RankContext, scores: View, parts: readonly Segment[]): View {
+export function byQuota({ backend, scratch, n, shape, compressionRatio }: RankContext, scores: View, parts: readonly Segment[]): View {
   const weights = new Float32Array(n);
   for (const segment of parts) {
     const length = segment.end - segment.first;

@@ -32,7 +32,7 @@ export function configOf(name: string, { settings }: Library, ratio: number | nu
 }
 
 /** Selections that rank by other numbers than the scorer's, where kvpress's are the scorer's own. */
-const SCORES_OTHERWISE = ['chunks', 'segments'];
+const SCORES_OTHERWISE = ['chunks', 'segments', 'score_segments'];
 
 /** Scores [layer] of [H, n] as the scorer and the selection gave them. */
 interface Recorded {

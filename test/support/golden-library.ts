@@ -136,7 +136,7 @@ export const CONFIGS: Record<string, Config> = {
   }),
   'finch-chunks': ({ settings }) => ({
     scorer: { name: 'finch', window_size: settings.finch_window },
-    selection: { name: 'finch_chunks', chunk_length: 100 },
+    selection: { name: 'score_segments', segment_length: 100 },
     transforms: ['rerotate'],
   }),
   segments_knorm: scorer('knorm', {}, { selection: { name: 'segments', segment_length: 100 } }),
@@ -229,8 +229,6 @@ export const PENDING: readonly string[] = [
   'kvzap-linear',
   'kvzap-mlp',
   'kvzap_mlp_layer',
-  'finch-chunks',
-  'merging_expected_attention',
   'lazy',
   'lazy-last3',
   'duo',
