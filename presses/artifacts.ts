@@ -70,17 +70,22 @@ export function missingArtifact(name: string, { what, layout, source, format }: 
 /** An artefact that does not fit: the message follows its name. Whoever loads it knows the field. */
 export class Misfit extends Error {}
 
-/** A tensor of the shape that the model wants. Throws Misfit with what is expected and what is there. */
-export function tensorOf({ tensors }: Artifact, tensor: string, shape: readonly number[]): Float32Array {
-  const found = tensors.get(tensor);
-  if (!found) {
-    const names = [...tensors.keys()];
-    const there = names.length === 0 ? 'no tensors' : names.slice(0, 4).join(', ') + (names.length > 4 ? `, ... ${names.length} in all` : '');
-    throw new Misfit(`tensor ${tensor} [${shape.join(', ')}] is expected, there are ${there}`);
+/** A tensor, under one of its names, of the shape that the model wants. Throws Misfit with what is expected and what is there. */
+export function anyTensor({ tensors }: Artifact, names: readonly string[], shape: readonly number[]): Float32Array {
+  const name = names.find((one) => tensors.has(one));
+  if (name === undefined) {
+    const there = [...tensors.keys()];
+    const seen = there.length === 0 ? 'none' : there.slice(0, 4).join(', ') + (there.length > 4 ? `, ... ${there.length} in all` : '');
+    throw new Misfit(`tensor ${names[0]} [${shape.join(', ')}] is expected, its tensors are ${seen}`);
   }
+  const found = tensors.get(name)!;
   if (found.shape.length !== shape.length || found.shape.some((size, i) => size !== shape[i]))
-    throw new Misfit(`tensor ${tensor} is expected to have shape [${shape.join(', ')}] for this model, got [${found.shape.join(', ')}]`);
+    throw new Misfit(`tensor ${name} is expected to have shape [${shape.join(', ')}] for this model, got [${found.shape.join(', ')}]`);
   return found.values;
+}
+
+export function tensorOf(artifact: Artifact, name: string, shape: readonly number[]): Float32Array {
+  return anyTensor(artifact, [name], shape);
 }
 
 /** One row of a tensor of rows: values [from, from + length). */

@@ -105,6 +105,39 @@ const named = {
   kvcompose: { summary: 'what a second reading looks at; ranks of all heads together', scorer: 'kvcompose', layer_budget: 'composite' },
   kvcompose_unstructured: { summary: 'what a second reading looks at, every head for itself', scorer: 'kvcompose', ...oneCut },
 
+  // kvpress's names that read a trained file
+  qfilter: { summary: 'keys that point along the queries of their head', scorer: 'qfilter' },
+  kvzap_mlp_head: { summary: 'what a trained network takes for important', scorer: 'kvzap' },
+  kvzap_mlp_layer: { summary: 'KVzap, heads share by score', scorer: 'kvzap', head_budget: 'adakv' },
+  lukv: {
+    summary: 'expected attention, layers and heads by curves measured offline',
+    scorer: 'expected_attention',
+    layer_budget: 'curves',
+    head_budget: 'curves',
+    params: { epsilon: 0.02, protect_last: 1 },
+  },
+  kvzap_linear: { summary: 'KVzap by a linear map, every token above a threshold', scorer: 'kvzap', selection: 'threshold' },
+  kvzap_mlp: { summary: 'KVzap by an MLP, every token above a threshold', scorer: 'kvzap', selection: 'threshold' },
+  merging_kvzap_mlp: { summary: 'KVzap; what goes leaves its value to the most similar key', scorer: 'kvzap', transforms: ['merge'] },
+  fastkvzip: {
+    summary: 'what a trained gate takes for needed, one cut through all layers and heads',
+    scorer: 'fastkvzip',
+    layer_budget: 'global',
+    head_budget: 'adakv',
+    params: { alpha_safeguard: 0 },
+  },
+  duo_attention: {
+    summary: 'heads that retrieve keep everything, the others the first and the most recent tokens',
+    scorer: 'sink_recent',
+    head_budget: 'duo',
+  },
+  duo_attention_on_the_fly: {
+    summary: 'duo_attention by a pattern that edgepress calibrate made',
+    scorer: 'sink_recent',
+    head_budget: 'duo',
+    params: { artifact: 'duo-on-the-fly.json' },
+  },
+
   // heads by score, under other layer budgets or scorers
   adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', head_budget: 'adakv' },
   adakv_pyramidkv: { summary: 'PyramidKV, heads share by score', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'adakv' },

@@ -2,8 +2,11 @@
 import type { HeadBudget, LayerBudget, Scorer, Selection, Transform } from './contract.ts';
 import { adakv } from './head-budgets/adakv.ts';
 import { criticalAdakv } from './head-budgets/critical-adakv.ts';
+import { curves as curveHeads } from './head-budgets/curves.ts';
+import { duo } from './head-budgets/duo.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';
 import { composite } from './layer-budgets/composite.ts';
+import { curves as curveLayers } from './layer-budgets/curves.ts';
 import { global } from './layer-budgets/global.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
@@ -13,16 +16,20 @@ import { cap } from './scorers/cap.ts';
 import { compactor } from './scorers/compactor.ts';
 import { cur } from './scorers/cur.ts';
 import { expectedAttention } from './scorers/expected-attention.ts';
+import { fastkvzip } from './scorers/fastkvzip.ts';
 import { finch } from './scorers/finch.ts';
 import { keydiff } from './scorers/keydiff.ts';
 import { knorm } from './scorers/knorm.ts';
 import { kvcompose } from './scorers/kvcompose.ts';
+import { kvzap } from './scorers/kvzap.ts';
 import { kvzip } from './scorers/kvzip.ts';
 import { lagkv } from './scorers/lagkv.ts';
 import { leverage } from './scorers/leverage.ts';
 import { nonCausal } from './scorers/non-causal.ts';
 import { observedAttention } from './scorers/observed-attention.ts';
+import { qfilter } from './scorers/qfilter.ts';
 import { random } from './scorers/random.ts';
+import { sinkRecent } from './scorers/sink-recent.ts';
 import { snapkv } from './scorers/snapkv.ts';
 import { streamingLlm } from './scorers/streaming-llm.ts';
 import { tova } from './scorers/tova.ts';
@@ -46,6 +53,10 @@ export const scorers = {
   keydiff,
   cur,
   lagkv,
+  qfilter,
+  kvzap,
+  fastkvzip,
+  sink_recent: sinkRecent,
   observed_attention: observedAttention,
   non_causal: nonCausal,
   finch,
@@ -64,12 +75,15 @@ export const layerBudgets = {
   zigzag,
   global,
   composite,
+  curves: curveLayers,
 } satisfies Record<string, LayerBudget>;
 
 export const headBudgets = {
   uniform: uniformHeads,
   adakv,
   critical_adakv: criticalAdakv,
+  duo,
+  curves: curveHeads,
 } satisfies Record<string, HeadBudget>;
 
 export const selections = {

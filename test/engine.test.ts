@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { parsePress } from '../presses/config.ts';
 import { InputError } from '../presses/input-error.ts';
-import { presetParts, presets } from '../presses/presets.ts';
+import { presetParts } from '../presses/presets.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
 import { Heap } from '../worker/backend/heap.ts';
 import { WasmBackend } from '../worker/backend/wasm.ts';
@@ -12,6 +12,7 @@ import type { KvCache } from '../worker/engine/kv-cache.ts';
 import { PromptReader, type ReaderParts } from '../worker/engine/read-prompt.ts';
 import { type Running, Spent, Turns } from '../worker/engine/turns.ts';
 import type { PromptInput, Timings } from '../worker/engine/types.ts';
+import { ratioPresets, withArtifacts } from './support/artifacts.ts';
 import { generation, requestOf, watchPages } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';
@@ -26,17 +27,21 @@ const short = sampleOf('niah_multikey', 128);
 const middle = sampleOf('niah_multikey', 256);
 const long = sampleOf('niah_multikey', 512);
 const prompt = (tokens: readonly number[]): PromptInput => ({ kind: 'tokens', tokens });
-const names = Object.keys(presets).filter((name) => name !== 'no_press');
+const names = ratioPresets;
 /** A config of this preset that works on short prompts. */
 const small = (name: string): Record<string, unknown> => ({
-  preset: name,
+  ...withArtifacts(name),
   ...('window_size' in presetParts(name)!.scorer.params.shape && { window_size: 4 }),
   ...(name === 'lagkv' && { lag_size: 16 }),
 });
 /** Its parts, spelled out. */
 const spelled = (name: string): Record<string, unknown> => {
-  const { summary: _, params: __, ...parts } = { params: {}, ...presets[name] };
-  return parts;
+  const [{ scorer, layerBudget, headBudget, selection, transforms }] = parsePress(withArtifacts(name)).presses;
+  const [one, layers, heads, ranked, ...changes] = [scorer, layerBudget, headBudget, selection, ...transforms].map(({ part, params }) => ({
+    name: part.name,
+    ...params,
+  }));
+  return { scorer: one, layer_budget: layers, head_budget: heads, selection: ranked, transforms: changes };
 };
 
 function worst(a: ArrayLike<number>, b: ArrayLike<number>): number {
@@ -97,8 +102,8 @@ describe('needle', () => {
       for (const name of names.filter((name) => !presetParts(name)!.transforms.some(({ actsAlone }) => actsAlone))) {
         const off = { compression_ratio: 0, entry_type };
         const forms: unknown[] = [
-          { preset: name, ...off },
-          { preset: name, ...off, scope: { protect_last: 10 }, mode: 'deferred' },
+          { ...withArtifacts(name), ...off },
+          { ...withArtifacts(name), ...off, scope: { protect_last: 10 }, mode: 'deferred' },
           { ...spelled(name), ...off },
           [
             { preset: 'knorm', ...off },

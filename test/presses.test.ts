@@ -5,8 +5,9 @@ import { Compressor } from '../presses/compressor.ts';
 import { isNoOp, parsePress } from '../presses/config.ts';
 import type { HeadBudget, Scorer } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
-import { presetParts, presets } from '../presses/presets.ts';
+import { presetParts } from '../presses/presets.ts';
 import type { AttentionShape } from '../worker/backend/backend.ts';
+import { ratioPresets, withArtifacts } from './support/artifacts.ts';
 import {
   blankLayers,
   givenScores,
@@ -23,7 +24,7 @@ import { Random } from './support/random.ts';
 import { ReferenceBackend } from './support/reference-backend.ts';
 import { referenceBudgetMath } from './support/reference-budget-math.ts';
 
-const names = Object.keys(presets).filter((name) => name !== 'no_press');
+const names = ratioPresets;
 
 /** Rows of four numbers, one after the other. */
 const rows = (...list: number[][]): Float32Array => Float32Array.from(list.flatMap((row) => [...row, 0, 0, 0, 0].slice(0, 4)));
@@ -291,9 +292,9 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     const layers = randomLayers(random, L, n, shape, (l) => 0.5 + l / 2);
     const seed = draws(preset) ? { seed: 1 } : {};
     const before = runtime.backend.memory.usedBytes;
-    const streaming = await runPress(runtime, { preset, compression_ratio: 0.6, ...seed }, n, shape, layers);
+    const streaming = await runPress(runtime, { ...withArtifacts(preset), compression_ratio: 0.6, ...seed }, n, shape, layers);
     const afterOne = runtime.backend.memory.usedBytes; // WASM keeps one block of kernel scratch
-    const deferred = await runPress(runtime, { preset, compression_ratio: 0.6, mode: 'deferred', ...seed }, n, shape, layers);
+    const deferred = await runPress(runtime, { ...withArtifacts(preset), compression_ratio: 0.6, mode: 'deferred', ...seed }, n, shape, layers);
     expect(runtime.backend.memory.usedBytes).toBe(afterOne);
     if (runtime.backend instanceof ReferenceBackend) expect(afterOne).toBe(before);
     expect(streaming.kept).toEqual(deferred.kept);
@@ -478,7 +479,7 @@ describe.runIf(compared[1].name !== 'reference')('the reference and the kernels'
     const layers = randomLayers(new Random(19), L, n, shape, (l) => 0.5 + l / 2);
     const seed = draws(preset) ? { seed: 1 } : {};
     const [plain, kernels] = await Promise.all(
-      compared.map(async ({ make }) => runPress(await make(), { preset, compression_ratio: 0.6, ...seed }, n, shape, layers)),
+      compared.map(async ({ make }) => runPress(await make(), { ...withArtifacts(preset), compression_ratio: 0.6, ...seed }, n, shape, layers)),
     );
     expect(kernels.report).toMatchObject({
       keptPerLayer: plain.report.keptPerLayer,

@@ -5,19 +5,13 @@
  *  The sinks are protected and outside the softmax. R turns keys instead of queries: <R mu, k> = <mu, R^T k>, and C as well. */
 import * as z from 'zod';
 import { at, type View } from '../../worker/backend/backend.ts';
-import { type Artifact, type ArtifactModel, artifactName, slice, tensorOf } from '../artifacts.ts';
+import { artifactName } from '../artifacts.ts';
 import type { ScoreContext, Scorer } from '../contract.ts';
 import { realNumber, trueOrFalse, wholeNumber } from '../params.ts';
+import { aboutStatistics, queryStatistics, statisticsOf } from '../query-statistics.ts';
 import { turnAhead, withoutRope, withoutRopeBytes } from '../without-rope.ts';
 
 const F32 = 4;
-
-const statistics = {
-  format: 'safetensors',
-  what: 'mean and covariance of the queries before RoPE, over a text like what will be asked',
-  layout: 'tensors mean [L, Hq, d] and cov [L, Hq, d, d]',
-  source: "take them of kvpress's hub files, or leave artifact out: then the prompt's own are taken",
-} as const;
 
 const params = z.strictObject({
   n_future_positions: wholeNumber(1, 65536, 512, 'F: how many of the next positions the mean rotation is of'),
@@ -25,7 +19,7 @@ const params = z.strictObject({
   use_covariance: trueOrFalse(true, 'whether the spread of the queries counts, or their mean alone'),
   use_vnorm: trueOrFalse(true, 'whether scores are multiplied by the length of the value'),
   epsilon: realNumber(0, 1, 0, 'added before the length of the value counts: how much tokens without attention matter'),
-  artifact: artifactName(statistics).nullable().default(null),
+  artifact: artifactName(aboutStatistics).nullable().default(null),
 });
 
 export const expectedAttention: Scorer<typeof params> = {
@@ -36,14 +30,7 @@ export const expectedAttention: Scorer<typeof params> = {
     's[h,j] = (mean over the group of softmax(<R mu, k[j]> / sqrt d + k[j]ᵀ R C Rᵀ k[j] / 2d) + epsilon) |v[j]|; mu, C of queries before RoPE, R the mean rotation ahead',
   needs: 'keys, values, all queries; with artifact no queries',
   params,
-  artifact: {
-    ...statistics,
-    param: 'artifact',
-    check(artifact: Artifact, { layers, queryHeads, headDim }: ArtifactModel) {
-      tensorOf(artifact, 'mean', [layers, queryHeads, headDim]);
-      tensorOf(artifact, 'cov', [layers, queryHeads, headDim, headDim]);
-    },
-  },
+  artifact: queryStatistics('artifact'),
   comparable: true, // shares of attention
   massMap: 'identity',
   protectedBy: 'n_sink',
@@ -101,12 +88,12 @@ export function ofQueries(context: ScoreContext, n_sink: number, withCovariance:
   return { mean, covariance };
 }
 
-function ofFile({ backend, scratch, layer, artifact, shape }: ScoreContext, name: string, withCovariance: boolean): Moments {
-  const { queryHeads: Hq, headDim: d } = shape;
-  const written = (tensor: string, length: number): View => {
-    const view = scratch(length * F32, `${tensor} of queries`);
-    backend.write(view, slice(artifact(name), tensor, layer, length));
+function ofFile({ backend, scratch, layer, artifact }: ScoreContext, name: string, withCovariance: boolean): Moments {
+  const { mean, cov } = statisticsOf(artifact(name), layer);
+  const written = (values: Float32Array, label: string): View => {
+    const view = scratch(values.byteLength, label);
+    backend.write(view, values);
     return view;
   };
-  return { mean: written('mean', Hq * d), covariance: withCovariance ? written('cov', Hq * d * d) : null };
+  return { mean: written(mean, 'mean query'), covariance: withCovariance ? written(cov, 'covariance of queries') : null };
 }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
 import { presets } from '../../presses/presets.ts';
 import type { EdgeEngine, Inspection } from '../../worker/engine/engine.ts';
+import { ratioPresets, withArtifacts } from '../support/artifacts.ts';
 import { generation } from '../support/generation.ts';
 import { golden, needleSamples, openGolden, tokensOf } from '../support/golden.ts';
 import { openOnGpu } from '../support/gpu-backends.ts';
@@ -90,7 +91,11 @@ describe('needle on the GPU', () => {
   });
 
   const names = Object.keys(presets) as (keyof typeof presets)[];
-  const press = (preset: string) => ({ preset, ...(preset === 'lagkv' ? { lag_size: 32 } : {}), compression_ratio: 0.5 });
+  const press = (preset: string) => ({
+    ...withArtifacts(preset),
+    ...(preset === 'lagkv' ? { lag_size: 32 } : {}),
+    ...(ratioPresets.includes(preset) ? { compression_ratio: 0.5 } : {}),
+  });
 
   test.each(names)('%s: keeps the positions and deals the budgets of WASM, and answers with the same 64 tokens', async (preset) => {
     const asked =

@@ -167,15 +167,17 @@ export const CONFIGS: Record<string, Config> = {
     scorer: 'streaming_llm',
     layer_budget: { name: 'lazy', lazy_threshold: settings.lazy_threshold[1], n_last: 3, n_recent: 60, n_initial: 8 },
   }),
-  duo: () => ({ scorer: 'streaming_llm', head_budget: { name: 'duo', artifact: 'duo.json' } }),
+  duo: () => ({ scorer: { name: 'sink_recent', artifact: 'duo.json' }, head_budget: { name: 'duo', artifact: 'duo.json' } }),
   lukv: () => ({
     scorer: { name: 'expected_attention', epsilon: 2e-2 },
-    head_budget: { name: 'curves', artifact: 'curves.safetensors' },
+    layer_budget: { name: 'curves', curves: 'curves.safetensors' },
+    head_budget: { name: 'curves', curves: 'curves.safetensors' },
     selection: { name: 'top_k', protect_first: 4, protect_last: 1 },
   }),
   lukv_snapkv: () => ({
     scorer: 'snapkv',
-    head_budget: { name: 'curves', artifact: 'curves.safetensors' },
+    layer_budget: { name: 'curves', curves: 'curves.safetensors' },
+    head_budget: { name: 'curves', curves: 'curves.safetensors' },
     selection: { name: 'top_k', protect_first: 2, protect_last: 12 },
   }),
   dms_knorm: ({ settings }) => ({
@@ -188,7 +190,12 @@ export const CONFIGS: Record<string, Config> = {
   'kvzip-layerwise': ({ settings }) => ({ preset: 'kvzip', ...settings.kvzip, n_sink: 6, layerwise: true }),
   kvzip_plus: ({ settings }) => ({ preset: 'kvzip_plus', ...settings.kvzip }),
   fastkvzip: trained('fastkvzip', 'fastkvzip.safetensors', {}, global),
-  'fastkvzip-layerwise': trained('fastkvzip', 'fastkvzip.safetensors', { n_sink: 7, window_ratio: 0.1 }, { head_budget: perHead }),
+  'fastkvzip-layerwise': trained(
+    'fastkvzip',
+    'fastkvzip.safetensors',
+    { n_sink: 7, window_ratio: 0.1 },
+    { layer_budget: { name: 'global', layerwise: true }, head_budget: perHead },
+  ),
   kvcompose: preset('kvcompose'),
   'kvcompose-mean': scorer(
     'kvcompose',
@@ -225,19 +232,8 @@ export const DECODING: Record<string, DecodingConfig> = {
 
 /** Entries whose parts, or whose fields, edgepress does not have yet. A test asserts that none of them resolves. */
 export const PENDING: readonly string[] = [
-  'qfilter',
-  'kvzap-linear',
-  'kvzap-mlp',
-  'kvzap_mlp_layer',
   'lazy',
   'lazy-last3',
-  'duo',
-  'lukv',
-  'lukv_snapkv',
-  'kvzap_linear',
-  'kvzap_mlp',
-  'fastkvzip',
-  'fastkvzip-layerwise',
   'decoding_knorm',
   'decoding_streaming_llm',
   'decoding_keydiff',

@@ -16,7 +16,8 @@ export function goldenPath(name: string): string {
 }
 
 export function openGolden(name: string, options: LoadOptions = {}): Promise<EdgeEngine> {
-  return openEngine(goldenPath(name), options);
+  const artifacts = `test/golden/library/artifacts/${name}`;
+  return openEngine(goldenPath(name), { artifacts: existsSync(artifacts) ? artifacts : undefined, ...options });
 }
 
 export const greedy: Sampling = greedyTokens(64);

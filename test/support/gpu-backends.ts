@@ -5,9 +5,10 @@ import { Kernels } from '../../worker/backend/kernels.ts';
 import { WasmBackend } from '../../worker/backend/wasm.ts';
 import { type DeviceOptions, openDevice } from '../../worker/backend/webgpu/device.ts';
 import { openWebGpu, WebGpuBackend } from '../../worker/backend/webgpu.ts';
+import { GIVEN } from '../../worker/engine/artifacts.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { type LoadSettings, loadEngine } from '../../worker/engine/load.ts';
-import { openModelPath } from '../../worker/engine/weights/node-files.ts';
+import { openFolder, openModelPath } from '../../worker/engine/weights/node-files.ts';
 import { loadOpened } from '../../worker/engine/weights/open-model.ts';
 import type { Host } from '../../worker/host.ts';
 import { nodeHost } from '../../worker/host-node.ts';
@@ -102,8 +103,9 @@ export async function openOnGpu(
     },
   };
   const model = await openModelPath(goldenPath(name));
+  const artifacts = { files: openFolder(`test/golden/library/artifacts/${name}`), where: GIVEN };
   try {
-    const engine = await loadEngine(host, (arena) => loadOpened(name, model, {}, arena), { ...settings, backend: 'webgpu' });
+    const engine = await loadEngine(host, (arena) => loadOpened(name, model, {}, arena), { ...settings, backend: 'webgpu' }, artifacts);
     return { engine, backend: backend! };
   } finally {
     await model.source.close();

@@ -6,6 +6,7 @@ import type { KeptRows, KeptStore, LayerTensors, PressReport, PressRequest, Scor
 import { noParams } from '../../presses/params.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type MassMap, type Protected, type View } from '../../worker/backend/backend.ts';
 import { ropeTable } from '../../worker/backend/rope-table.ts';
+import { artifactsOf } from './artifacts.ts';
 import { passLengths, runPasses } from './pass-run.ts';
 import type { PressRuntime } from './press-runtimes.ts';
 import { Random } from './random.ts';
@@ -71,6 +72,8 @@ export interface LayerNumbers {
   readonly q?: Float32Array;
   /** W_o [Hq d, Hq d]; without it some at random, the same in every run. */
   readonly output?: Float32Array;
+  /** [n, D]; random where a part reads it and none is given. */
+  readonly hidden?: Float32Array;
 }
 
 export interface PressRun {
@@ -92,7 +95,9 @@ export async function runPress(
 ): Promise<PressRun> {
   const { backend, math } = runtime;
   const request = isRequest(press) ? press : parsePress(press);
-  const checked = checkPress(request, { tokens: n, layers: layers.length, kvHeads: shape.kvHeads, math, ...options.size });
+  const { hiddenSize } = noModel(shape).model;
+  const artifact = await artifactsOf(request, { ...shape, layers: layers.length, hiddenSize });
+  const checked = checkPress(request, { tokens: n, layers: layers.length, kvHeads: shape.kvHeads, math, artifact, ...options.size });
   const store = new PositionStore(backend, options.rows);
   const compressor = new Compressor({ backend, checked, store, massWindow: options.massWindow });
   const window = compressor.queries;
@@ -103,13 +108,14 @@ export async function runPress(
     const queries = numbers.q ?? new Float32Array(window * row);
     const tail = queries.subarray(queries.length - window * row); // the last of them
     const output = numbers.output ?? new Random(2000 + layer).normals(row * row, 0.1);
-    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output, table].map((data, i) => {
-      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqor'[i]}`);
+    const input = compressor.hidden ? (numbers.hidden ?? new Random(100 + layer).normals(n * hiddenSize)) : new Float32Array();
+    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output, table, input].map((data, i) => {
+      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqorx'[i]}`);
       backend.write(block, data);
       return block;
     });
-    const [k, v, q, weights, rope] = blocks;
-    const { hidden, model } = noModel(shape);
+    const [k, v, q, weights, rope, x] = blocks;
+    const { model } = noModel(shape);
     try {
       runPasses(compressor, backend, passes, { layer, n, k: numbers.k, v: numbers.v ?? numbers.k, shape });
       await compressor.layer({
@@ -120,7 +126,7 @@ export async function runPress(
         q,
         window,
         shape,
-        hidden,
+        hidden: compressor.hidden ? x : null,
         rope,
         model: { ...model, output: { ...model.output, ...viewOf(weights) } },
       });

@@ -2,6 +2,7 @@
 import type OpenAI from 'openai';
 import { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { plainPresets } from '../support/artifacts.ts';
 import { samples, twoParts } from '../support/samples.ts';
 import { type Completion, removePacked, startWorker, type TestWorker } from '../support/worker.ts';
 
@@ -182,8 +183,7 @@ describe('the same request', () => {
 
   test('at compression_ratio 0 gives the same bytes as without a press, for every preset', async () => {
     const { choices, usage } = await worker.chat({ ...long, seed: 3 });
-    const { body } = await worker.get<{ presets: { name: string }[] }>('/v1/presses');
-    for (const { name } of body.presets) {
+    for (const name of ['no_press', ...plainPresets]) {
       const at0 = await worker.chat({ ...long, seed: 3, press: { preset: name, compression_ratio: 0 } });
       expect(JSON.stringify(at0.choices)).toBe(JSON.stringify(choices));
       expect(at0.usage.kv_cache).toEqual(usage.kv_cache);

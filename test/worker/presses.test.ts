@@ -1,5 +1,6 @@
 /** Presses through HTTP in workerd: what usage.kv_cache reports adds up, and /v1/press/plan says beforehand what a request then takes. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { plainPresets } from '../support/artifacts.ts';
 import { Random } from '../support/random.ts';
 import { samples, twoParts } from '../support/samples.ts';
 import { type Completion, type Plan, removePacked, startWorker, type TestWorker } from '../support/worker.ts';
@@ -10,7 +11,7 @@ let worker: TestWorker;
 let presets: string[];
 beforeAll(async () => {
   worker = await startWorker();
-  presets = (await worker.get<{ presets: { name: string }[] }>('/v1/presses')).body.presets.map(({ name }) => name);
+  presets = ['no_press', ...plainPresets];
 });
 afterAll(async () => {
   await worker?.dispose();

@@ -4,15 +4,13 @@ import { Agent, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { AuthenticationError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { plainPresets } from '../support/artifacts.ts';
 import { samples, twoParts } from '../support/samples.ts';
 import { type Completion, removePacked, startWorker, type TestWorker, type WireError } from '../support/worker.ts';
 
 let worker: TestWorker;
-let presets: string[];
 beforeAll(async () => {
   worker = await startWorker({ vars: { KV_POOL: '512KiB' } }); // 128 pages: 10 a list
-  const { body } = await worker.get<{ presets: { name: string }[] }>('/v1/presses');
-  presets = body.presets.map(({ name }) => name).filter((name) => name !== 'no_press');
 });
 afterAll(async () => {
   await worker?.dispose();
@@ -55,7 +53,7 @@ describe('413 when the KV pool cannot hold a request', () => {
 
   test('names the bytes needed, the bytes free and a ratio; with that ratio every preset answers', async () => {
     const ratio = await fitting(large);
-    for (const preset of presets) {
+    for (const preset of plainPresets) {
       for (const scope of [undefined, 'prompt'] as const) {
         const { status, body } = await worker.post<Completion>(CHAT, { ...large, press: { preset, compression_ratio: ratio, scope } });
         expect({ preset, scope, status, body }).toMatchObject({ status: 200, body: { usage: { kv_cache: { press: preset } } } });

@@ -1,0 +1,31 @@
+/** DuoAttention: heads that retrieve keep everything, the others only the first and the most recent tokens.          arXiv 2410.10819
+ *      the round(L H rho) heads of the smallest scores stream: they keep sink + recent tokens;   every other head keeps all n
+ *  needs     the artefact: a pattern of scores of the model's heads, and the two sizes. The scorer decides which tokens; sink_recent ranks as the pattern says
+ *  The total is what the pattern makes of it. The window does not slide: tokens generated later stay. Evicted entries are really freed. */
+import * as z from 'zod';
+import { artifactName } from '../artifacts.ts';
+import type { HeadBudget } from '../contract.ts';
+import { aboutPattern, duoPattern, patternOf, streamingHeads } from '../duo-pattern.ts';
+import { fraction } from '../params.ts';
+
+const params = z.strictObject({
+  artifact: artifactName(aboutPattern),
+  head_compression_ratio: fraction(0.5, 'rho: the fraction of the heads that keep only the first and the most recent tokens'),
+});
+
+export const duo: HeadBudget<typeof params> = {
+  name: 'duo',
+  summary: 'heads that retrieve keep everything, the others the first and the most recent tokens',
+  paper: 'arXiv 2410.10819',
+  formula: 'the round(L H rho) heads of the smallest trained scores keep sink + recent tokens, the others all',
+  needs: 'nothing of the prompt',
+  params,
+  artifact: duoPattern,
+  decidesTotal: 'head_compression_ratio',
+  ragged: true,
+  counts({ index, protectedTokens: P }, b, { kvHeads: H, artifact }, { artifact: name, head_compression_ratio: rho }) {
+    const { sink, recent } = patternOf(artifact(name));
+    const streaming = streamingHeads(artifact(name), rho);
+    return Array.from({ length: H }, (_, h) => (streaming.has(index * H + h) ? Math.min(b, Math.max(P, sink + recent)) : b));
+  },
+};

@@ -1,0 +1,129 @@
+/** Small artefacts of random numbers, one for every part that reads one, for a model of any shape. */
+import type { z } from 'zod';
+import type { ArtifactModel, ArtifactOf } from '../../presses/artifacts.ts';
+import type { PartInfo, PressRequest } from '../../presses/contract.ts';
+import { partList, presetParts, presets } from '../../presses/presets.ts';
+import { Artifacts, GIVEN } from '../../worker/engine/artifacts.ts';
+import { filesOfBytes } from '../../worker/engine/weights/source.ts';
+import { Random } from './random.ts';
+
+export type TensorNumbers = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
+
+/** A safetensors file of f32 tensors. */
+export function safetensors(tensors: TensorNumbers): Uint8Array {
+  let end = 0;
+  const entries = Object.entries(tensors).map(([name, { shape, values }]) => {
+    const begin = end;
+    end += values.byteLength;
+    return [name, { dtype: 'F32', shape, data_offsets: [begin, end] }] as const;
+  });
+  const header = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
+  const file = new Uint8Array(8 + header.length + end);
+  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
+  file.set(header, 8);
+  for (const [i, { values }] of Object.values(tensors).entries())
+    file.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 8 + header.length + entries[i][1].data_offsets[0]);
+  return file;
+}
+
+export function jsonFile(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
+}
+
+/** Files by name. */
+export function testArtifacts(
+  { layers: L, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize: D }: ArtifactModel,
+  seed = 7,
+): Record<string, Uint8Array> {
+  const random = new Random(seed);
+  const normal = (shape: readonly number[], scale = 1) => ({
+    shape,
+    values: random.normals(
+      shape.reduce((a, b) => a * b, 1),
+      scale,
+    ),
+  });
+  const perLayer = (make: () => Record<string, ReturnType<typeof normal>>): TensorNumbers =>
+    Object.fromEntries(Array.from({ length: L }, (_, l) => Object.entries(make()).map(([part, tensor]) => [`layers.${l}.${part}`, tensor])).flat());
+  const root = random.normals(L * Hq * d * d, 1 / Math.sqrt(d));
+  const cov = new Float32Array(L * Hq * d * d);
+  for (let block = 0; block < L * Hq; block++) {
+    for (let a = 0; a < d; a++)
+      for (let b = 0; b < d; b++)
+        for (let c = 0; c < d; c++) cov[(block * d + a) * d + b] += root[(block * d + a) * d + c] * root[(block * d + b) * d + c];
+  }
+  const scale = 1 / Math.sqrt(D);
+  const pruned = Float32Array.from({ length: 99 * L * H }, (_, i) =>
+    Math.min(1, Math.max(0, (Math.floor(i / (L * H)) + 1) / 100 + 0.3 * (random.next() - 0.5))),
+  );
+  return {
+    'qfilter.safetensors': safetensors({ filters: normal([L, H, d]) }),
+    'statistics.safetensors': safetensors({ mean: normal([L, Hq, d]), cov: { shape: [L, Hq, d, d], values: cov } }),
+    'kvzap-linear.safetensors': safetensors(perLayer(() => ({ weight: normal([H, D], scale), bias: normal([H]) }))),
+    'kvzap-mlp.safetensors': safetensors(
+      perLayer(() => ({
+        'up.weight': normal([12, D], scale),
+        'up.bias': normal([12]),
+        'down.weight': normal([H, 12], 0.3),
+        'down.bias': normal([H]),
+      })),
+    ),
+    'fastkvzip.safetensors': safetensors(
+      perLayer(() => ({
+        'q_proj.weight': normal([Hq * 8, D], scale),
+        'q_proj.bias': normal([Hq * 8]),
+        'k_proj.weight': normal([H * 8, D], scale),
+        'q_norm.weight': normal([8]),
+        'k_norm.weight': normal([8]),
+        k_base: normal([H, 1, 5, 8]),
+        b: normal([H, 1, Hq / H]),
+      })),
+    ),
+    'curves.safetensors': safetensors({ curves: { shape: [99, L, H], values: pruned } }),
+    'duo.json': jsonFile({ sink: 3, recent: 9, scores: Array.from({ length: L }, () => Array.from({ length: H }, () => random.next())) }),
+    'duo-on-the-fly.json': jsonFile({ sink: 2, recent: 7, scores: Array.from({ length: L }, () => Array.from({ length: H }, () => random.next())) }),
+  };
+}
+
+/** Which of the files a part is given. */
+const FILES: Readonly<Record<string, string>> = {
+  qfilter: 'qfilter.safetensors',
+  kvzap: 'kvzap-mlp.safetensors',
+  fastkvzip: 'fastkvzip.safetensors',
+  curves: 'curves.safetensors',
+  duo: 'duo.json',
+  sink_recent: 'duo.json',
+};
+
+/** The parameter that a part cannot do without, and its file. */
+export function artifactParams({ name, artifact, params }: PartInfo<z.ZodObject>): Record<string, string> {
+  if (artifact === undefined || params.safeParse({}).success) return {};
+  if (!(name in FILES)) throw new Error(`test/support/artifacts.ts has no file for "${name}"`);
+  return { [artifact.param]: FILES[name] };
+}
+
+/** What a preset's parts cannot do without. */
+export function presetArtifacts(preset: string): Record<string, string> {
+  const parts = presetParts(preset);
+  return parts === null ? {} : Object.assign({}, ...partList(parts).map(artifactParams));
+}
+
+/** A preset with the files that it cannot do without. */
+export function withArtifacts(preset: string): { preset: string } & Record<string, unknown> {
+  return { preset, ...presetArtifacts(preset) };
+}
+
+/** Presets that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, and those that remove nothing. */
+export const ratioPresets: readonly string[] = Object.entries(presets).flatMap(([name, { params = {} }]: [string, { params?: object }]) => {
+  const parts = presetParts(name);
+  const takes = parts !== null && !('compression_ratio' in params) && partList(parts).every(({ decidesTotal }) => decidesTotal === undefined);
+  return takes ? [name] : [];
+});
+
+/** Of these, the ones that need no file. */
+export const plainPresets: readonly string[] = ratioPresets.filter((name) => Object.keys(presetArtifacts(name)).length === 0);
+
+/** What an engine would have read before the request is checked. */
+export async function artifactsOf(request: PressRequest, model: ArtifactModel): Promise<ArtifactOf> {
+  return new Artifacts({ files: filesOfBytes(testArtifacts(model)), where: GIVEN }, model).of(request);
+}
