@@ -7,6 +7,7 @@ import { Command } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { embeddedModel, packageRoot } from '../worker/package-root.ts';
 import { benchCommand } from './bench.ts';
+import { calibrateCommand } from './calibrate.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { packCommand } from './pack-command.ts';
@@ -32,6 +33,7 @@ inspectCommand(program, defaultModel);
 planCommand(program, defaultModel);
 benchCommand(program, defaultModel);
 packCommand(program);
+calibrateCommand(program, defaultModel);
 pressesCommand(program);
 
 let press: string | undefined;

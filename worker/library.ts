@@ -19,6 +19,7 @@ export { parsePress } from '../presses/config.ts';
 export type { PressRequest } from '../presses/contract.ts';
 export { InputError } from '../presses/input-error.ts';
 export { listPresses } from '../presses/list-presses.ts';
+export { type CalibrationOptions, calibrate } from './engine/calibrate.ts';
 export type { EdgeEngine, Inspection } from './engine/engine.ts';
 export type { BackendName, LoadSettings } from './engine/load.ts';
 export { EngineSupply } from './engine/supply.ts';

@@ -4,27 +4,11 @@ import type { ArtifactModel, ArtifactOf } from '../../presses/artifacts.ts';
 import type { PartInfo, PressRequest } from '../../presses/contract.ts';
 import { partList, presetParts, presets } from '../../presses/presets.ts';
 import { Artifacts, GIVEN } from '../../worker/engine/artifacts.ts';
+import { writeSafetensors } from '../../worker/engine/weights/safetensors.ts';
 import { filesOfBytes } from '../../worker/engine/weights/source.ts';
 import { Random } from './random.ts';
 
 export type TensorNumbers = Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>;
-
-/** A safetensors file of f32 tensors. */
-export function safetensors(tensors: TensorNumbers): Uint8Array {
-  let end = 0;
-  const entries = Object.entries(tensors).map(([name, { shape, values }]) => {
-    const begin = end;
-    end += values.byteLength;
-    return [name, { dtype: 'F32', shape, data_offsets: [begin, end] }] as const;
-  });
-  const header = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
-  const file = new Uint8Array(8 + header.length + end);
-  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
-  file.set(header, 8);
-  for (const [i, { values }] of Object.values(tensors).entries())
-    file.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 8 + header.length + entries[i][1].data_offsets[0]);
-  return file;
-}
 
 export function jsonFile(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
@@ -57,10 +41,10 @@ export function testArtifacts(
     Math.min(1, Math.max(0, (Math.floor(i / (L * H)) + 1) / 100 + 0.3 * (random.next() - 0.5))),
   );
   return {
-    'qfilter.safetensors': safetensors({ filters: normal([L, H, d]) }),
-    'statistics.safetensors': safetensors({ mean: normal([L, Hq, d]), cov: { shape: [L, Hq, d, d], values: cov } }),
-    'kvzap-linear.safetensors': safetensors(perLayer(() => ({ weight: normal([H, D], scale), bias: normal([H]) }))),
-    'kvzap-mlp.safetensors': safetensors(
+    'qfilter.safetensors': writeSafetensors({ filters: normal([L, H, d]) }),
+    'statistics.safetensors': writeSafetensors({ mean: normal([L, Hq, d]), cov: { shape: [L, Hq, d, d], values: cov } }),
+    'kvzap-linear.safetensors': writeSafetensors(perLayer(() => ({ weight: normal([H, D], scale), bias: normal([H]) }))),
+    'kvzap-mlp.safetensors': writeSafetensors(
       perLayer(() => ({
         'up.weight': normal([12, D], scale),
         'up.bias': normal([12]),
@@ -68,7 +52,7 @@ export function testArtifacts(
         'down.bias': normal([H]),
       })),
     ),
-    'fastkvzip.safetensors': safetensors(
+    'fastkvzip.safetensors': writeSafetensors(
       perLayer(() => ({
         'q_proj.weight': normal([Hq * 8, D], scale),
         'q_proj.bias': normal([Hq * 8]),
@@ -79,7 +63,7 @@ export function testArtifacts(
         b: normal([H, 1, Hq / H]),
       })),
     ),
-    'curves.safetensors': safetensors({ curves: { shape: [99, L, H], values: pruned } }),
+    'curves.safetensors': writeSafetensors({ curves: { shape: [99, L, H], values: pruned } }),
     'duo.json': jsonFile({ sink: 3, recent: 9, scores: Array.from({ length: L }, () => Array.from({ length: H }, () => random.next())) }),
     'duo-on-the-fly.json': jsonFile({ sink: 2, recent: 7, scores: Array.from({ length: L }, () => Array.from({ length: H }, () => random.next())) }),
   };

@@ -105,3 +105,23 @@ export async function openSafetensors(files: ModelFiles): Promise<WeightSource> 
     throw error;
   }
 }
+
+/** A file of f32 tensors, in the order given. */
+export function writeSafetensors(
+  tensors: Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>,
+): Uint8Array {
+  let end = 0;
+  const entries = Object.entries(tensors).map(([name, { shape, values }]) => {
+    const begin = end;
+    end += values.byteLength;
+    return [name, { dtype: 'F32', shape, data_offsets: [begin, end] }] as const;
+  });
+  const text = JSON.stringify(Object.fromEntries(entries));
+  const header = new TextEncoder().encode(text.padEnd(Math.ceil(text.length / 8) * 8)); // data begin at a multiple of 8
+  const file = new Uint8Array(8 + header.length + end);
+  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
+  file.set(header, 8);
+  for (const [i, { values }] of Object.values(tensors).entries())
+    file.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 8 + header.length + entries[i][1].data_offsets[0]);
+  return file;
+}
