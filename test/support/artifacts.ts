@@ -98,8 +98,9 @@ export function withArtifacts(preset: string): { preset: string } & Record<strin
 }
 
 /** Presets that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, and those that remove nothing. */
-export const ratioPresets: readonly string[] = Object.entries(presets).flatMap(([name, { params = {} }]: [string, { params?: object }]) => {
+export const ratioPresets: readonly string[] = Object.keys(presets).flatMap((name) => {
   const parts = presetParts(name);
+  const { params = {} } = { params: {}, ...presets[name] };
   const takes = parts !== null && !('compression_ratio' in params) && partList(parts).every(({ decidesTotal }) => decidesTotal === undefined);
   return takes ? [name] : [];
 });
