@@ -100,7 +100,7 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
   }
   // A preset's parts take their parameters from beside the preset's name: no two parts of one share a parameter name.
   const own = partList(parts).flatMap((part) => Object.keys(part.params.shape));
-  const filled = { ...('memory_budget' in asked ? omit(defaults, ['compression_ratio']) : defaults), ...asked };
+  const filled = { ...defaults, ...asked };
   const given = parseFields(omit(filled, own), path, own);
   const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({
     part,

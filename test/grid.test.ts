@@ -32,7 +32,12 @@ const PARAMS: Record<string, Record<string, object>> = {
     kvzip: { repeat_prompt: [5, 6, 7], repeat_next_prompt: [8, 9], repeat_answer_start: [10], chunk_size: 64 },
   },
   layer_budget: { per_layer: { compression_ratios: [0.3, 0.7] } },
-  selection: { threshold: { threshold: -1.5, sliding_window_size: 20 }, segments: { segment_length: 50 }, blocks: { block_size: 25 } },
+  selection: {
+    threshold: { threshold: -1.5, sliding_window_size: 20 },
+    segments: { segment_length: 50 },
+    score_segments: { segment_length: 50 },
+    blocks: { block_size: 25 },
+  },
 };
 
 const NONE = 'none';

@@ -242,7 +242,7 @@ describe.each(runtimes)('transforms on $name', ({ make }) => {
       for (const [press, share, window] of [
         ['think', 0.5, 32],
         [{ preset: 'think', key_channel_compression_ratio: 0.3, think_window_size: 5 }, 0.3, 5],
-        [{ preset: 'think', key_channel_compression_ratio: 0.3, compression_ratio: 0.5 }, 0.3, 32],
+        [{ scorer: 'knorm', transforms: [{ name: 'think', key_channel_compression_ratio: 0.3 }], compression_ratio: 0.5 }, 0.3, 32],
         [{ preset: 'snap_think', window_size: 8, compression_ratio: 0.5 }, 0.5, 32],
         [{ scorer: 'keydiff', head_budget: 'adakv', transforms: ['think'], compression_ratio: 0.5 }, 0.5, 32],
       ] as const) {
