@@ -1,10 +1,11 @@
 /** The whole press library against the real kvpress, under compat "kvpress": scores, kept positions, continuations (test/golden/README.md says how the files are made). */
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { protectedBy } from '../../presses/check-press.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import { KvSequence } from '../../worker/engine/kv-cache.ts';
 import type { LoadOptions } from '../../worker/node.ts';
 import { golden, greedy, openGolden } from './golden.ts';
 import { CONFIGS, DECODING, givenRank, type Library, type LibraryRun, PENDING, unpack, withRatio } from './golden-library.ts';
@@ -66,16 +67,27 @@ function recording(request: PressRequest, into: Recorded, kept: number[][][] | n
   return { ...request, presses };
 }
 
-/** Token ids of a continuation of the context that `request` covers. */
-async function continued(engine: EdgeEngine, library: Library, request: PressRequest, steps: number): Promise<number[]> {
-  const { context_ids, suffix_ids } = library;
+/** A continuation of the context that `request` covers, and which positions were left of it when it began: [layer][head], ascending. */
+async function continued(engine: EdgeEngine, library: Library, request: PressRequest, steps: number): Promise<{ ids: number[]; kept: number[][][] }> {
+  const { context_ids, suffix_ids, shape } = library;
   const ids: number[] = [];
-  const prompt = { kind: 'tokens' as const, tokens: [...context_ids, ...suffix_ids] };
-  const press = { ...request, scope: { protect_last: suffix_ids.length } };
-  for await (const event of engine.generate({ prompt, press, sampling: { ...greedy, maxTokens: steps } })) {
-    if (event.type === 'text') ids.push(...event.tokenIds);
+  const kept: number[][][] = [];
+  const append = KvSequence.prototype.append;
+  const spy = vi.spyOn(KvSequence.prototype, 'append').mockImplementation(function (this: KvSequence, layer, ...rows) {
+    const all = Array.from({ length: shape[1] }, (_, h) => h);
+    kept[layer] ??= all.map((h) => [...this.positions(layer, h)].sort((a, b) => a - b)); // before the first token of the suffix
+    return append.call(this, layer, ...rows);
+  });
+  try {
+    const prompt = { kind: 'tokens' as const, tokens: [...context_ids, ...suffix_ids] };
+    const press = { ...request, scope: { protect_last: suffix_ids.length } };
+    for await (const event of engine.generate({ prompt, press, sampling: { ...greedy, maxTokens: steps } })) {
+      if (event.type === 'text') ids.push(...event.tokenIds);
+    }
+  } finally {
+    spy.mockRestore();
   }
-  return ids;
+  return { ids, kept };
 }
 
 const label = ({ ratio }: LibraryRun): string => (ratio === null ? '' : ` at ${ratio}`);
@@ -109,16 +121,17 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
       test(`${name}${label(run)} scores, keeps and continues as kvpress does`, async () => {
         const request = parsePress(configOf(name, library, run.ratio));
         const into: Recorded = { scored: [], ranked: [] };
-        const seen = await engine.inspect({ kind: 'tokens', tokens: library.context_ids }, { ...recording(request, into), scope: 'prompt' });
+        const steps = run.generated.length;
+        const first = await continued(engine, library, recording(request, into), steps);
 
         const expected = goldenScores(run);
-        const { first, last } = protectedBy(request.presses[0], N);
+        const protects = protectedBy(request.presses[0], N);
         if (expected !== null) {
           for (let l = 0; l < L; l++) {
             const whole = SCORES_OTHERWISE.includes(request.presses[0].selection.part.name);
             const ranked = whole ? together(await Promise.all(into.scored[l])) : await into.ranked[l];
             expect(ranked.length).toBe(H * N);
-            const evictable = Array.from({ length: H * N }, (_, i) => i).filter((i) => i % N >= first && i % N < N - last);
+            const evictable = Array.from({ length: H * N }, (_, i) => i).filter((i) => i % N >= protects.first && i % N < N - protects.last);
             const finite = evictable.filter((i) => expected[l][i] < CERTAIN);
             // Where it marks them within its scores, ours come first in the order, with the scores that they have.
             const marked = request.presses[0].selection.part.name === 'two_stage' ? [] : evictable;
@@ -130,18 +143,45 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
         }
 
         const kept = unpack(run.kept, library.shape, N);
-        const ours = seen.layers.map(({ heads }) => heads.map((head) => [...head.kept].sort((a, b) => a - b)));
-        const same = JSON.stringify(ours) === JSON.stringify(kept);
+        const same = JSON.stringify(first.kept) === JSON.stringify(kept);
         // Block after block the best of scores of each token alone are the best of all; their scores are in the other entry.
         const tied = expected ?? (name === 'block_knorm' ? goldenScores(library.entries.knorm[0]) : null);
-        if (!same) checkTies(ours, kept, tied);
+        if (!same) checkTies(first.kept, kept, tied);
 
-        const press = same ? request : recording(request, { scored: [], ranked: [] }, kept);
-        const ids = await continued(engine, library, press, run.generated.length);
+        // Where a tie leaves the choice open, it goes on from kvpress's.
+        const { ids } = same ? first : await continued(engine, library, recording(request, { scored: [], ranked: [] }, kept), steps);
         const differs = ids.findIndex((id, i) => id !== run.generated[i]);
         if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(0.02);
       });
     }
+  }
+
+  for (const [name, run] of Object.entries(library.decoding)) {
+    if (PENDING.includes(name)) continue;
+    test(`${name} keeps and generates as kvpress does while decoding`, async () => {
+      const request = parsePress(configOf(name, library, null));
+      const seen: number[][][][] = []; // [compression][layer][head]
+      const retain = KvSequence.prototype.retain;
+      const spy = vi.spyOn(KvSequence.prototype, 'retain').mockImplementation(function (this: KvSequence, layer, kept) {
+        const stand = retain.call(this, layer, kept);
+        if (layer === 0) seen.push([]);
+        seen.at(-1)![layer] = kept.map((_, h) => [...this.positions(layer, h)].sort((a, b) => a - b));
+        return stand;
+      });
+      let ids: number[];
+      try {
+        ({ ids } = await continued(engine, library, request, run.generated.length));
+      } finally {
+        spy.mockRestore();
+      }
+      const differs = ids.findIndex((id, i) => id !== run.generated[i]);
+      if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(0.02);
+      for (const [i, { tokens, kept }] of run.compressions.entries()) {
+        if (differs >= 0 && tokens > N + library.suffix_ids.length + differs) break;
+        expect(seen[i], `compression ${i + 1}, after ${tokens} tokens`).toEqual(unpack(kept, library.shape, tokens));
+      }
+      if (differs < 0) expect(seen.length).toBe(run.compressions.length);
+    });
   }
 
   /** The scores of parts of the prompt, one after the other, as [H, N]. */
