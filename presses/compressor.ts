@@ -120,6 +120,9 @@ export class Compressor {
     if (this.#kept.length !== layers) throw new Error(`the press saw ${this.#kept.length} of ${layers} layers`);
     if (this.#checked.deferred) this.#shrinkTo(this.#limits());
     const keptPerLayer = this.#kept.map(({ counts }) => sum(counts) / kvHeads);
+    const { part, params } = this.#last.layerBudget;
+    const silent = part.signal === 'none' ? null : (part.fallback?.(this.#signals, params) ?? null);
+    if (silent !== null) this.#notes.add(`layer_budget "${part.name}": ${silent}`);
     return {
       press: this.#checked.name,
       compressionRatio: 1 - sum(keptPerLayer) / (layers * tokens),

@@ -264,6 +264,8 @@ export interface MeasuredBudget<S extends z.ZodObject = z.ZodObject> extends Lay
   measure(context: SignalContext, params: z.infer<S>): Promise<Signal>;
   /** What later calls of `limits` need of a layer's signal, once they said `limit`: for signals as long as the layer. Absent = all of it. */
   held?(signal: Signal, limit: number, context: BudgetContext): Signal;
+  /** Why its rule says nothing of these layers, in words for the report; null where it does. Asked once all are known. */
+  fallback?(signals: readonly Signal[], params: z.infer<S>): string | null;
   /** LMBA_l, where the signal is that. */
   lmba?(signal: Signal): number;
 }

@@ -104,6 +104,24 @@ const named = {
   },
   kvcompose: { summary: 'what a second reading looks at; ranks of all heads together', scorer: 'kvcompose', layer_budget: 'composite' },
   kvcompose_unstructured: { summary: 'what a second reading looks at, every head for itself', scorer: 'kvcompose', ...oneCut },
+  // layers by what they show
+  cake: {
+    summary: 'CAKE: what is attended to much or by turns; layers whose attention spreads and shifts keep more',
+    scorer: 'cake',
+    layer_budget: 'cake',
+  },
+  lava: {
+    summary: 'LAVa: attention by the length of values; layers and heads by how their scores spread',
+    scorer: 'lava',
+    layer_budget: 'lava',
+    head_budget: 'adakv',
+  },
+  dynamickv: {
+    summary: 'DynamicKV: SnapKV of a short window, layers by their share of the best scores',
+    scorer: 'snapkv',
+    layer_budget: 'dynamickv',
+    params: { window_size: 8, kernel_size: 7 },
+  },
 
   // kvpress's names that read a trained file
   qfilter: { summary: 'keys that point along the queries of their head', scorer: 'qfilter' },

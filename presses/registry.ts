@@ -5,13 +5,17 @@ import { criticalAdakv } from './head-budgets/critical-adakv.ts';
 import { curves as curveHeads } from './head-budgets/curves.ts';
 import { duo } from './head-budgets/duo.ts';
 import { uniform as uniformHeads } from './head-budgets/uniform.ts';
+import { cake as cakeLayers } from './layer-budgets/cake.ts';
 import { composite } from './layer-budgets/composite.ts';
 import { curves as curveLayers } from './layer-budgets/curves.ts';
+import { dynamickv } from './layer-budgets/dynamickv.ts';
 import { global } from './layer-budgets/global.ts';
+import { lava as lavaLayers } from './layer-budgets/lava.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
+import { cake } from './scorers/cake.ts';
 import { cap } from './scorers/cap.ts';
 import { compactor } from './scorers/compactor.ts';
 import { cur } from './scorers/cur.ts';
@@ -24,6 +28,7 @@ import { kvcompose } from './scorers/kvcompose.ts';
 import { kvzap } from './scorers/kvzap.ts';
 import { kvzip } from './scorers/kvzip.ts';
 import { lagkv } from './scorers/lagkv.ts';
+import { lava } from './scorers/lava.ts';
 import { leverage } from './scorers/leverage.ts';
 import { nonCausal } from './scorers/non-causal.ts';
 import { observedAttention } from './scorers/observed-attention.ts';
@@ -66,6 +71,8 @@ export const scorers = {
   cap,
   leverage,
   compactor,
+  cake,
+  lava,
 } satisfies Record<string, Scorer>;
 
 export const layerBudgets = {
@@ -76,6 +83,9 @@ export const layerBudgets = {
   global,
   composite,
   curves: curveLayers,
+  cake: cakeLayers,
+  lava: lavaLayers,
+  dynamickv,
 } satisfies Record<string, LayerBudget>;
 
 export const headBudgets = {

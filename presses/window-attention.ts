@@ -10,11 +10,22 @@ export const OBSERVATION_WINDOW = 32;
 
 /** Scratch [Hq, n] f32. `window` is among the queries that were handed over. */
 export function windowAttention(context: ScoreContext, window: number): View {
-  const { backend, q, k, n, shape } = context;
-  const { queryHeads: Hq, headDim: d } = shape;
-  if (window > context.window) throw new Error(`window of ${window} queries, but only ${context.window} were handed over`);
-  const attention = context.scratch(Hq * n * F32, 'window attention');
-  const lastQueries = at(q, (context.window - window) * Hq * d * F32); // [window, Hq, d]
-  backend.scoreWindow(attention, lastQueries, k, window, n, shape);
+  const { backend, k, n, shape } = context;
+  const attention = context.scratch(shape.queryHeads * n * F32, 'window attention');
+  backend.scoreWindow(attention, lastQueries(context, window), k, window, n, shape);
   return attention;
+}
+
+/** Scratch [3, Hq, n] f32: mean, variance and entropy of what each key receives from the last queries. */
+export function windowMoments(context: ScoreContext, window: number): View {
+  const { backend, k, n, shape } = context;
+  const moments = context.scratch(3 * shape.queryHeads * n * F32, 'moments of window attention');
+  backend.windowMoments(moments, lastQueries(context, window), k, window, n, shape);
+  return moments;
+}
+
+/** [window, Hq, d] */
+function lastQueries({ q, window: handed, shape: { queryHeads: Hq, headDim: d } }: ScoreContext, window: number): View {
+  if (window > handed) throw new Error(`window of ${window} queries, but only ${handed} were handed over`);
+  return at(q, (handed - window) * Hq * d * F32);
 }

@@ -144,4 +144,49 @@ describe.each(runtimes)('attention beyond the last window, on $name', ({ make })
     const press = { scorer: { name: 'non_causal', chunk_size: 32 }, compression_ratio: 0.5, compat: 'kvpress' };
     expectScores((await runPress(await make(), press, 64, shape, [layer])).scores[0], want);
   });
+
+  /** Attention of the last W queries, [Hq][W][n]. */
+  const windowRows = (layer: LayerNumbers, n: number, shape: AttentionShape, W: number): number[][][] =>
+    range(0, shape.queryHeads).map((a) =>
+      range(n - W, n).map((i) => [...weights(layer, shape, [a, i], [0, i + 1], shape.scale), ...Array<number>(n - 1 - i).fill(0)]),
+    );
+
+  test('cake: mean and variance of what the last queries give, pooled, the mean over the group', async () => {
+    const shape = shapeOf(6, 2, 8);
+    const [n, W] = [60, 20];
+    const [layer] = randomLayers(new Random(35), 1, n, shape);
+    const press = { scorer: { name: 'cake', window_size: W, kernel_size: 3, gamma: 50 }, compression_ratio: 0.5 };
+    const { scores, kept } = await runPress(await make(), press, n, shape, [layer]);
+    const rows = windowRows(layer, n, shape, W);
+    const want = [0, 1].map((h) => {
+      const worth = range(0, n - W).map((j) => {
+        const heads = range(h * 3, h * 3 + 3).map((a) => {
+          const column = rows[a].map((row) => row[j]);
+          const mean = sum(column) / W;
+          return mean + (50 * sum(column.map((x) => (x - mean) ** 2))) / (W - 1);
+        });
+        return sum(heads) / 3;
+      });
+      return worth.map((x, j) => ((worth[j - 1] ?? 0) + x + (worth[j + 1] ?? 0)) / 3);
+    });
+    expectScores(scores[0], want);
+    for (const list of kept[0]) expect(list.slice(0, W)).toEqual(range(n - W, n)); // the window stays
+  });
+
+  test('lava: the largest of the neighbours and of the group, by the largest L1 norm of a value outside the window', async () => {
+    const shape = shapeOf(6, 2, 8);
+    const [n, W] = [60, 20];
+    const [layer] = randomLayers(new Random(36), 1, n, shape);
+    layer.v!.fill(1e3, (n - W) * 2 * 8); // values of the window do not count
+    const press = { scorer: { name: 'lava', window_size: W, kernel_size: 7 }, compression_ratio: 0.5 };
+    const { scores, kept } = await runPress(await make(), press, n, shape, [layer]);
+    const rows = windowRows(layer, n, shape, W);
+    const want = [0, 1].map((h) => {
+      const norm = Math.max(...range(0, n - W).map((t) => sum(range(0, 8).map((c) => Math.abs(layer.v![(t * 2 + h) * 8 + c])))));
+      const most = range(0, n - W).map((j) => Math.max(...range(h * 3, h * 3 + 3).map((a) => sum(rows[a].map((row) => row[j])) / W)));
+      return most.map((_, j) => norm * Math.max(...most.slice(Math.max(0, j - 3), j + 4)));
+    });
+    expectScores(scores[0], want);
+    for (const list of kept[0]) expect(list.slice(0, W)).toEqual(range(n - W, n));
+  });
 });

@@ -6,9 +6,10 @@
  *  kvpress evicts trunc(L H N r) entries, or of each layer trunc(H N r), where this keeps H keptCount(N, r) per layer on average: its count under compat. */
 import * as z from 'zod';
 import type { BudgetContext, MeasuredBudget } from '../contract.ts';
+import { evictableScores, fallingScores } from '../evictable-scores.ts';
 import { trueOrFalse } from '../params.ts';
 import { sum } from '../sum.ts';
-import { falling, shareOfBest } from './share-of-best.ts';
+import { shareOfBest } from './share-of-best.ts';
 
 const params = z.strictObject({
   layerwise: trueOrFalse(false, 'every layer keeps equally many entries, and only its heads compete'),
@@ -25,13 +26,7 @@ export const global: MeasuredBudget<typeof params> = {
   ragged: true,
   perEntry: true,
   queries: () => 0,
-  async measure({ backend, scores, n, shape: { kvHeads: H }, keep }) {
-    const all = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
-    const [first, evictable] = [Math.min(n, keep.first), Math.max(0, n - keep.first - keep.last)];
-    const list = new Float32Array(H * evictable);
-    for (let h = 0; h < H; h++) list.set(all.subarray(h * n + first, h * n + first + evictable), h * evictable);
-    return falling(list);
-  },
+  measure: async (context) => fallingScores(await evictableScores(context)),
   limits(signals, context, { layerwise }) {
     const { layers, kvHeads: H, protectedTokens: P } = context;
     const best = total(context) - layers * H * P;

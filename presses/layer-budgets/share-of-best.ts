@@ -4,22 +4,29 @@
  *   nests: with one list more, or a smaller total, no list that was there gets more
  */
 export function shareOfBest(lists: readonly Float32Array[], total: number): number[] {
+  const { above: counts, equal, left: rest } = cutOfBest(lists, total);
+  let left = rest;
+  for (const [i, ties] of equal.entries()) {
+    const given = Math.min(left, ties);
+    counts[i] += given;
+    left -= given;
+  }
+  return counts;
+}
+
+/** How many values of each list lie above the cut, how many on it, and how many of those are among the `total` largest. */
+export function cutOfBest(lists: readonly Float32Array[], total: number): { above: number[]; equal: number[]; left: number } {
   const all = lists.reduce((sum, list) => sum + list.length, 0);
-  if (total >= all) return lists.map(({ length }) => length);
+  if (total >= all) return { above: lists.map(({ length }) => length), equal: lists.map(() => 0), left: 0 };
   // The largest pattern that at least `total` values reach: the value of the last one that is in.
   let cut = 0;
   for (let bit = 2 ** 31; bit >= 1; bit /= 2) {
     const tried = cut + bit;
     if (lists.reduce((sum, list) => sum + reaching(list, tried), 0) >= total) cut = tried;
   }
-  const counts = lists.map((list) => reaching(list, cut + 1));
-  let left = total - counts.reduce((sum, count) => sum + count, 0);
-  for (const [i, list] of lists.entries()) {
-    const equal = Math.min(left, reaching(list, cut) - counts[i]);
-    counts[i] += equal;
-    left -= equal;
-  }
-  return counts;
+  const above = lists.map((list) => reaching(list, cut + 1));
+  const equal = lists.map((list, i) => reaching(list, cut) - above[i]);
+  return { above, equal, left: total - above.reduce((sum, count) => sum + count, 0) };
 }
 
 /** Scores in falling order, in place of themselves; what is no number ranks last. */
