@@ -26,6 +26,7 @@ export const blocks: Selection<typeof params> = {
   needs: 'scores of keys and values alone; the device is waited for once a block',
   params,
   exact: true,
+  cost: 'what is kept is scored again with every block: the scorer runs N r / block_size times over N (1 - r) tokens',
   scratchBytes: ({ n, kvHeads, headDim }) => 4 * kvHeads * n * (2 * headDim + 3) + 6 * 64,
   refuses({ scorer: { part, params } }) {
     const reads = part.hidden ? "the attention's input" : part.queries(params) > 0 ? 'queries' : null;

@@ -25,6 +25,7 @@ export const twoStage: Selection<typeof params> = {
   formula: 'first_stage_ratio of the budget by s[h,t], then the largest (s[h,t] + epsilon) |V[t] W_o|_1',
   needs: 'scores of 0 or more, values, W_o',
   params,
+  cost: "every value goes through W_o, head by head: as many products as the attention's output takes",
   scratchBytes: (size) => outputNormsBytes(size) + 4 * size.n * (3 * size.kvHeads + 2) + 5 * 64,
   refuses({ scorer: { part: scorer }, headBudget: { part: heads } }) {
     if (scorer.massMap !== 'identity' && scorer.massMap !== null) {
