@@ -94,7 +94,8 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   }
   const deferred = late || (last?.press.mode === 'deferred' && !early);
   const counting = last === undefined ? null : countingSelection(last.press);
-  const own = counting?.part.bounds?.(last!.context, counting.params);
+  const own =
+    counting?.part.bounds?.(last!.context, counting.params) ?? last?.press.headBudget.part.bounds?.(last.context, last.press.headBudget.params);
   const budgeted = last && inPath(last.press.path, () => last.layerBudget.part.bounds(last.context, last.layerBudget.params));
   const bounds = own ?? budgeted ?? caps.map((n) => ({ min: n, max: n }));
   const looking = request.explain && last !== undefined ? otherBudgets(last.press) : { asked: [], unasked: [] };

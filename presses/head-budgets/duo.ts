@@ -7,6 +7,7 @@ import { artifactName } from '../artifacts.ts';
 import type { HeadBudget } from '../contract.ts';
 import { aboutPattern, duoPattern, patternOf, streamingHeads } from '../duo-pattern.ts';
 import { fraction } from '../params.ts';
+import { sum } from '../sum.ts';
 
 const params = z.strictObject({
   artifact: artifactName(aboutPattern),
@@ -27,5 +28,12 @@ export const duo: HeadBudget<typeof params> = {
     const { sink, recent } = patternOf(artifact(name));
     const streaming = streamingHeads(artifact(name), rho);
     return Array.from({ length: H }, (_, h) => (streaming.has(index * H + h) ? Math.min(b, Math.max(P, sink + recent)) : b));
+  },
+  bounds(context, params) {
+    return context.caps.map((n, index) => {
+      const counts = duo.counts({ index, sorted: [], protectedTokens: context.protectedTokens }, n, context, params);
+      const mean = sum(counts) / counts.length;
+      return { min: mean, max: mean };
+    });
   },
 };
