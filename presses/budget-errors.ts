@@ -58,7 +58,9 @@ export function tightBudget(
 
 /** The field that a caller can set for a part: beside a preset's name its parameters stand alone, and the part itself is the preset's. */
 export function partParam({ name, path }: Pick<Press, 'name' | 'path'>, kind: PartKind, field?: string): string {
-  const steps = Object.hasOwn(presets, name) ? [path, field] : [path, kind, field];
+  const preset = Object.hasOwn(presets, name) ? presets[name] : null;
+  const chosen = preset !== null && !(kind === 'schedule' && preset.scorer !== null && preset.schedule === undefined);
+  const steps = chosen ? [path, field] : [path, kind, field];
   return steps.filter((step) => step !== undefined).join('.');
 }
 

@@ -4,19 +4,20 @@ import { partParam } from './budget-errors.ts';
 import type { Chosen, PartInfo, Press, PressParts, Selection } from './contract.ts';
 import { InputError } from './input-error.ts';
 
-export type PartKind = 'scorer' | 'layer_budget' | 'head_budget' | 'selection' | 'transforms';
+export type PartKind = 'scorer' | 'layer_budget' | 'head_budget' | 'selection' | 'transforms' | 'schedule';
 
 interface KindOfPart extends Chosen<PartInfo<z.ZodObject>> {
   readonly kind: PartKind;
 }
 
-export function chosenParts({ scorer, layerBudget, headBudget, selection, transforms }: PressParts): readonly KindOfPart[] {
+export function chosenParts({ scorer, layerBudget, headBudget, selection, transforms, schedule }: PressParts): readonly KindOfPart[] {
   return [
     { kind: 'scorer', ...scorer },
     { kind: 'layer_budget', ...layerBudget },
     { kind: 'head_budget', ...headBudget },
     { kind: 'selection', ...selection },
     ...transforms.map((transform) => ({ kind: 'transforms' as const, ...transform })),
+    { kind: 'schedule', ...schedule },
   ];
 }
 

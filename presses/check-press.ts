@@ -128,9 +128,9 @@ export function mostPages(entries: number, lists: number, entriesPerPage: number
   return Math.floor((entries + lists * (entriesPerPage - 1)) / entriesPerPage);
 }
 
-/** It removes nothing and changes nothing. */
+/** It removes nothing of the prompt and changes nothing in it. */
 export function isIdle(press: Press): boolean {
-  return keepsAll(press) && !press.transforms.some(({ part }) => part.actsAlone);
+  return !press.schedule.part.prefill || (keepsAll(press) && !press.transforms.some(({ part }) => part.actsAlone));
 }
 
 /** It removes nothing; what its transforms make of what stays is another matter. */

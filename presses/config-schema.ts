@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { entryTypes } from '../worker/backend/backend.ts';
 import { partList, presetParts, presets } from './presets.ts';
-import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
+import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
 /** A press that was asked for always acts: without a ratio or a memory budget it removes half. */
 export const DEFAULT_RATIO = 0.5;
@@ -79,7 +79,16 @@ function presetSchema(name: string) {
   const parts = presetParts(name);
   if (parts === null) return z.strictObject({ preset: z.literal(name), ...fields });
   const params = Object.assign({}, ...partList(parts).map(({ params }) => params.shape)) as z.ZodRawShape;
-  return z.strictObject({ preset: z.literal(name), ...params, ...fields });
+  return z.strictObject({
+    preset: z.literal(name),
+    ...params,
+    ...(parts.schedule === schedules.prefill && { schedule: scheduleSchema() }),
+    ...fields,
+  });
+}
+
+function scheduleSchema() {
+  return partSchema(schedules).describe('when the press acts').meta({ default: 'prefill' }).optional();
 }
 
 /** JSON Schema of the field `press`, every part with its parameters. */
@@ -91,6 +100,7 @@ export function pressJsonSchema(): Record<string, unknown> {
     head_budget: partSchema(headBudgets).meta({ default: 'uniform' }).optional(),
     selection: partSchema(selections).meta({ default: 'top_k' }).optional(),
     transforms: z.array(partSchema(transforms)).describe('what becomes of kept entries, applied in order').meta({ default: [] }).optional(),
+    schedule: scheduleSchema(),
     ...fields,
   });
   const one = z.union([z.enum(names), ...names.map(presetSchema), composition]);

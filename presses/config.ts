@@ -6,12 +6,13 @@ import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
 import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
 import { checkTail, isIdle, keepsAll, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
+import { checkSchedules } from './check-schedule.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
-import type { Chosen, PartInfo, Press, PressParts, PressRequest } from './contract.ts';
-import { didYouMean, shownName } from './did-you-mean.ts';
+import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
+import { didYouMean, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
 import { partList, presetParts, presets } from './presets.ts';
-import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
+import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
 export { pressJsonSchema } from './config-schema.ts';
 
@@ -24,7 +25,7 @@ interface Element {
   readonly fields: Fields;
 }
 
-const KINDS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections, transforms };
+const KINDS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections, transforms, schedule: schedules };
 const SHARED = ['scope', 'mode', 'compat', 'explain', 'entry_type'] as const;
 
 /** Absent and null mean no press. Throws InputError. */
@@ -38,7 +39,8 @@ export function parsePress(json: unknown): PressRequest {
     press === null ? [] : [{ ...press, mode: shared.mode ?? 'streaming', compat: shared.compat === 'kvpress' } satisfies Press],
   );
   for (const press of presses) checkParts(press);
-  checkComposition(presses);
+  checkSchedules(presses);
+  checkComposition(presses.filter(({ schedule }) => schedule.part.prefill));
   return {
     presses,
     name: presses.map(({ name }) => name).join('|') || 'no_press',
@@ -71,7 +73,8 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
   const { preset: name, ...asked } = json;
   if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownName('preset', name, Object.keys(presets), namePath);
   const { summary: _, params: defaults = {}, ...preset } = { params: undefined, ...presets[name] };
-  const kind = Object.keys(KINDS).find((kind) => kind in asked);
+  const mayBeNamed = preset.scorer !== null && preset.schedule === undefined; // the schedule
+  const kind = Object.keys(KINDS).find((kind) => kind in asked && !(kind === 'schedule' && mayBeNamed));
   if (kind !== undefined) {
     const spelledOut = preset.scorer === null ? '' : `, or spell it out: ${JSON.stringify(preset)}`;
     const what = kind === 'transforms' ? 'transforms' : `its ${kind}`;
@@ -101,7 +104,7 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
   // A preset's parts take their parameters from beside the preset's name: no two parts of one share a parameter name.
   const own = partList(parts).flatMap((part) => Object.keys(part.params.shape));
   const filled = { ...defaults, ...asked };
-  const given = parseFields(omit(filled, own), path, own);
+  const given = parseFields(omit(filled, [...own, 'schedule']), path, [...own, ...(mayBeNamed ? ['schedule'] : [])]);
   const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({
     part,
     params: readParams(part.params, pick(filled, Object.keys(part.params.shape)), path),
@@ -112,6 +115,7 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
     headBudget: choose(parts.headBudget),
     selection: choose(parts.selection),
     transforms: parts.transforms.map(choose),
+    schedule: 'schedule' in asked ? readPart<Schedule>('schedule', asked.schedule, `${path}.schedule`) : choose(parts.schedule),
   };
   return finish(name, chosen, given, path);
 }
@@ -131,13 +135,14 @@ function parseComposition(json: Json, path: string): Element {
     headBudget: readPart('head_budget', json.head_budget ?? 'uniform', `${path}.head_budget`),
     selection: readPart('selection', json.selection ?? 'top_k', `${path}.selection`),
     transforms: given.slice(0, MOST_TRANSFORMS + 1).map((one, i) => readPart('transforms', one, `${path}.transforms[${i}]`)),
+    schedule: readPart('schedule', json.schedule ?? 'prefill', `${path}.schedule`),
   };
   if (given.length > MOST_TRANSFORMS) {
     throw new InputError('press_param_range', `${path}.transforms`, `transforms must be ${MOST_TRANSFORMS} or fewer, got ${given.length}`);
   }
-  const { scorer, layerBudget, headBudget, selection } = chosen;
+  const { scorer, layerBudget, headBudget, selection, schedule } = chosen;
   const rest = omit(json, Object.keys(KINDS));
-  for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget, selection })) {
+  for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget, selection, schedule })) {
     const astray = Object.keys(rest).find((field) => field in part.params.shape);
     if (astray === undefined) continue;
     const value = show(rest[astray]);
@@ -145,7 +150,8 @@ function parseComposition(json: Json, path: string): Element {
     throw new InputError('press_param_unknown', `${path}.${astray}`, `${astray} is a parameter of ${kind} "${part.name}": write ${right}`);
   }
   const fields = parseFields(rest, path, Object.keys(KINDS));
-  const added = [...(selection.part === selections.top_k ? [] : [selection]), ...chosen.transforms].map(({ part }) => part.name);
+  const later = schedule.part === schedules.prefill ? [] : [schedule];
+  const added = [...(selection.part === selections.top_k ? [] : [selection]), ...chosen.transforms, ...later].map(({ part }) => part.name);
   const name = [scorer.part.name, layerBudget.part.name, headBudget.part.name, ...added].join('+');
   return finish(name, chosen, fields, path);
 }
@@ -154,7 +160,7 @@ function parseComposition(json: Json, path: string): Element {
 const MOST_TRANSFORMS = 8;
 
 function finish(name: string, parts: PressParts, given: Fields, path: string): Element {
-  const { layerBudget } = parts;
+  const { layerBudget, schedule } = parts;
   const { ownRatio } = layerBudget.part;
   const own = ownRatio?.mean(layerBudget.params);
   const asked = (['compression_ratio', 'memory_budget'] as const).filter((field) => given[field] !== undefined);
@@ -173,6 +179,15 @@ function finish(name: string, parts: PressParts, given: Fields, path: string): E
       `${asked[0]} ${show(given[asked[0]])} beside ${decides.kind} "${decides.part.name}", whose ${decides.part.decidesTotal} already decides how much is kept; leave ${asked[0]} out`,
     );
   }
+  const idleOnPrompt = !schedule.part.prefill;
+  const astray = asked.find((field) => (idleOnPrompt ? given[field] !== 0 : schedule.part.decoding !== null && field === 'memory_budget'));
+  if (astray !== undefined) {
+    const why = idleOnPrompt
+      ? 'which leaves the prompt as it is and goes by target_size or target_compression_ratio; schedule "prefill_and_decoding" presses both'
+      : 'under which the cache grows by interval tokens and shrinks to target_size; use compression_ratio for the prompt';
+    throw new InputError('press_conflict', `${path}.${astray}`, `${astray} ${show(given[astray])} beside schedule "${schedule.part.name}", ${why}`);
+  }
+  if (schedule.part.decoding !== null && given.compression_ratio === 0) return { path, press: null, fields: given }; // off
   if (asked.length === 2) {
     throw new InputError(
       'press_conflict',
@@ -192,7 +207,7 @@ function finish(name: string, parts: PressParts, given: Fields, path: string): E
     name,
     path,
     ...parts,
-    compressionRatio: byMemory ? null : decides !== null ? 0 : (own ?? given.compression_ratio ?? DEFAULT_RATIO),
+    compressionRatio: byMemory ? null : decides !== null || idleOnPrompt ? 0 : (own ?? given.compression_ratio ?? DEFAULT_RATIO),
     memoryBudgetBytes: byMemory ? memoryBytes(given.memory_budget!) : null,
     onTight: given.on_tight ?? ('reject' as const),
   };
@@ -314,7 +329,7 @@ function fromIssue(issue: z.core.$ZodIssue, given: Json, path: string, known: re
 
 function unknownName(kind: string, name: unknown, known: readonly string[], param: string): InputError {
   if (typeof name !== 'string')
-    return new InputError('press_param_type', param, `${kind} must be named by a text, got ${show(name)}; known: ${known.join(', ')}`);
+    return new InputError('press_param_type', param, `${kind} must be named by a text, got ${show(name)}; known: ${toldNames(known)}`);
   return new InputError('press_unknown', param, `unknown ${kind} "${name.slice(0, 60)}"${didYouMean(name.slice(0, 60), known)}`);
 }
 

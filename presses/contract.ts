@@ -102,6 +102,8 @@ export interface ScoreContext extends LayerTensors {
   readonly start: number;
   /** [H] where rows of k and v stand in the prompt, where an earlier press of a composition left few of them: row t of head h at positions[h][start + t]; null = at start + t. */
   readonly positions: readonly Uint32Array[] | null;
+  /** Which of the layer's KV heads the first one here is: 0, but where heads of unequal length are scored one after the other. Default 0. */
+  readonly firstHead?: number;
   /** What is the same in every layer of a request, made by the first that asks for `key`. On the host. */
   once<T>(key: string, make: () => T): T;
   /** The trained data that the part's `artifact` asks for, by the name in its parameter. On the host: a scorer writes what it needs of it into scratch. */
@@ -187,6 +189,7 @@ export interface PressParts {
   readonly headBudget: Chosen<HeadBudget>;
   readonly selection: Chosen<Selection>;
   readonly transforms: readonly Chosen<Transform>[];
+  readonly schedule: Chosen<Schedule>;
 }
 
 /** How much does each (head, token) matter? Scores and protected tokens are two things: what is protected counts in selection only. */
@@ -204,6 +207,8 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
   readonly comparable: boolean;
   /** A token's score depends on that token alone, and on no other of the prompt: a fixed threshold has a meaning, and new tokens can be scored one by one. */
   readonly perToken?: boolean;
+  /** With queries Infinity: the last ones of all do as well. So it can work while decoding, where hidden_states_buffer_size of them are remembered. */
+  readonly someQueries?: boolean;
   /** From scores to masses for LMBA; null = the scores say nothing about layers (budgets would come out equal), which is refused with zigzag. */
   readonly massMap: MassMap | null;
   /** Returns scores [H, n] f32. Values at protected places are not read. */
@@ -337,7 +342,24 @@ export interface Transform<S extends z.ZodObject = z.ZodObject> extends PartInfo
   readonly actsAlone?: boolean;
   /** Kept entries stand at positions 0..b-1 afterwards, and what follows goes on at b. */
   readonly renumbers?: boolean;
+  /** It works on a running sequence too. */
+  readonly whileDecoding?: boolean;
   apply(context: TransformContext, params: z.infer<S>): void | Promise<void>;
+}
+
+/** When does the press act? */
+export interface Schedule<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
+  /** On the prompt. */
+  readonly prefill: boolean;
+  /** While the answer grows, on all that the cache then holds; null = not. */
+  readonly decoding: null | {
+    /** Tokens that are read between two compressions. */
+    interval(params: z.infer<S>): number;
+    /** T: entries that one leaves in every layer, mean over the KV heads; `tokens` = all that were read so far. */
+    target(params: z.infer<S>, tokens: number, math: BudgetMath, compat: boolean): number;
+    /** How many of the last tokens are remembered for scorers that look at all of them. */
+    buffer(params: z.infer<S>): number;
+  };
 }
 
 /** Rows of one layer that are kept. Per KV head, in rank order. */

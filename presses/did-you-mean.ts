@@ -1,9 +1,16 @@
 /** Names longer than this are shown cut, and are no misspelling of anything. */
 const LONGEST = 60;
+/** More known names than these are not all told. */
+const MOST_TOLD = 20;
 
 /** What an unknown name may have meant: "; did you mean "zigzag"?", or the list of known names. */
 export function didYouMean(typed: string, known: readonly string[]): string {
-  return nearestName(typed, known) ?? `; known: ${known.join(', ')}`;
+  return nearestName(typed, known) ?? `; known: ${toldNames(known)}`;
+}
+
+export function toldNames(names: readonly string[]): string {
+  const more = names.length > MOST_TOLD ? `, … (${names.length} in all, see /v1/presses)` : '';
+  return `${names.slice(0, MOST_TOLD).join(', ')}${more}`;
 }
 
 /** "; did you mean "zigzag"?", or null where nothing known is near: fewer edits than letters were typed, at most a third of them or two. */

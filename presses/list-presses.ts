@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import type { LayerBudget, PartInfo, Scorer } from './contract.ts';
 import { partList, presetParts, presets } from './presets.ts';
-import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
+import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
 export type PartList = readonly {
   name: string;
@@ -24,6 +24,7 @@ export function listPresses() {
     head_budgets: Object.values(headBudgets).map(describe) as PartList,
     selections: Object.values(selections).map(describe) as PartList,
     transforms: Object.values(transforms).map(describe) as PartList,
+    schedules: Object.values(schedules).map(describe) as PartList,
   };
 }
 
@@ -41,6 +42,7 @@ function describePreset(name: string) {
     head_budget: parts?.headBudget.name ?? null,
     selection: parts?.selection.name ?? null,
     transforms: parts?.transforms.map((part) => part.name) ?? null,
+    schedule: parts?.schedule.name ?? null,
     params,
     streams: parts?.layerBudget.cascades !== false,
     extra_passes: parts?.scorer.passes !== undefined,
@@ -48,7 +50,7 @@ function describePreset(name: string) {
   };
 }
 
-const DEFAULTS: readonly PartInfo<z.ZodObject>[] = [layerBudgets.uniform, headBudgets.uniform, selections.top_k];
+const DEFAULTS: readonly PartInfo<z.ZodObject>[] = [layerBudgets.uniform, headBudgets.uniform, selections.top_k, schedules.prefill];
 
 function describe(part: PartInfo<z.ZodObject>): PartList[number] {
   const { name, summary, paper, formula, needs, cost = null, params } = part;

@@ -1,7 +1,7 @@
 /** Presets: kvpress's registry names, and our own compositions. Parameters are the parts' defaults, but for those named here. */
 import type { z } from 'zod';
-import type { HeadBudget, LayerBudget, PartInfo, Scorer, Selection, Transform } from './contract.ts';
-import { headBudgets, layerBudgets, scorers, selections, transforms } from './registry.ts';
+import type { HeadBudget, LayerBudget, PartInfo, Schedule, Scorer, Selection, Transform } from './contract.ts';
+import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
 export type Preset =
   | { readonly summary: string; readonly scorer: null }
@@ -12,6 +12,7 @@ export type Preset =
       readonly head_budget?: keyof typeof headBudgets; // default uniform
       readonly selection?: keyof typeof selections; // default top_k
       readonly transforms?: readonly (keyof typeof transforms)[]; // default none
+      readonly schedule?: keyof typeof schedules; // default prefill, and then the caller may name another
       /** Defaults of parameters and fields, where they are not the parts' own; what the caller says goes before. */
       readonly params?: Readonly<Record<string, unknown>>;
     };
@@ -156,6 +157,26 @@ const named = {
     params: { artifact: 'duo-on-the-fly.json' },
   },
 
+  // while the answer grows
+  decoding_knorm: { summary: 'keys of small norm, while the answer grows', scorer: 'knorm', schedule: 'decoding' },
+  decoding_streaming_llm: { summary: 'first and most recent tokens, while the answer grows', scorer: 'streaming_llm', schedule: 'decoding' },
+  decoding_tova: { summary: 'what the last token attends to, while the answer grows', scorer: 'tova', schedule: 'decoding' },
+  decoding_qfilter: { summary: 'keys that point along the queries of their head, while the answer grows', scorer: 'qfilter', schedule: 'decoding' },
+  decoding_keydiff: { summary: 'keys unlike the mean key, while the answer grows', scorer: 'keydiff', schedule: 'decoding' },
+  decoding_adakv_expected_attention_e2: {
+    summary: 'what queries yet to come will attend to, heads share by score, while the answer grows',
+    scorer: 'expected_attention',
+    head_budget: 'adakv',
+    schedule: 'decoding',
+    params: { epsilon: 0.01 },
+  },
+  decoding_adakv_snapkv: {
+    summary: 'SnapKV, heads share by score, while the answer grows',
+    scorer: 'snapkv',
+    head_budget: 'adakv',
+    schedule: 'decoding',
+  },
+
   // heads by score, under other layer budgets or scorers
   adakv_keydiff: { summary: 'KeyDiff, heads share by score', scorer: 'keydiff', head_budget: 'adakv' },
   adakv_pyramidkv: { summary: 'PyramidKV, heads share by score', scorer: 'snapkv', layer_budget: 'pyramid', head_budget: 'adakv' },
@@ -185,19 +206,21 @@ function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
     headBudget: { part: headBudgets.uniform, params: {} },
     selection: { part: selections.top_k, params: selections.top_k.params.parse({}) },
     transforms: [],
+    schedule: { part: schedules.prefill, params: {} },
   };
   return (budget.refuses?.(parts, parts.layerBudget.params) ?? scorer.refuses?.(parts, {}) ?? null) === null;
 }
 
 export const presets: Readonly<Record<string, Preset>> = { ...named, ...families() };
 
-/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms; null for no_press. */
+/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms, schedule; null for no_press. */
 export interface PresetParts {
   readonly scorer: Scorer;
   readonly layerBudget: LayerBudget;
   readonly headBudget: HeadBudget;
   readonly selection: Selection;
   readonly transforms: readonly Transform[];
+  readonly schedule: Schedule;
 }
 
 export function presetParts(name: string): PresetParts | null {
@@ -209,9 +232,10 @@ export function presetParts(name: string): PresetParts | null {
     headBudget: headBudgets[preset.head_budget ?? 'uniform'],
     selection: selections[preset.selection ?? 'top_k'],
     transforms: (preset.transforms ?? []).map((name) => transforms[name]),
+    schedule: schedules[preset.schedule ?? 'prefill'],
   };
 }
 
-export function partList({ scorer, layerBudget, headBudget, selection, transforms }: PresetParts): PartInfo<z.ZodObject>[] {
-  return [scorer, layerBudget, headBudget, selection, ...transforms];
+export function partList({ scorer, layerBudget, headBudget, selection, transforms, schedule }: PresetParts): PartInfo<z.ZodObject>[] {
+  return [scorer, layerBudget, headBudget, selection, ...transforms, schedule];
 }

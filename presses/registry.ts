@@ -1,5 +1,5 @@
 /** Every part that can be named in a press config. Adding one = one file, one line here. */
-import type { HeadBudget, LayerBudget, Scorer, Selection, Transform } from './contract.ts';
+import type { HeadBudget, LayerBudget, Schedule, Scorer, Selection, Transform } from './contract.ts';
 import { adakv } from './head-budgets/adakv.ts';
 import { criticalAdakv } from './head-budgets/critical-adakv.ts';
 import { curves as curveHeads } from './head-budgets/curves.ts';
@@ -16,6 +16,9 @@ import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
 import { cake } from './scorers/cake.ts';
+import { decoding } from './schedules/decoding.ts';
+import { prefill } from './schedules/prefill.ts';
+import { prefillAndDecoding } from './schedules/prefill-and-decoding.ts';
 import { cap } from './scorers/cap.ts';
 import { compactor } from './scorers/compactor.ts';
 import { cur } from './scorers/cur.ts';
@@ -111,3 +114,9 @@ export const transforms = {
   merge,
   think,
 } satisfies Record<string, Transform>;
+
+export const schedules = {
+  prefill,
+  decoding,
+  prefill_and_decoding: prefillAndDecoding,
+} satisfies Record<string, Schedule>;

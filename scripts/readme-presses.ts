@@ -20,6 +20,7 @@ function tables(): string {
     table('head budget', list.head_budgets),
     table('selection', list.selections),
     table('transform', list.transforms),
+    table('schedule', list.schedules),
     presets(list.presets),
   ].join('\n\n');
 }
@@ -39,7 +40,7 @@ function table<P extends PartList[number]>(kind: string, parts: readonly P[], mo
 }
 
 function presets(list: ReturnType<typeof listPresses>['presets']): string {
-  const rows = list.map(({ name, scorer, layer_budget, head_budget, selection, transforms, params, artifact }) => {
+  const rows = list.map(({ name, scorer, layer_budget, head_budget, selection, transforms, schedule, params, artifact }) => {
     const parts =
       scorer === null
         ? ''
@@ -48,6 +49,7 @@ function presets(list: ReturnType<typeof listPresses>['presets']): string {
             ...[layer_budget, head_budget].filter((part) => part !== 'uniform'),
             ...(selection === 'top_k' ? [] : [selection]),
             ...transforms!,
+            ...(schedule === 'prefill' ? [] : [`schedule ${schedule}`]),
           ].join(' + ');
     const set = Object.entries(params ?? {}).map(([param, value]) => `${param} ${JSON.stringify(value)}`);
     return [`\`${name}\``, parts, [...set, ...(artifact ? [`needs \`${artifact.param}\``] : [])].join(', ')].map(cell);

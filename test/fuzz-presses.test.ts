@@ -32,6 +32,7 @@ const kinds = {
   head_budget: list.head_budgets,
   selection: list.selections,
   transforms: list.transforms,
+  schedule: list.schedules,
 };
 type Kind = keyof typeof kinds;
 
@@ -132,12 +133,13 @@ describe('random press configs', () => {
     for (const kind of ['layer_budget', 'head_budget', 'selection'] as const) if (random.next() < 0.5) parts[kind] = part(random, kind);
     if (random.next() < 0.3 && kinds.transforms.length > 0)
       parts.transforms = Array.from({ length: random.int(0, 3) }, () => part(random, 'transforms'));
+    if (random.next() < 0.2) parts.schedule = part(random, 'schedule');
     return { ...parts, ...fields(random) };
   }
 
   async function ask(random: Random, asked: unknown): Promise<{ status: number; body: Record<string, never> }> {
     const prompt = Array.from({ length: random.pick([1, 2, 5, 40, 90, 150]) }, () => random.int(1, engine.info.vocabSize - 1));
-    const body = JSON.stringify({ prompt, max_tokens: random.int(1, 3), temperature: 0, press: asked });
+    const body = JSON.stringify({ prompt, max_tokens: random.pick([1, 2, 3, 9]), temperature: 0, press: asked });
     const response = await app.request('/v1/completions', { method: 'POST', headers: { 'content-type': 'application/json' }, body });
     return { status: response.status, body: (await response.json()) as Record<string, never> };
   }

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { parsePress, pressJsonSchema } from '../presses/config.ts';
+import { toldNames } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { listPresses } from '../presses/list-presses.ts';
 import { partList, presetParts, presets } from '../presses/presets.ts';
@@ -132,7 +133,7 @@ describe('parsePress', () => {
 });
 
 describe('what a mistake is told: the field, the value seen, what would work', () => {
-  const known = Object.keys(scorers).join(', ');
+  const known = toldNames(Object.keys(scorers));
   test.each<[unknown, string, string, string]>([
     // ranges and types
     [
@@ -214,14 +215,14 @@ describe('what a mistake is told: the field, the value seen, what would work', (
       'unknown layer_budget "zigzg"; did you mean "zigzag"?',
     ],
     [{ scorer: 'h2o' }, 'press_unknown', 'press.scorer', `unknown scorer "h2o"; known: ${known}`],
-    [{ preset: 'constructor' }, 'press_unknown', 'press.preset', `unknown preset "constructor"; known: ${Object.keys(presets).join(', ')}`],
+    [{ preset: 'constructor' }, 'press_unknown', 'press.preset', `unknown preset "constructor"; known: ${toldNames(Object.keys(presets))}`],
     [{ scorer: { window_size: 4 } }, 'press_param_type', 'press.scorer.name', `scorer must be named by a text, got nothing; known: ${known}`],
     // unknown fields
     [
       { preset: 'snapkv', ratio: 0.5 },
       'press_param_unknown',
       'press.ratio',
-      'unknown field "ratio"; known: window_size, kernel_size, protect_first, protect_last, compression_ratio, memory_budget, scope, mode, compat, on_tight, explain, entry_type',
+      'unknown field "ratio"; known: window_size, kernel_size, protect_first, protect_last, schedule, compression_ratio, memory_budget, scope, mode, compat, on_tight, explain, entry_type',
     ],
     [{ preset: 'snapkv', windw_size: 8 }, 'press_param_unknown', 'press.windw_size', 'unknown field "windw_size"; did you mean "window_size"?'],
     [

@@ -32,6 +32,7 @@ export const cap: Scorer<typeof params> = {
   massMap: 'identity',
   protectedBy: 'n_sink',
   queries: () => Infinity,
+  someQueries: true,
   protect: ({ n_sink }) => ({ first: n_sink, last: 0 }),
   scratchBytes(size) {
     const { n, window, queryHeads: Hq, kvHeads: H, headDim: d } = size;

@@ -35,6 +35,7 @@ export const expectedAttention: Scorer<typeof params> = {
   massMap: 'identity',
   protectedBy: 'n_sink',
   queries: ({ artifact }) => (artifact === null ? Infinity : 0),
+  someQueries: true,
   protect: ({ n_sink }) => ({ first: n_sink, last: 0 }),
   scratchBytes(size, { use_covariance, artifact }) {
     const { n, window, queryHeads: Hq, kvHeads: H, headDim: d } = size;
@@ -88,12 +89,15 @@ export function ofQueries(context: ScoreContext, n_sink: number, withCovariance:
   return { mean, covariance };
 }
 
-function ofFile({ backend, scratch, layer, artifact }: ScoreContext, name: string, withCovariance: boolean): Moments {
+function ofFile({ backend, scratch, layer, artifact, shape, firstHead = 0 }: ScoreContext, name: string, withCovariance: boolean): Moments {
   const { mean, cov } = statisticsOf(artifact(name), layer);
-  const written = (values: Float32Array, label: string): View => {
+  const { queryHeads: Hq, kvHeads: H, headDim: d } = shape;
+  const first = firstHead * (Hq / H);
+  const written = (all: Float32Array, each: number, label: string): View => {
+    const values = all.subarray(first * each, (first + Hq) * each); // of the heads that are scored here
     const view = scratch(values.byteLength, label);
     backend.write(view, values);
     return view;
   };
-  return { mean: written(mean, 'mean query'), covariance: withCovariance ? written(cov, 'covariance of queries') : null };
+  return { mean: written(mean, d, 'mean query'), covariance: withCovariance ? written(cov, d * d, 'covariance of queries') : null };
 }

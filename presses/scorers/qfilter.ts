@@ -4,7 +4,7 @@
  *  One product for all heads: the rows of F [H, H d] hold -f_h in the columns of head h and 0 elsewhere, so that F Kᵀ = s [H, n]. */
 import * as z from 'zod';
 import type { ArtifactNeed } from '../artifacts.ts';
-import { anyTensor, artifactName, slice } from '../artifacts.ts';
+import { anyTensor, artifactName } from '../artifacts.ts';
 import type { Scorer } from '../contract.ts';
 import { timesRows } from '../times-rows.ts';
 
@@ -42,9 +42,10 @@ export const qfilter: Scorer<typeof params> = {
   queries: () => 0,
   protect: () => ({ first: 0, last: 0 }),
   scratchBytes: ({ kvHeads: H, headDim: d }) => H * H * d * 4,
-  score({ backend, scratch, artifact, layer, k, n, shape: { kvHeads: H, headDim: d } }, { artifact: name }) {
-    const file = artifact(name);
-    const own = slice(file, NAMES.find((tensor) => file.tensors.has(tensor))!, layer, H * d);
+  score({ backend, scratch, artifact, layer, firstHead = 0, k, n, shape: { kvHeads: H, headDim: d } }, { artifact: name }) {
+    const { tensors } = artifact(name);
+    const { shape, values } = tensors.get(NAMES.find((tensor) => tensors.has(tensor))!)!; // [L, KV heads, d]
+    const own = values.subarray((layer * shape[1] + firstHead) * d);
     const rows = new Float32Array(H * H * d);
     for (let h = 0; h < H; h++) for (let c = 0; c < d; c++) rows[h * (H * d) + h * d + c] = -own[h * d + c];
     const weights = scratch(rows.byteLength, 'q-filters'); // [H, H d]

@@ -97,11 +97,15 @@ export function withArtifacts(preset: string): { preset: string } & Record<strin
   return { preset, ...presetArtifacts(preset) };
 }
 
-/** Presets that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, and those that remove nothing. */
+/** Presets that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, those that remove nothing, and those that leave the prompt as it is. */
 export const ratioPresets: readonly string[] = Object.keys(presets).flatMap((name) => {
   const parts = presetParts(name);
   const { params = {} } = { params: {}, ...presets[name] };
-  const takes = parts !== null && !('compression_ratio' in params) && partList(parts).every(({ decidesTotal }) => decidesTotal === undefined);
+  const takes =
+    parts !== null &&
+    parts.schedule.prefill &&
+    !('compression_ratio' in params) &&
+    partList(parts).every(({ decidesTotal }) => decidesTotal === undefined);
   return takes ? [name] : [];
 });
 

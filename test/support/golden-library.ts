@@ -239,7 +239,6 @@ export const PENDING: readonly string[] = [
   'decoding_keydiff',
   'decoding_tova',
   'decoding_snapkv',
-  'decoding_qfilter',
   'decoding_ratio_knorm',
   'prefill_decoding',
   'dms_decoding',

@@ -3,7 +3,7 @@
  * which then feeds each token to the next step itself and is asked for several of them at once.
  */
 import { at, type Backend, type DeviceBuffer, type View } from '../backend/backend.ts';
-import type { Forward } from './forward.ts';
+import type { Forward, Recent } from './forward.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { createSampler, type RawLogprobs, type Sampler, seededRandom, unusableLogits } from './sampler.ts';
 import type { Sampling } from './types.ts';
@@ -27,6 +27,8 @@ export interface DecoderParts {
   readonly backend: Backend;
   readonly forward: Forward;
   readonly sequence: KvSequence;
+  /** What the forward pass keeps for a press that acts while decoding. */
+  readonly recent: Recent | null;
   readonly promptTokens: number;
   readonly vocabSize: number;
 }
@@ -69,8 +71,8 @@ class HostDecoder implements Decoder {
   close(): void {}
 
   #step(): Promise<Float32Array> {
-    const { backend, forward, sequence, promptTokens, vocabSize } = this.#parts;
-    const logits = forward.extend([this.#last], promptTokens + this.#count - 1, sequence, true)!;
+    const { backend, forward, sequence, recent, promptTokens, vocabSize } = this.#parts;
+    const logits = forward.extend([this.#last], promptTokens + this.#count - 1, sequence, true, recent)!;
     return readLogits(backend, logits, vocabSize);
   }
 }
@@ -113,7 +115,7 @@ class DeviceDecoder implements Decoder {
   }
 
   async next(limit: number): Promise<readonly DecodedToken[]> {
-    const { forward, sequence, promptTokens } = this.#parts;
+    const { forward, sequence, recent, promptTokens } = this.#parts;
     const first = this.#first;
     this.#first = null;
     if (first) return first;
@@ -121,7 +123,7 @@ class DeviceDecoder implements Decoder {
     const wanted = Math.min(limit, this.#ahead);
     while (this.#sampled - this.#handed < wanted) {
       const position = promptTokens + this.#sampled - 1;
-      this.#sample(forward.extend(at(this.#ids, ((this.#sampled - 1) % MOST_AHEAD) * 4), position, sequence, true)!);
+      this.#sample(forward.extend(at(this.#ids, ((this.#sampled - 1) % MOST_AHEAD) * 4), position, sequence, true, recent)!);
     }
     const tokens = await this.#read(wanted);
     // A wait costs a fixed time on some runtimes: as many steps ahead as still make a smooth stream.

@@ -5,13 +5,14 @@ import { InputError } from '../../presses/input-error.ts';
 import { type Backend, DeviceFailed, OutOfDeviceMemory, type View } from '../backend/backend.ts';
 import type { Artifacts } from './artifacts.ts';
 import { createDecoder, type Decoder, readLogits } from './decode.ts';
+import { Eviction, recentBytes } from './eviction.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
 import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { PromptReader } from './read-prompt.ts';
 import { isStatic } from './request-size.ts';
-import { checkRoom, fits, pressWorkBytes } from './room.ts';
+import { checkRoom, fits, mostWorkBytes, pressWorkBytes } from './room.ts';
 import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
 import type {
@@ -136,7 +137,9 @@ export class EdgeEngine implements Engine {
     let decoder: Decoder | null = null;
     try {
       const { sequence } = run;
-      const parts = { backend, forward, sequence, promptTokens: job.tokens.length, vocabSize: this.info.vocabSize };
+      const { eviction } = run;
+      const recent = eviction?.recent ?? null;
+      const parts = { backend, forward, sequence, recent, promptTokens: job.tokens.length, vocabSize: this.info.vocabSize };
       const answer = createDecoder(parts, sampling);
       decoder = answer;
       const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal);
@@ -148,7 +151,13 @@ export class EdgeEngine implements Engine {
       let count = 0;
       let ended = false;
       while (count < job.maxTokens && !ended) {
-        const left = job.maxTokens - count;
+        const read = job.tokens.length + Math.max(0, count - 1); // the newest token is not read yet
+        if (eviction && count > 0 && eviction.room(read) <= 0) {
+          await this.#reader.instead(run, () => eviction.compress(read), signal);
+          this.#admission.poke(); // pages went back
+        }
+        // Tokens are read ahead up to the next compression, so that what is discarded was always appended after the last one.
+        const left = Math.min(job.maxTokens - count, eviction && count > 0 ? eviction.room(read) : Infinity);
         const tokens = await this.#turns.piece(run, 'decodeMs', () => answer.next(left), signal);
         for (const [i, { tokenId, logprobs }] of tokens.entries()) {
           count++;
@@ -163,10 +172,11 @@ export class EdgeEngine implements Engine {
       }
       const rest = text.flush();
       if (rest) yield rest;
+      const kvCache = eviction ? { ...usage, decoding: eviction.usage } : usage;
       yield {
         type: 'finish',
         reason: ended || text.stopped ? 'stop' : 'length',
-        usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache: usage },
+        usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache },
         timings: run.spent.timings,
       };
     } catch (error) {
@@ -255,21 +265,38 @@ export class EdgeEngine implements Engine {
   /** Waits until the pool has room for the whole request. Throws InputError where it never will. */
   async #admit(job: Job, signal?: AbortSignal): Promise<Running> {
     const { cache } = this.#parts;
-    checkRoom(job, this.#parts, this.#reader.freeBytes);
-    let sequence: KvSequence | null = null;
+    checkRoom(job, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
+    const workBytes = mostWorkBytes(job, this.#parts);
+    const own = recentBytes(job.decoding, cache.shape);
+    let run: Running | null = null;
     await this.#admission.enter(() => {
       this.#turns.checkOpen();
       this.#dismissIdle();
-      sequence = cache.open(job.entryType, job.size.pagesMost);
-      return sequence !== null;
+      // What is remembered for presses while decoding is held for long: whoever was let in must still find room to work.
+      const most = Math.max(workBytes, ...Array.from(this.#running, (other) => other.workBytes));
+      if (own + this.#rememberedBytes > 0 && own + most > this.#reader.freeBytes) return false;
+      const sequence = cache.open(job.entryType, job.size.pagesMost);
+      if (sequence === null) return false;
+      try {
+        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence);
+        run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent() };
+      } catch (error) {
+        sequence.close();
+        throw error;
+      }
+      this.#running.add(run);
+      return true;
     }, signal);
-    const run: Running = { sequence: sequence!, beat: Date.now(), spent: new Spent() };
-    this.#running.add(run);
-    return run;
+    return run!;
+  }
+
+  get #rememberedBytes(): number {
+    return [...this.#running].reduce((sum, { eviction }) => sum + (eviction?.recentBytes ?? 0), 0);
   }
 
   #dismiss(run: Running): void {
     run.sequence.close();
+    run.eviction?.close();
     this.#running.delete(run);
     this.#admission.poke();
   }

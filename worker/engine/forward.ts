@@ -4,7 +4,7 @@
  *            a press acts on it before the next layer begins. It never changes the hidden states: a layer attends over its full keys first.
  *   extend   token-major over the paged, ragged cache: a question after a pressed context, or one decoded token.
  */
-import type { LayerTensors, PassTensors } from '../../presses/contract.ts';
+import type { LayerModel, LayerTensors, PassTensors } from '../../presses/contract.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
@@ -205,7 +205,7 @@ export class Forward {
           }
           before += length;
         }
-        const model = { hiddenSize: D, invFreq: this.#invFreq, output: weights.o };
+        const model = this.layerModel(l);
         await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, hidden: inputs, rope: table, shape, model });
       }
       const take = options.logits;
@@ -260,6 +260,10 @@ export class Forward {
     const buffer = this.#backend.alloc(bytes, label);
     this.#buffers.push(buffer);
     return buffer;
+  }
+
+  layerModel(layer: number): LayerModel {
+    return { hiddenSize: this.#shape.hiddenSize, invFreq: this.#invFreq, output: this.#weights.layers[layer].o };
   }
 
   attention(layer: number): AttentionShape {

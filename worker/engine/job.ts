@@ -1,7 +1,9 @@
 /** What a request asks for, checked before any compute: its tokens, what the press covers of them, and the pages that all of it takes. */
 import type { ArtifactOf } from '../../presses/artifacts.ts';
 import type { BudgetMath } from '../../presses/budget-math.ts';
+import { type CheckedDecoding, checkDecoding } from '../../presses/check-decoding.ts';
 import { type CheckedPress, checkPress } from '../../presses/check-press.ts';
+import { decodingPress } from '../../presses/check-schedule.ts';
 import { isNoOp } from '../../presses/config.ts';
 import type { PressRequest, Scope } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
@@ -38,6 +40,8 @@ export interface Job {
   readonly covered: number;
   readonly scope: Scope;
   readonly checked: CheckedPress | null;
+  /** The press that acts while decoding, if any. */
+  readonly decoding: CheckedDecoding | null;
   /** What the press has read over the covered tokens before it scores. */
   readonly passes: readonly TokenList[];
   readonly entryType: EntryType;
@@ -57,7 +61,11 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
   const { contextLength } = parts.info;
   const { tokens, boundary } = prompt.kind === 'length' ? anyTokens(prompt.tokens, parts.info) : tokenise(parts, prompt);
   checkTokens(tokens, parts.info, fieldOf(prompt));
-  const { scope, covered } = isNoOp(press) ? { scope: 'prompt' as const, covered: tokens.length } : pressed(tokens.length, boundary, press);
+  const acting = decodingPress(press.presses);
+  const decoding = acting && checkDecoding(acting, { tokens: tokens.length, math: parts.math, artifact });
+  // What acts while decoding has no scope; kvpress reads what lies behind one as a step of its own.
+  const { scope, covered } =
+    isNoOp(press) && !acting?.compat ? { scope: 'prompt' as const, covered: tokens.length } : pressed(tokens.length, boundary, press);
 
   const { shape: model, pageBytes } = cache;
   const entryType = press.entryType ?? options.entryType;
@@ -74,9 +82,18 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
       : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages, artifact });
     const passes = checked ? (planned ??= passesOf(parts, checked, tokens.slice(0, covered))) : [];
     const passTokens = passSize(passes).longest;
-    const shape: RequestShape = { promptTokens: tokens.length, coveredTokens: covered, maxTokens, passTokens, entriesPerPage, pageBytes, checked };
+    const shape: RequestShape = {
+      promptTokens: tokens.length,
+      coveredTokens: covered,
+      maxTokens,
+      passTokens,
+      entriesPerPage,
+      pageBytes,
+      checked,
+      decoding,
+    };
     const size = requestSize(model, shape);
-    return { tokens, boundary, covered, scope, checked, passes, entryType, maxTokens, defaultTokens, notes, shape, size, press };
+    return { tokens, boundary, covered, scope, checked, decoding, passes, entryType, maxTokens, defaultTokens, notes, shape, size, press };
   };
   let job = sized(most);
   // Nobody asked for a length: generate as much as the pool holds.

@@ -185,6 +185,12 @@ export class KvSequence implements KeptStore, AppendableCache {
     }
   }
 
+  /** Entries in all lists of a layer. */
+  entriesOf(layer: number): number {
+    const { kvHeads } = this.#cache.shape;
+    return Array.from({ length: kvHeads }, (_, head) => this.#ledger.length(this.#id, layer * kvHeads + head)).reduce((a, b) => a + b, 0);
+  }
+
   /** Where the entries of a list stood in the text, in list order. */
   positions(layer: number, head: number): Uint32Array {
     return this.entries(layer, head).positions;

@@ -1,4 +1,5 @@
 /** What a press takes of device memory while it works on one layer, known before any compute: all that presses/compressor.ts borrows, at most. */
+import type { CheckedDecoding } from '../../presses/check-decoding.ts';
 import { chosenParts, countingSelection } from '../../presses/check-parts.ts';
 import { type CheckedPress, queriesOf, readsHidden } from '../../presses/check-press.ts';
 import type { PassScratchSize } from '../../presses/contract.ts';
@@ -12,6 +13,33 @@ export function pressReads({ stages, size, others }: CheckedPress): { queries: n
   const read = [...stages.map(({ press }) => press), ...others.map((layerBudget) => ({ ...last, layerBudget }))];
   const queries = Math.max(Math.min(OBSERVATION_WINDOW, size.tokens - 1), ...read.map((press) => queriesOf(press, size.tokens)));
   return { queries, hidden: readsHidden(stages) };
+}
+
+/**
+ * What presses/decoding-compressor.ts borrows at most, for one layer of `rows` entries in each head; where heads are unequal, it takes one after the other.
+ * What is remembered from token to token is not in it, nor what kernels keep for themselves.
+ */
+export function decodingBytes(
+  { press, queries: window, artifact }: CheckedDecoding,
+  { queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize }: KvShape & { hiddenSize: number },
+  rows: number,
+): number {
+  let bytes = 0;
+  const take = (values: number, times = 1): void => {
+    bytes += times * Math.ceil(values / 16) * 64;
+  };
+  take(rows * H * d, 2); // keys and values
+  take(rows * H, 2); // scores, rank order
+  if (window > 0) {
+    take(window * Hq * d, 2); // the last queries, and those of one head
+    take(window * (d + 1)); // turns under compat, rows of a head
+    take(rows * Hq); // the window's attention
+    take(rows * H); // its mean over the group
+  }
+  const scratch = { n: rows, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize, artifact };
+  for (const { part, params } of chosenParts(press)) take(Math.ceil((part.scratchBytes?.(scratch, params) ?? 0) / 4));
+  if (press.headBudget.part.ragged) take(H * (rows + 2)); // the budget arithmetic's arguments
+  return bytes;
 }
 
 /** Everything is held until the layer is done. The queries are not in it, nor what kernels keep for themselves. */

@@ -40,6 +40,8 @@ export class PromptReader {
     const { forward, cache, backend } = this.#parts;
     const { tokens, covered, checked, passes } = job;
     const { sequence } = run;
+    const recent = run.eviction?.recent ?? null;
+    const remembered = recent?.queries ?? null;
     const slot = await this.#turnToRead(run, signal);
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
@@ -52,17 +54,19 @@ export class PromptReader {
       };
       sequence.scratchBytes = layerBytesOf(cache.shape, covered + passSize(passes).longest);
       await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
-        queries: compressor ? compressor.queries : 0,
+        queries: Math.max(compressor?.queries ?? 0, remembered?.size ?? 0),
         hidden: compressor?.hidden ?? false,
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
         passes,
         onPass: (rows) => compressor?.pass(rows),
-        onLayer: (tensors) =>
-          compressor
-            ? piece('pressMs', () => compressor.layer(tensors))
-            : piece('prefillMs', () => sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0)),
+        onLayer: async (tensors) => {
+          if (remembered) await piece('prefillMs', () => remembered.put(tensors.layer, tensors.q, tensors.window, covered));
+          if (compressor) await piece('pressMs', () => compressor.layer(tensors));
+          else await piece('prefillMs', () => sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0));
+        },
       });
+      remembered?.advance(covered);
       const report = compressor && (await piece('pressMs', () => compressor.finish()));
       sequence.scratchBytes = 0;
       if (report) sequence.shift = covered - report.nextPosition;
@@ -71,7 +75,7 @@ export class PromptReader {
         const chunk = tokens.slice(start, start + forward.chunkTokens);
         const last = start + chunk.length === tokens.length;
         await piece('prefillMs', () => {
-          const logits = forward.extend(chunk, start, sequence, last && take !== null);
+          const logits = forward.extend(chunk, start, sequence, last && take !== null, recent);
           return logits && take?.(logits);
         });
       }
@@ -80,6 +84,19 @@ export class PromptReader {
       return usage;
     } finally {
       compressor?.close();
+      if (this.#reading?.slot === slot) this.#reading = null;
+      slot.release();
+    }
+  }
+
+  /** Runs a piece of work that needs the memory which reading a prompt needs: nobody reads one meanwhile. */
+  async instead(run: Running, work: () => Promise<void>, signal?: AbortSignal): Promise<void> {
+    const slot = await this.#turnToRead(run, signal);
+    this.#parts.backend.trim();
+    this.#reading = { slot, freeBytes: this.#parts.backend.memory.freeBytes };
+    try {
+      await this.#turns.piece(run, 'pressMs', work, signal);
+    } finally {
       if (this.#reading?.slot === slot) this.#reading = null;
       slot.release();
     }
@@ -110,7 +127,7 @@ function explanation(sequence: KvSequence, { layers, kvHeads }: KvShape, others:
 function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache, report: PressReport | null): KvCacheUsage {
   const all = <T>(value: T): T[] => new Array(shape.layers).fill(value);
   return {
-    press: report?.press ?? job.checked?.name ?? 'no_press',
+    press: report?.press ?? (job.decoding ? job.press.name : job.checked?.name) ?? 'no_press',
     scope: job.scope,
     compression_ratio: report?.compressionRatio ?? 0,
     tokens: job.covered,

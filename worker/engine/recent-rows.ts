@@ -12,6 +12,7 @@ export class RecentRows {
   readonly #rowBytes: number;
   readonly #ring: DeviceBuffer; // [L, size, floats] f32: the row of token t in slot t % size
   #seen = 0; // tokens whose rows were put here
+  #closed = false;
 
   static bytes(layers: number, size: number, floats: number): number {
     return layers * size * floats * F32;
@@ -61,10 +62,12 @@ export class RecentRows {
   }
 
   close(): void {
-    this.#backend.free(this.#ring);
+    if (!this.#closed) this.#backend.free(this.#ring);
+    this.#closed = true;
   }
 
   #slot(layer: number, token: number): View {
+    if (this.#closed) throw new Error('the last rows are gone: their request was given up');
     return at(this.#ring, (layer * this.size + (token % this.size)) * this.#rowBytes);
   }
 }

@@ -2,6 +2,7 @@
  * What a request will take of the KV pool, before anything is computed. Pages are counted as badly as they can round, so that a request
  * which is let in never runs out half-way, and /v1/press/plan never promises too little.
  */
+import type { CheckedDecoding } from '../../presses/check-decoding.ts';
 import { type CheckedPress, mostPages } from '../../presses/check-press.ts';
 import { type KvShape, layerBytesOf } from './kv-cache.ts';
 
@@ -16,6 +17,8 @@ export interface RequestShape {
   readonly pageBytes: number;
   /** Null = nothing is removed. */
   readonly checked: CheckedPress | null;
+  /** Null = nothing is removed while decoding. */
+  readonly decoding: CheckedDecoding | null;
 }
 
 export interface RequestSize {
@@ -23,8 +26,12 @@ export interface RequestSize {
   readonly pagesFull: number;
   /** Pages after the prompt is read. */
   readonly pagesKept: number;
-  /** Pages after the last generated token. */
+  /** Pages at most, from when the prompt is read to the last generated token. */
   readonly pagesEnd: number;
+  /** The same from the first compression while decoding on; null = there is none. */
+  readonly pagesSteady: number | null;
+  /** Entries that a list has when it is compressed while decoding, at most, or on average over the heads of a layer; 0 = it never is. */
+  readonly entriesMost: number;
   /** Pages at the highest point, which is what a request reserves. */
   readonly pagesMost: number;
   /** Pages and the one layer's K,V at the highest point of reading the prompt. */
@@ -32,25 +39,44 @@ export interface RequestSize {
 }
 
 export function requestSize(model: KvShape, request: RequestShape): RequestSize {
-  const { promptTokens: N, coveredTokens: c, maxTokens, passTokens, entriesPerPage: E, pageBytes, checked } = request;
+  const { promptTokens: N, coveredTokens: c, passTokens, entriesPerPage: E, pageBytes, checked } = request;
   const lists = model.layers * model.kvHeads;
   const even = (tokens: number): number => lists * Math.ceil(tokens / E);
   const pagesFull = even(N);
   if (!checked || checked.stages.length === 0) {
-    const pagesEnd = even(N + maxTokens);
-    return { pagesFull, pagesKept: pagesFull, pagesEnd, pagesMost: pagesEnd, bytesPeak: pagesFull * pageBytes + layerBytesOf(model, N) };
+    const answer = answered(model, request, (tokens) => even(N + tokens));
+    return { pagesFull, pagesKept: pagesFull, ...answer, pagesMost: answer.pagesEnd, bytesPeak: pagesFull * pageBytes + layerBytesOf(model, N) };
   }
   const after = (extra: number): number => pressedPages(model, checked, E, extra);
   const pagesKept = after(N - c);
-  const pagesEnd = after(N - c + maxTokens);
+  const answer = answered(model, request, (tokens) => after(N - c + tokens));
   const reading = checked.deferred ? even(c) : Math.min(even(c), readingPages(model, checked, E));
   return {
     pagesFull,
     pagesKept,
-    pagesEnd,
-    pagesMost: Math.max(reading, pagesEnd),
+    ...answer,
+    pagesMost: Math.max(reading, answer.pagesEnd),
     bytesPeak: Math.max(reading * pageBytes + layerBytesOf(model, c + passTokens), pagesKept * pageBytes),
   };
+}
+
+/**
+ * Most pages while the answer grows: `grown` says what it takes that so many tokens come on top. A press that acts every I tokens lets it grow by I, and
+ * from T to T + I each time after that.
+ */
+function answered(
+  { layers, kvHeads }: KvShape,
+  { promptTokens, coveredTokens, maxTokens, entriesPerPage: E, checked, decoding }: RequestShape,
+  grown: (answer: number) => number,
+): Pick<RequestSize, 'pagesEnd' | 'pagesSteady' | 'entriesMost'> {
+  const whole = grown(maxTokens);
+  if (decoding === null || maxTokens < decoding.interval) return { pagesEnd: whole, pagesSteady: null, entriesMost: 0 };
+  const lists = layers * kvHeads;
+  const most = decoding.target(promptTokens + maxTokens) + decoding.interval; // on every list, or on average
+  const pagesSteady = decoding.press.headBudget.part.ragged ? mostPages(lists * most, lists, E) : lists * Math.ceil(most / E);
+  const kept = Math.max(...(checked?.bounds.map(({ max }) => max) ?? [coveredTokens])) + promptTokens - coveredTokens;
+  const entriesMost = Math.min(promptTokens + maxTokens, Math.max(kept + decoding.interval, most));
+  return { pagesEnd: Math.min(whole, Math.max(grown(decoding.interval), pagesSteady)), pagesSteady, entriesMost };
 }
 
 /**

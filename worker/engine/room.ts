@@ -6,10 +6,11 @@ import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Backend } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
+import { recentBytes } from './eviction.ts';
 import { type Forward, passSize } from './forward.ts';
 import type { Job } from './job.ts';
 import type { KvCache } from './kv-cache.ts';
-import { pressBytes, pressReads } from './press-bytes.ts';
+import { decodingBytes, pressBytes, pressReads } from './press-bytes.ts';
 import { anyPressPages, fittingRatio, requestSize } from './request-size.ts';
 
 export interface RoomParts {
@@ -20,7 +21,7 @@ export interface RoomParts {
 }
 
 export function fits(job: Job, parts: RoomParts, freeBytes: number): boolean {
-  return job.size.pagesMost <= parts.cache.pages && readingBytes(job, parts) <= freeBytes;
+  return job.size.pagesMost <= parts.cache.pages && mostWorkBytes(job, parts) + recentBytes(job.decoding, parts.cache.shape) <= freeBytes;
 }
 
 /**
@@ -32,7 +33,8 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   const { cache } = parts;
   if (size.pagesMost > cache.pages) {
     const [needed, pool] = [size.pagesMost * cache.pageBytes, cache.poolBytes];
-    const how = job.checked ? `at compression_ratio ${(1 - job.checked.averageBudget / job.covered).toFixed(2)}` : 'without a press';
+    const ratio = job.checked ? `at compression_ratio ${(1 - job.checked.averageBudget / job.covered).toFixed(2)}` : 'without a press on the prompt';
+    const how = job.checked || job.decoding ? ratio : 'without a press';
     const { param, advice } = whatFits(job, parts);
     throw new InputError(
       'kv_budget_exceeded',
@@ -40,10 +42,11 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
       `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}`,
     );
   }
-  const needed = readingBytes(job, parts);
+  const remembered = recentBytes(job.decoding, cache.shape);
+  const needed = readingBytes(job, parts) + remembered;
   if (needed > freeBytes) {
-    const bare = readingBytes({ ...job, checked: null, passes: [] }, parts);
-    const queries = job.checked ? pressReads(job.checked).queries : 0;
+    const bare = readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
+    const queries = Math.max(job.checked ? pressReads(job.checked).queries : 0, job.decoding?.queries ?? 0);
     const press = needed > bare ? `, ${formatBytes(needed - bare)} of them for the press and the ${queries} queries that it reads` : '';
     const other = bare <= freeBytes ? 'no press would work, perhaps one with a smaller window or fewer in a row; so would ' : '';
     throw new InputError(
@@ -52,20 +55,55 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
       `reading ${job.covered} tokens at once needs ${formatBytes(needed)} (${needed} bytes) of activations${press}; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: ${other}a shorter prompt, a smaller KV pool or a higher memory limit${other ? '' : ' would work'}`,
     );
   }
+  checkEviction(job, parts, freeBytes);
+}
+
+/** The press that acts while decoding must find room for its work too, once the prompt is read. */
+function checkEviction(job: Job, parts: RoomParts, freeBytes: number): void {
+  const remembered = recentBytes(job.decoding, parts.cache.shape);
+  const needed = evictingBytes(job, parts) + remembered;
+  if (needed <= freeBytes) return;
+  const { press, queries } = job.decoding!;
+  throw new InputError(
+    'kv_budget_exceeded',
+    `${press.path}.schedule`,
+    `compressing ${job.size.entriesMost} entries a head while decoding needs ${formatBytes(needed)} (${needed} bytes), ${formatBytes(remembered)} of them for the last ${queries} queries of every layer; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: a smaller target, interval or window, or a higher memory limit would work`,
+  );
+}
+
+/** Device memory that a request works with at most, reading its prompt or compressing while it decodes: one request at a time does either. */
+export function mostWorkBytes(job: Job, parts: RoomParts): number {
+  return Math.max(readingBytes(job, parts), evictingBytes(job, parts));
+}
+
+function evictingBytes(
+  { decoding, size: { entriesMost: rows }, shape: { promptTokens, maxTokens } }: Job,
+  { forward, backend, cache }: RoomParts,
+): number {
+  if (decoding === null || rows === 0) return 0;
+  const longest = Math.min(promptTokens + maxTokens, rows * cache.shape.kvHeads); // of a head, where they are unequal
+  const scratch = backend.scratchBytes(decoding.press.headBudget.part.ragged ? longest : rows, decoding.queries, cache.shape);
+  return decodingBytes(decoding, { ...cache.shape, hiddenSize: forward.hiddenSize }, rows) + scratch;
 }
 
 /** Device memory that a request's press takes at most beside what reading takes anyway: its scratch, and what is kept of every layer for it. */
 export function pressWorkBytes(job: Job, parts: RoomParts): number {
-  return readingBytes(job, parts) - readingBytes({ ...job, checked: null }, parts);
+  const { decoding } = job;
+  const pressed = mostWorkBytes(job, parts) + recentBytes(decoding, parts.cache.shape);
+  return pressed - readingBytes({ ...job, checked: null, decoding: null }, parts);
 }
 
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
-function readingBytes({ covered, checked, passes }: Pick<Job, 'covered' | 'checked' | 'passes'>, { forward, backend, cache }: RoomParts): number {
+function readingBytes(
+  { covered, checked, decoding, passes }: Pick<Job, 'covered' | 'checked' | 'decoding' | 'passes'>,
+  { forward, backend, cache }: RoomParts,
+): number {
   const { hiddenSize, chunkTokens } = forward;
   const shape = { ...cache.shape, hiddenSize };
   const size = passSize(passes);
   const pressed = checked !== null && checked.stages.length > 0;
-  const reads = pressed ? pressReads(checked) : { queries: 0, hidden: false };
+  const { queries, hidden } = pressed ? pressReads(checked) : { queries: 0, hidden: false };
+  const reads = { queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)), hidden };
   const scratch = backend.scratchBytes(pressed ? covered + size.longest : 0, reads.queries, shape);
   return (
     forward.readingBytes(covered, reads, size) + scratch + (pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0)
@@ -77,10 +115,12 @@ const USABLE_TOKENS = 128;
 
 /** The ratio at which the request would fit, as its last press can be told it, or as a press of its own; and the field that this is about. */
 function whatFits(job: Job, parts: RoomParts): { param: string; advice: string } {
-  const last = job.press.presses.at(-1);
+  const onPrompt = job.press.presses.filter(({ schedule }) => schedule.part.prefill);
+  const last = onPrompt.at(-1);
   if (!job.checked || !last || last.layerBudget.part.ownRatio) return whatPressFits(job, parts);
   const param = `${last.path}.${last.memoryBudgetBytes === null ? 'compression_ratio' : 'memory_budget'}`;
-  const where = `${job.press.presses.length > 1 ? ' of the last press' : ''} fits`;
+  const whose = last === job.press.presses.at(-1) ? 'the last press' : last.path; // a press that acts while decoding may follow
+  const where = `${job.press.presses.length > 1 ? ` of ${whose}` : ''} fits`;
   const instead = last.memoryBudgetBytes === null ? '' : ', in place of memory_budget';
   for (const maxTokens of answerLengths(job)) {
     const ratio = ratioOf(job, parts, last, last.mode, maxTokens);
@@ -97,7 +137,8 @@ function whatFits(job: Job, parts: RoomParts): { param: string; advice: string }
 function ratioOf({ checked, shape, press }: Job, { cache }: RoomParts, last: Press, mode: Press['mode'], maxTokens: number): number | null {
   return fittingRatio(cache.pages, (ratio) => {
     const other = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
-    const tried = orRefusal(() => checkPress({ ...press, presses: [...press.presses.slice(0, -1), other] }, checked!.size));
+    const presses = press.presses.map((one) => (one === last ? other : one));
+    const tried = orRefusal(() => checkPress({ ...press, presses }, checked!.size));
     return tried && requestSize(cache.shape, { ...shape, maxTokens, checked: tried }).pagesMost;
   });
 }

@@ -1,11 +1,16 @@
 /** One piece of compute at a time, in order of arrival: requests run side by side, token by token, and each knows what its own pieces took. */
 import type { InputError } from '../../presses/input-error.ts';
+import type { Eviction } from './eviction.ts';
 import { FairLock } from './gate.ts';
 import type { KvSequence } from './kv-cache.ts';
 import type { Timings } from './types.ts';
 
 export interface Running {
   readonly sequence: KvSequence;
+  /** Null where no press acts while decoding. */
+  readonly eviction: Eviction | null;
+  /** Device memory that it works with at most, beside what it holds all the time. */
+  readonly workBytes: number;
   /** When it last showed a sign of life. */
   beat: number;
   readonly spent: Spent;

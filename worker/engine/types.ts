@@ -65,6 +65,16 @@ export interface KvCacheUsage {
   notes: string[];
   /** Present where the press says "explain": true and removes something. */
   explain?: Explanation;
+  /** In the usage of a whole answer, where a press acts while decoding. */
+  decoding?: DecodingUsage;
+}
+
+/** What a press did while the answer grew. */
+export interface DecodingUsage {
+  compressions: number; // times that it removed something
+  entries_per_layer: number[]; // held after the last token, mean over the KV heads: prompt and answer
+  bytes_end: number; // pages held then
+  notes: string[];
 }
 
 /** What was kept, and what other layer budgets would have dealt of the same prompt: tokens per layer. */

@@ -32,6 +32,15 @@ const kvCache = z
       })
       .optional()
       .meta({ description: 'Where the press says "explain": true and removes something.' }),
+    decoding: z
+      .strictObject({
+        compressions: count.meta({ description: 'How often something was removed.' }),
+        entries_per_layer: z.array(z.number()).meta({ description: 'Held after the last token, mean over the KV heads: prompt and answer.' }),
+        bytes_end: count.meta({ description: 'Pages held then.' }),
+        notes: z.array(z.string()).meta({ description: 'Every deviation from what was asked, in words.' }),
+      })
+      .optional()
+      .meta({ description: 'At the end of an answer, where the press acts while decoding.' }),
   })
   .meta({ id: 'KvCacheUsage' });
 

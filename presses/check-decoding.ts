@@ -1,0 +1,73 @@
+/** A press that acts while decoding, checked against one request before any compute. */
+import type { Protected } from '../worker/backend/backend.ts';
+import { type ArtifactOf, noArtifacts } from './artifacts.ts';
+import { partParam } from './budget-errors.ts';
+import type { BudgetMath } from './budget-math.ts';
+import { protectedBy, queriesOf } from './check-press.ts';
+import type { Press } from './contract.ts';
+import { InputError } from './input-error.ts';
+
+export interface CheckedDecoding {
+  readonly press: Press;
+  /** I: tokens that are read between two compressions. */
+  readonly interval: number;
+  /** How many of the last queries of every layer it looks at, at most. */
+  readonly queries: number;
+  /** T: what a compression leaves in a layer, mean over its KV heads, when so many tokens were read in all. */
+  target(tokens: number): number;
+  /** What is kept of n rows whatever the scores say, where T stay: of too many the most recent ones first. */
+  keep(n: number, target: number): Protected;
+  readonly math: BudgetMath;
+  readonly artifact: ArtifactOf;
+  readonly notes: readonly string[];
+}
+
+export function checkDecoding(press: Press, size: { tokens: number; math: BudgetMath; artifact?: ArtifactOf }): CheckedDecoding {
+  const { part, params } = press.schedule;
+  const { interval, target, buffer } = part.decoding!;
+  const { math, artifact = noArtifacts } = size;
+  const targetAt = (tokens: number): number => target(params, tokens, math, press.compat);
+  const keep = (n: number, T: number): Protected => {
+    const { first, last } = protectedBy(press, n);
+    const lastKept = Math.min(last, T);
+    return { first: Math.min(first, T - lastKept), last: lastKept };
+  };
+  const notes: string[] = [];
+  const first = size.tokens + interval(params); // tokens at the first compression, where a target that grows is lowest
+  const least = targetAt(first);
+  const asked = protectedBy(press, least + interval(params));
+  const wanted = asked.first + asked.last;
+  if (least < wanted && !press.compat) {
+    if (press.onTight === 'reject') throw tightTarget(press, least, wanted);
+    notes.push(
+      `the target of ${least} entries is below the ${wanted} that ${press.scorer.part.name} protects: the most recent of them are kept (on_tight "uniform")`,
+    );
+  }
+  if (press.headBudget.part.ragged && !press.scorer.part.comparable) {
+    notes.push(
+      `head_budget "${press.headBudget.part.name}" compares scores between heads, and those of ${press.scorer.part.name} have no common unit`,
+    );
+  }
+  const queries = queriesOf(press, Infinity);
+  return {
+    press,
+    interval: interval(params),
+    queries: queries === Infinity ? buffer(params) : queries,
+    target: targetAt,
+    keep,
+    math,
+    artifact,
+    notes,
+  };
+}
+
+function tightTarget(press: Press, target: number, wanted: number): InputError {
+  const { protectedBy: by, name } = press.scorer.part;
+  const { target_compression_ratio: ratio } = press.schedule.params;
+  const field = ratio === undefined ? 'target_size' : 'target_compression_ratio';
+  const what = ratio === undefined ? `target_size ${target}` : `target_compression_ratio ${ratio} leaves ${target} entries at first, and that`;
+  const larger = ratio === undefined ? `a target_size of ${wanted} or more` : 'a smaller ratio';
+  const smaller = by === null ? '' : ` or ${by} up to ${target}`;
+  const message = `${what} is below the ${wanted} tokens that ${name} protects; ${larger}${smaller} would work, or "on_tight": "uniform"`;
+  return new InputError('press_budget_tight', partParam(press, 'schedule', field), message);
+}

@@ -1,0 +1,104 @@
+/** What cannot act while decoding, whatever the prompt; and which presses of a list do. */
+import { partParam } from './budget-errors.ts';
+import { countingSelection, decider, type PartKind } from './check-parts.ts';
+import { isIdle, protectedBy, queriesOf } from './check-press.ts';
+import type { Press } from './contract.ts';
+import { InputError } from './input-error.ts';
+import { selections } from './registry.ts';
+
+/** The press of a request that acts while decoding; null = none does. */
+export function decodingPress(presses: readonly Press[]): Press | null {
+  return presses.find(({ schedule }) => schedule.part.decoding !== null) ?? null;
+}
+
+export function checkSchedules(presses: readonly Press[]): void {
+  const press = decodingPress(presses);
+  if (press === null) return;
+  const i = presses.indexOf(press);
+  if (i < presses.length - 1) {
+    const message = `"${press.name}" acts while decoding, so it comes after all that act on the prompt, and is the only one that does; put it last, and only one of them`;
+    throw new InputError('press_composition', press.path, message);
+  }
+  checkDecodingParts(press);
+  checkWindow(press, presses);
+}
+
+function checkDecodingParts(press: Press): void {
+  const { scorer, layerBudget, headBudget, selection, transforms, schedule } = press;
+  const here = `schedule "${schedule.part.name}"`;
+  const refuse = (kind: PartKind, message: string): never => {
+    throw new InputError('press_conflict', partParam(press, kind), message);
+  };
+  if (layerBudget.part.ragged) {
+    const before = schedule.part.prefill ? '; for the prompt alone, put a press with it before one with schedule "decoding"' : '';
+    refuse(
+      'layer_budget',
+      `${here} brings every layer to the same size, so layer_budget "${layerBudget.part.name}" has nothing to deal; use "uniform"${before}`,
+    );
+  }
+  const own = decider(press);
+  if (own !== null || countingSelection(press) !== null) {
+    const { kind, part } = own ?? { kind: 'selection' as const, part: selection.part };
+    refuse(kind, `${kind} "${part.name}" says itself how much is kept, and ${here} does by its target; leave one of them out`);
+  }
+  if (scorer.part.passes) {
+    refuse(
+      'scorer',
+      `scorer "${scorer.part.name}" has the model read the prompt again before it scores, and ${here} would do so every few tokens; use it on the prompt`,
+    );
+  }
+  if (scorer.part.hidden) {
+    refuse(
+      'scorer',
+      `scorer "${scorer.part.name}" reads what every token was before its layer, and ${here} has no more of it than keys and values; use one that reads those, or queries`,
+    );
+  }
+  if (scorer.part.queries(scorer.params) === Infinity && !scorer.part.someQueries) {
+    refuse(
+      'scorer',
+      `scorer "${scorer.part.name}" reads the queries of all tokens, and ${here} remembers the last ones only; use one with a window, e.g. "snapkv"`,
+    );
+  }
+  if (headBudget.part.sure) {
+    refuse('head_budget', `head_budget "${headBudget.part.name}" counts before it ranks, which ${here} does the other way round; use "adakv"`);
+  }
+  if (selection.part !== selections.top_k) {
+    refuse(
+      'selection',
+      `selection "${selection.part.name}" ranks a prompt's layer as a whole, and ${here} ranks what is left of it, one head after the other where they differ; use "top_k"`,
+    );
+  }
+  const still = transforms.find(({ part }) => !part.whileDecoding);
+  if (still) {
+    refuse(
+      'transforms',
+      `transform "${still.part.name}" changes entries of a prompt as they are stored, and ${here} moves stored ones as they are; leave it out, or put it into a press of its own before this one, with schedule "prefill"`,
+    );
+  }
+}
+
+/** A window of queries needs the keys of its own tokens: since the last compression, or kept by it. */
+function checkWindow(press: Press, presses: readonly Press[]): void {
+  const { part, params } = press.schedule;
+  const { interval, buffer } = part.decoding!;
+  const queries = queriesOf(press, Infinity);
+  if (queries === Infinity) {
+    if (buffer(params) > 0) return;
+    const param = partParam(press, 'schedule', 'hidden_states_buffer_size');
+    throw new InputError(
+      'press_conflict',
+      param,
+      `hidden_states_buffer_size 0 remembers no queries, and ${press.scorer.part.name} reads them; 1 or more would work`,
+    );
+  }
+  const acting = presses.filter((other) => other === press || !isIdle(other));
+  for (const other of acting) {
+    const { last } = protectedBy(other, Infinity);
+    if (queries <= last + interval(params)) continue;
+    throw new InputError(
+      'press_conflict',
+      partParam(press, 'schedule', 'interval'),
+      `"${press.name}" reads the last ${queries} queries after every ${interval(params)} tokens, but "${other.name}" protects only the last ${last}, so the keys of some may be gone; an interval of ${queries - last} or more would work`,
+    );
+  }
+}

@@ -1,0 +1,343 @@
+/**
+ * Runs a press over a sequence that is being decoded: every list (layer, KV head) shrinks to the target, prompt and answer alike.
+ *
+ *   rows      a list's entries in ascending original position, whatever order they lie in: to the scorer it is a shorter text. Where a sliding window
+ *             hides some from all that follows, these go without being scored
+ *   queries   the real ones of the last tokens, as attention saw them
+ *   heads     of equal length are scored at once; of unequal length one by one, as a layer with one KV head
+ *   storage   what stays is moved as it is stored, and only the gaps are filled: nothing is rounded twice
+ *
+ * kvpress, and compat: rows in the order of the last compression's scores, then the new ones; all queries turned to the position of the newest.
+ */
+import type { AttentionShape, Backend, DeviceBuffer, View } from '../worker/backend/backend.ts';
+import { ropeTable } from '../worker/backend/rope-table.ts';
+import type { CheckedDecoding } from './check-decoding.ts';
+import { protectedCount } from './check-press.ts';
+import type { BudgetContext, LayerModel, ScoreContext } from './contract.ts';
+import { sum } from './sum.ts';
+
+const F32 = 4;
+
+/** Rows have gaps between them: no table of positions 0..n-1 would be theirs. Parts that read one are refused. */
+const NO_TABLE: View = {
+  get buffer(): never {
+    throw new Error('rows of a running sequence have no rotary table');
+  },
+  offset: 0,
+};
+
+/** The running sequence: lists (layer, KV head) of stored entries, in any order. */
+export interface RunningStore {
+  /** By how many positions all entries were moved together, as RoPE has it. */
+  readonly shift: number;
+  /** Where each entry stood in the text, in list order. */
+  positions(layer: number, head: number): Uint32Array;
+  /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
+  read(layer: number, first: number, entries: readonly Uint32Array[], k: View, v: View): void;
+  /** Lets go of all but these entries [H] of the layer's lists; tells which of them now stands in each place. */
+  retain(layer: number, kept: readonly Uint32Array[]): readonly Uint32Array[];
+}
+
+/** The last queries of every layer, after RoPE. */
+export interface RecentQueries {
+  readonly held: number;
+  /** The last `count` of a layer, oldest first, to `out` [count, Hq, d]. */
+  read(out: View, layer: number, count: number): void;
+}
+
+export interface DecodingOptions {
+  readonly backend: Backend;
+  readonly checked: CheckedDecoding;
+  readonly store: RunningStore;
+  /** Null where the press looks at none. */
+  readonly queries: RecentQueries | null;
+  readonly layers: readonly { readonly shape: AttentionShape; readonly model: LayerModel }[];
+}
+
+/** What one compression is about. */
+interface Moment {
+  readonly tokens: number; // read so far: where the next one stands
+  readonly recent: number; // of them since the last compression
+  readonly target: number; // T
+}
+
+/** A layer's lists before a compression. */
+interface Held {
+  readonly layer: number;
+  readonly positions: readonly Uint32Array[]; // [H] in list order
+  readonly groups: readonly Group[];
+}
+
+/** Heads first .. first + entries.length - 1 of a layer, of n rows each. */
+interface Group {
+  readonly first: number;
+  readonly n: number;
+  /** [heads] row i is this entry of the list. */
+  readonly entries: readonly Uint32Array[];
+  /** [heads] of its entry, as of the tokens. */
+  readonly positions: readonly Uint32Array[];
+  /** All rows stay. */
+  readonly whole: boolean;
+}
+
+interface Ranked extends Group {
+  /** [heads] rows, the protected ones first, then the best: all that stay, or all that there are where heads share by score. */
+  readonly ranks: readonly Uint32Array[];
+  readonly scores: readonly Float32Array[]; // [heads] of [n]; empty unless heads share by score
+}
+
+export class DecodingCompressor {
+  /** How often it removed something. */
+  compressions = 0;
+  readonly notes: Set<string>;
+  readonly #options: DecodingOptions;
+  readonly #seed: number;
+  /** What parts keep from layer to layer of one compression. */
+  readonly #same = new Map<string, unknown>();
+  readonly #checks: Promise<void>[] = [];
+  /** compat: [layer][head] positions in the order of the last compression's scores. */
+  readonly #byScore: Uint32Array[][] = [];
+
+  constructor(options: DecodingOptions) {
+    this.#options = options;
+    this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
+    this.notes = new Set(options.checked.notes);
+  }
+
+  /** Brings every layer to its target; `tokens` were read so far, `recent` of them since it last acted. Whatever it borrows from the device is given back before it resolves or throws. */
+  async compress(tokens: number, recent: number): Promise<void> {
+    const { checked, layers, store } = this.#options;
+    const moment = { tokens, recent, target: checked.target(tokens) };
+    this.#same.clear();
+    // All layers are recorded before anything is waited for: on a GPU a wait costs more than the reading.
+    const recorded: { readonly held: Held; readonly ranked: Promise<readonly Ranked[]> }[] = [];
+    for (const layer of layers.keys()) {
+      const held = this.#held(layer, moment);
+      if (held === null) continue;
+      const reads: Promise<Ranked>[] = [];
+      for (const group of held.groups) reads.push((await this.#rank(layer, group, moment)).read);
+      const ranked = Promise.all(reads);
+      ranked.catch(() => {}); // who waits for an earlier layer hears of this one too late
+      recorded.push({ held, ranked });
+    }
+    for (const { held, ranked } of recorded) store.retain(held.layer, this.#kept(held, await ranked, moment));
+    await Promise.all(this.#checks.splice(0));
+    if (recorded.length > 0) this.compressions++;
+  }
+
+  /** The layer's lists as rows; null where they are no longer than the target. */
+  #held(layer: number, { tokens, target }: Moment): Held | null {
+    const { checked, layers, store } = this.#options;
+    const { kvHeads: H, slidingWindow } = layers[layer].shape;
+    const heads = Array.from({ length: H }, (_, h) => h);
+    const positions = heads.map((h) => store.positions(layer, h));
+    const seen = (position: number): boolean => slidingWindow === 0 || position > tokens - slidingWindow; // by the next token; else by none after it
+    const entries = positions.map((list, h) => this.#inOrder(layer, h, list).filter((entry) => seen(list[entry])));
+    const lengths = entries.map(({ length }) => length);
+    const whole = checked.press.headBudget.part.ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= target);
+    if (whole && lengths.every((length, h) => length === positions[h].length)) return null;
+    const equal = lengths.every((length) => length === lengths[0]);
+    const standing = entries.map((list, h) => list.map((entry) => positions[h][entry]));
+    const groups = equal
+      ? [{ first: 0, n: lengths[0], entries, positions: standing, whole }]
+      : heads.map((h) => ({ first: h, n: lengths[h], entries: [entries[h]], positions: [standing[h]], whole }));
+    return { layer, positions, groups };
+  }
+
+  /** Entries of a list in the order in which they are scored. */
+  #inOrder(layer: number, head: number, positions: Uint32Array): Uint32Array {
+    const order = Uint32Array.from(positions, (_, entry) => entry);
+    const last = this.#byScore[layer]?.[head] ?? new Uint32Array();
+    const before = new Map(Array.from(last, (position, rank) => [position, rank - last.length])); // negative: before all that came later
+    const place = Array.from(positions, (position) => before.get(position) ?? position);
+    return order.sort((a, b) => place[a] - place[b]);
+  }
+
+  /** Scores and ranks rows; what comes back from the device is still on its way. */
+  async #rank(layer: number, group: Group, moment: Moment): Promise<{ readonly read: Promise<Ranked> }> {
+    const { backend, checked } = this.#options;
+    const { selection, scorer, headBudget } = checked.press;
+    const { ragged } = headBudget.part;
+    const { n, entries } = group;
+    const keep = checked.keep(n, moment.target);
+    const P = protectedCount(keep, n);
+    const inTurn = Uint32Array.from({ length: n }, (_, row) => row);
+    if (group.whole || n <= Math.max(1, P) || (!ragged && n <= moment.target)) {
+      const scores = entries.map(() => new Float32Array(n).fill(Infinity));
+      return { read: Promise.resolve({ ...group, ranks: entries.map(() => inTurn), scores }) };
+    }
+    const borrowed: DeviceBuffer[] = [];
+    try {
+      const context = this.#context(layer, group, moment, borrowed);
+      const count = ragged ? n : Math.min(n, moment.target);
+      const stride = Math.max(count, P); // the protected are ranked in any case
+      const ranked = await selection.part.rank(
+        {
+          ...context,
+          keep,
+          count: stride,
+          averageBudget: moment.target,
+          score: (part) => scorer.part.score(part, scorer.params),
+          protects: (rows) => scorer.part.protect(scorer.params, rows),
+          headCounts: null,
+        },
+        selection.params,
+      );
+      const order = this.#read(ranked.order, entries.length * stride);
+      const scores = ragged ? this.#read(ranked.scores, entries.length * n) : null;
+      const read = Promise.all([order, scores]).then(([rows, values]) => ({
+        ...group,
+        ranks: entries.map((_, h) => new Uint32Array(rows, h * stride * 4, count)),
+        scores: values === null ? [] : entries.map((_, h) => new Float32Array(values, h * n * 4, n)),
+      }));
+      return { read };
+    } finally {
+      for (const buffer of borrowed) backend.free(buffer);
+    }
+  }
+
+  /** The rows as a scorer sees them: a layer of as many KV heads as the group has. */
+  #context(layer: number, { first, n, entries, positions }: Group, { tokens, recent, target }: Moment, borrowed: DeviceBuffer[]): ScoreContext {
+    const { backend, checked, store, layers, queries } = this.#options;
+    const { shape, model } = layers[layer];
+    const heads = entries.length;
+    const queryHeads = (shape.queryHeads / shape.kvHeads) * heads;
+    const scratch = (bytes: number, label: string): DeviceBuffer => {
+      const buffer = backend.alloc(bytes, label);
+      borrowed.push(buffer);
+      return buffer;
+    };
+    const [k, v] = ['keys', 'values'].map((what) => scratch(n * heads * shape.headDim * F32, `${what} of a running sequence`));
+    store.read(layer, first, entries, k, v);
+    const { compat, scorer } = checked.press;
+    const { someQueries } = scorer.part;
+    const held = Math.min(checked.queries, queries?.held ?? 0);
+    const window = compat && someQueries ? Math.min(held, recent) : held; // kvpress forgets them each time
+    const next = tokens - store.shift; // where the next token stands, as RoPE has it
+    // Statistics of queries take the first of them for one at `start`, and want to know where the next token stands; all others count rows.
+    const start = !someQueries || (compat && window > 0) ? 0 : next - (window || n);
+    const ofAll = window > 0 ? this.#queries(layer, window, tokens, scratch) : k; // nobody reads it then
+    const q = window > 0 && heads < shape.kvHeads ? this.#queriesOf(first, ofAll, window, shape, scratch) : ofAll;
+    return {
+      layer,
+      n,
+      k,
+      v,
+      q,
+      window,
+      hidden: null,
+      rope: NO_TABLE,
+      shape: { ...shape, kvHeads: heads, queryHeads, slidingWindow: 0 }, // every row is seen
+      model,
+      backend,
+      layers: layers.length,
+      seed: (this.#seed + Math.imul(this.compressions, 0x9e3779b9)) >>> 0,
+      scratch,
+      note: (text) => this.notes.add(text),
+      later: (check) => this.#later(check),
+      once: (key, make) => this.#once(key, make),
+      compressionRatio: 1 - Math.min(1, target / n),
+      compat,
+      start,
+      positions: positions.map((list) => from(start, list, store.shift)),
+      firstHead: first,
+      sums: null,
+      artifact: checked.artifact,
+    };
+  }
+
+  /** The last `window` queries of a layer, [window, Hq, d]. */
+  #queries(layer: number, window: number, tokens: number, scratch: ScoreContext['scratch']): View {
+    const { backend, queries, layers, checked, store } = this.#options;
+    const { shape, model } = layers[layer];
+    const q = scratch(window * shape.queryHeads * shape.headDim * F32, 'last queries');
+    queries!.read(q, layer, window);
+    const { compat, scorer } = checked.press;
+    if (!compat) return q;
+    // As kvpress has them: window scorers turn all of them to the newest's position, statistics of queries take them for positions 0, 1, ...
+    const turns = Array.from({ length: window }, (_, i) => (scorer.part.someQueries ? window - (tokens - store.shift) : window - 1 - i));
+    const table = scratch(window * shape.headDim * F32, 'turns');
+    backend.write(table, Float32Array.from(turns.flatMap((by) => [...ropeTable(model.invFreq, by, 1)])));
+    backend.rope([{ x: q, heads: shape.queryHeads }], table, window, shape.headDim);
+    return q;
+  }
+
+  /** The queries of one KV head, [window, G, d]. */
+  #queriesOf(head: number, q: View, window: number, { queryHeads, kvHeads, headDim }: AttentionShape, scratch: ScoreContext['scratch']): View {
+    const { backend } = this.#options;
+    const width = (queryHeads / kvHeads) * headDim;
+    const out = scratch(window * width * F32, 'queries of one head');
+    const rows = scratch(window * F32, 'their rows');
+    backend.write(
+      rows,
+      Uint32Array.from({ length: window }, (_, i) => i * kvHeads + head),
+    );
+    backend.gather(out, q, { rows, stride: window }, window, 1, width);
+    return out;
+  }
+
+  /** [H] the entries that stay. */
+  #kept({ layer, positions }: Held, groups: readonly Ranked[], moment: Moment): Uint32Array[] {
+    const { checked } = this.#options;
+    const { compat, headBudget } = checked.press;
+    const { ragged } = headBudget.part;
+    const heads = groups.flatMap(({ n, entries, ranks, scores, whole }) =>
+      entries.map((list, h) => ({ n, list, rank: ranks[h], score: scores[h], whole })),
+    );
+    const shares = ragged && !heads[0].whole ? this.#shares(layer, heads, moment) : null;
+    const kept = heads.map(({ list, rank }, h) => rank.subarray(0, shares?.[h] ?? rank.length).map((row) => list[row]));
+    // Heads that kvpress masks are never shortened there, so that their order stays.
+    if (compat && !ragged) this.#byScore[layer] = kept.map((list, h) => list.map((entry) => positions[h][entry]));
+    return kept;
+  }
+
+  /** How much each head keeps, where they share by score. */
+  #shares(layer: number, heads: readonly { n: number; rank: Uint32Array; score: Float32Array }[], { target }: Moment): number[] {
+    const { checked, layers } = this.#options;
+    const { press, math, artifact } = checked;
+    const { part, params } = press.headBudget;
+    const tokens = Math.max(...heads.map(({ n }) => n));
+    const protectedTokens = protectedCount(checked.keep(tokens, target), tokens);
+    const context: BudgetContext = {
+      layers: layers.length,
+      tokens,
+      caps: layers.map(() => tokens),
+      even: layers.map(() => target),
+      averageBudget: target,
+      protectedTokens,
+      compressionRatio: 1 - target / tokens,
+      compat: press.compat,
+      kvHeads: heads.length,
+      math,
+      artifact,
+    };
+    const sorted = heads.map(({ rank, score }) => Float32Array.from(rank.subarray(protectedTokens), (row) => score[row]));
+    const counts = part.counts({ index: layer, sorted, protectedTokens }, target, context, params);
+    return counts.map((count, h) => Math.min(count, heads[h].n));
+  }
+
+  #once<T>(key: string, make: () => T): T {
+    if (!this.#same.has(key)) this.#same.set(key, make());
+    return this.#same.get(key) as T;
+  }
+
+  #later(check: Promise<void>): void {
+    check.catch(() => {}); // it is waited for at the end, unless the request ends before
+    this.#checks.push(check);
+  }
+
+  async #read(view: View, count: number): Promise<ArrayBuffer> {
+    const bytes = await this.#options.backend.read(view, count * F32);
+    return bytes.slice().buffer; // its own memory, aligned
+  }
+}
+
+/** Positions as RoPE has them, so that the one of row t is at start + t. */
+function from(start: number, positions: Uint32Array, shift: number): Uint32Array {
+  const all = new Uint32Array(Math.max(0, start) + positions.length);
+  all.set(
+    positions.map((position) => position - shift),
+    Math.max(0, start),
+  );
+  return all;
+}
