@@ -1,13 +1,13 @@
 /** Presses while decoding, on whole models: what stays, what it says, and what it takes. */
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { entryTypes } from '../worker/backend/backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import { KvSequence } from '../worker/engine/kv-cache.ts';
-import { dot, EvictingReference, type Left, type ScoreRows } from './support/evicting-reference.ts';
+import { dot, EvictingReference, type ScoreRows } from './support/evicting-reference.ts';
 import { generation, requestOf, watchPages } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';
 import { ReferenceModel } from './support/reference-model.ts';
+import { watchRetained } from './support/watch-retained.ts';
 
 /** As in engine.test.ts. */
 const TOLERANCE = 1e-4;
@@ -15,19 +15,6 @@ const TOLERANCE = 1e-4;
 const samples = needleSamples();
 const sampleOf = (length: number): number[] => samples.find((s) => s.task === 'niah_multikey' && s.context_length === length)!.prompt_token_ids;
 const short = sampleOf(128);
-
-/** What is held after each compression, [layer][head], ascending. */
-function watchRetained(layers: number): { seen: Left[]; stop(): void } {
-  const seen: Left[] = [];
-  const { retain } = KvSequence.prototype;
-  const spy = vi.spyOn(KvSequence.prototype, 'retain').mockImplementation(function (this: KvSequence, layer, kept) {
-    const stand = retain.call(this, layer, kept);
-    if (layer === 0) seen.push(Array.from({ length: layers }, () => []));
-    seen.at(-1)![layer] = kept.map((_, head) => [...this.positions(layer, head)].sort((a, b) => a - b));
-    return stand;
-  });
-  return { seen, stop: () => spy.mockRestore() };
-}
 
 describe('needle', () => {
   let engine: EdgeEngine;

@@ -107,7 +107,8 @@ function sketchMatrix(context: ScoreContext, { sketch_dimension: k, seed, artifa
         'press.scorer.artifact',
         `${artifact} has a sketch_dimension of ${shape[2]}, and sketch_dimension is ${k}; they must be equal`,
       );
-    for (let row = 0; row < H * d; row++) matrix.set(values.subarray(row * k, (row + 1) * k), row * width);
+    const first = (context.firstHead ?? 0) * d;
+    for (let row = 0; row < H * d; row++) matrix.set(values.subarray((first + row) * k, (first + row + 1) * k), row * width);
     return matrix;
   }
   const drawn = seed ?? context.seed;

@@ -1,11 +1,9 @@
 /** What a press while decoding leaves, written plainly in float64: rows of a list in ascending position, the real queries of the last tokens. */
 import type { ReferenceModel, ReferenceState } from './reference-model.ts';
+import type { Left } from './watch-retained.ts';
 
 /** Scores of one head's rows (ascending positions), higher stays; Infinity = protected. */
 export type ScoreRows = (rows: readonly number[], layer: number, head: number, state: ReferenceState) => number[];
-
-/** [layer][head] positions that are left, ascending. */
-export type Left = number[][][];
 
 export class EvictingReference {
   readonly model: ReferenceModel;

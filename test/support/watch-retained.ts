@@ -1,0 +1,30 @@
+/** What a press while decoding leaves, compression after compression. */
+import { vi } from 'vitest';
+import { KvSequence } from '../../worker/engine/kv-cache.ts';
+
+/** [layer][head] positions, ascending. */
+export type Left = number[][][];
+
+export interface Retained {
+  /** After each compression that removed something. */
+  readonly seen: Left[];
+  stop(): void;
+}
+
+/** Entries that stay instead of those that were chosen. */
+export type Choose = (sequence: KvSequence, layer: number, kept: readonly Uint32Array[]) => readonly Uint32Array[];
+
+/** From now on, of whichever sequence is compressed. */
+export function watchRetained(layers: number, choose: Choose = (_sequence, _layer, kept) => kept): Retained {
+  const seen: Left[] = [];
+  let before = layers; // the layer that was compressed before
+  const { retain } = KvSequence.prototype;
+  const spy = vi.spyOn(KvSequence.prototype, 'retain').mockImplementation(function (this: KvSequence, layer, kept) {
+    const stand = retain.call(this, layer, choose(this, layer, kept));
+    if (layer <= before) seen.push(Array.from({ length: layers }, () => []));
+    before = layer;
+    seen.at(-1)![layer] = kept.map((_, head) => [...this.positions(layer, head)].sort((a, b) => a - b));
+    return stand;
+  });
+  return { seen, stop: () => spy.mockRestore() };
+}
