@@ -101,6 +101,10 @@ describe('needle', () => {
       { preset: 'decoding_streaming_llm', interval: 7, target_size: 50 },
       { preset: 'decoding_adakv_snapkv', window_size: 8, interval: 32, target_size: 96 },
       { preset: 'decoding_tova', interval: 32, target_compression_ratio: 0.5 },
+      { preset: 'decoding_adakv_expected_attention_e2', interval: 32, target_size: 96, hidden_states_buffer_size: 40 },
+      { scorer: { name: 'leverage', seed: 1 }, head_budget: 'adakv', schedule: small },
+      { scorer: { name: 'lagkv', lag_size: 16 }, schedule: small, entry_type: 'f16' },
+      { scorer: { name: 'cur' }, schedule: small },
       { preset: 'adakv_keydiff', compression_ratio: 0.5, scope: { protect_last: 20 }, schedule: { ...small, name: 'prefill_and_decoding' } },
       { preset: 'keydiff', compression_ratio: 0.75, schedule: { ...small, name: 'prefill_and_decoding' } },
     ];
