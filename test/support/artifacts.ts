@@ -102,10 +102,7 @@ export const ratioPresets: readonly string[] = Object.keys(presets).flatMap((nam
   const parts = presetParts(name);
   const { params = {} } = { params: {}, ...presets[name] };
   const takes =
-    parts !== null &&
-    parts.schedule.prefill &&
-    !('compression_ratio' in params) &&
-    partList(parts).every(({ decidesTotal }) => decidesTotal === undefined);
+    parts?.schedule.prefill === true && !('compression_ratio' in params) && partList(parts).every(({ decidesTotal }) => decidesTotal === undefined);
   return takes ? [name] : [];
 });
 
