@@ -5,10 +5,9 @@
 //   all other rows, and those that have no cosine with any: target 0xffffffff, similarity -2
 // in    k [n, H, d] f32      norms [H, n] f32: |k|      order [H, stride] u32      counts [H] u32      among [H, amongStride] u32, or 0
 // out   target [H, n] u32      similarity [H, n] f32
-// scratch nearestKeptScratchBytes(n): kept rows ascending, then the others ascending, [n] u32
-// Tiles of kept rows stay in the first-level cache while all others pass over them.
+// scratch nearestKeptScratchBytes(n, d), 16-byte aligned: a tile of kept keys [64 / 8, d, 8] f32; kept rows ascending, then the others ascending, [n] u32
+// A tile of kept keys of length 1 lies channel by channel, eight rows beside each other, and stays in the first-level cache while all others pass over it.
 import { madd } from './exp';
-import { sumLanes } from './sum-lanes';
 
 // @ts-ignore: decorator
 @inline const TILE: i32 = 64;
@@ -21,8 +20,8 @@ import { sumLanes } from './sum-lanes';
 // @ts-ignore: decorator
 @inline const GONE: u32 = 2;
 
-export function nearestKeptScratchBytes(n: i32): usize {
-  return (<usize>n) << 2;
+export function nearestKeptScratchBytes(n: i32, headDim: i32): usize {
+  return (<usize>(TILE * headDim + n)) << 2;
 }
 
 export function nearestKept(
@@ -48,7 +47,8 @@ export function nearestKept(
     const nearest = target + ((<usize>h * n) << 2);
     const cosines = similarity + ((<usize>h * n) << 2);
     const count = <i32>load<u32>(counts + ((<usize>h) << 2));
-    const others = scratch + ((<usize>count) << 2);
+    const kept = scratch + ((<usize>(TILE * headDim)) << 2);
+    const others = kept + ((<usize>count) << 2);
     const going = (among ? amongStride : n) - count;
 
     memory.fill(nearest, 0, (<usize>n) << 2); // marks, until they are replaced by the result
@@ -62,73 +62,134 @@ export function nearestKept(
       const at = (<usize>t) << 2;
       const mark = load<u32>(nearest + at);
       if (mark == KEPT) {
-        store<u32>(scratch + ((<usize>i) << 2), t);
+        store<u32>(kept + ((<usize>i) << 2), t);
         i++;
       } else if (mark == GOES) {
         store<u32>(others + ((<usize>j) << 2), t);
         j++;
       }
       store<u32>(nearest + at, NONE);
-      store<f32>(cosines + at, -2);
+      store<f32>(cosines + at, -f32.MAX_VALUE);
     }
     for (let start = 0; start < count; start += TILE) {
-      const end = min(start + TILE, count);
-      for (let e = 0; e < going; e++) {
-        const row = <usize>load<u32>(others + ((<usize>e) << 2));
-        const key = keys + row * rowBytes;
-        const inverse: f32 = <f32>1 / max<f32>(load<f32>(lengths + (row << 2)), 1e-6);
-        let best = load<f32>(cosines + (row << 2));
-        let found = load<u32>(nearest + (row << 2));
-        for (let r = start; r < end; r += 4) {
-          const list = scratch + ((<usize>r) << 2);
-          const r0 = <usize>load<u32>(list);
-          const r1 = r + 1 < end ? <usize>load<u32>(list, 4) : r0; // again: equal, and no better than itself
-          const r2 = r + 2 < end ? <usize>load<u32>(list, 8) : r0;
-          const r3 = r + 3 < end ? <usize>load<u32>(list, 12) : r0;
-          const products = dots(key, keys + r0 * rowBytes, keys + r1 * rowBytes, keys + r2 * rowBytes, keys + r3 * rowBytes, headDim);
-          const four = f32x4(
-            load<f32>(lengths + (r0 << 2)),
-            load<f32>(lengths + (r1 << 2)),
-            load<f32>(lengths + (r2 << 2)),
-            load<f32>(lengths + (r3 << 2)),
-          );
-          const cosine = f32x4.div(f32x4.mul(products, f32x4.splat(inverse)), f32x4.max(four, f32x4.splat(1e-6)));
-          let x = f32x4.extract_lane(cosine, 0);
-          if (x > best) { best = x; found = <u32>r0; }
-          x = f32x4.extract_lane(cosine, 1);
-          if (x > best) { best = x; found = <u32>r1; }
-          x = f32x4.extract_lane(cosine, 2);
-          if (x > best) { best = x; found = <u32>r2; }
-          x = f32x4.extract_lane(cosine, 3);
-          if (x > best) { best = x; found = <u32>r3; }
+      const rowsHere = min(TILE, count - start);
+      pack(scratch, keys, lengths, kept + ((<usize>start) << 2), rowsHere, rowBytes, headDim);
+      for (let e = 0; e < going; e += 4) {
+        const list = others + ((<usize>e) << 2);
+        const e0 = <usize>load<u32>(list);
+        const e1 = e + 1 < going ? <usize>load<u32>(list, 4) : e0; // again: the same result
+        const e2 = e + 2 < going ? <usize>load<u32>(list, 8) : e0;
+        const e3 = e + 3 < going ? <usize>load<u32>(list, 12) : e0;
+        const x0 = keys + e0 * rowBytes;
+        const x1 = keys + e1 * rowBytes;
+        const x2 = keys + e2 * rowBytes;
+        const x3 = keys + e3 * rowBytes;
+        let best0 = f32x4.splat(-f32.MAX_VALUE),
+          best1 = best0,
+          best2 = best0,
+          best3 = best0;
+        let place0 = i32x4.splat(-1), // in the tile
+          place1 = place0,
+          place2 = place0,
+          place3 = place0;
+        let tile = scratch;
+        for (let g = 0; g < rowsHere; g += 8) {
+          let a0 = f32x4.splat(0),
+            a1 = a0,
+            a2 = a0,
+            a3 = a0,
+            b0 = a0,
+            b1 = a0,
+            b2 = a0,
+            b3 = a0;
+          for (let c: usize = 0; c < (<usize>headDim) << 2; c += 4, tile += 32) {
+            const a = v128.load(tile);
+            const b = v128.load(tile, 16);
+            let x = v128.load32_splat(x0 + c);
+            a0 = madd(x, a, a0);
+            b0 = madd(x, b, b0);
+            x = v128.load32_splat(x1 + c);
+            a1 = madd(x, a, a1);
+            b1 = madd(x, b, b1);
+            x = v128.load32_splat(x2 + c);
+            a2 = madd(x, a, a2);
+            b2 = madd(x, b, b2);
+            x = v128.load32_splat(x3 + c);
+            a3 = madd(x, a, a3);
+            b3 = madd(x, b, b3);
+          }
+          const first = i32x4.add(i32x4.splat(g), i32x4(0, 1, 2, 3));
+          const second = i32x4.add(first, i32x4.splat(4));
+          let more = f32x4.gt(a0, best0);
+          best0 = v128.bitselect(a0, best0, more);
+          place0 = v128.bitselect(first, place0, more);
+          more = f32x4.gt(b0, best0);
+          best0 = v128.bitselect(b0, best0, more);
+          place0 = v128.bitselect(second, place0, more);
+          more = f32x4.gt(a1, best1);
+          best1 = v128.bitselect(a1, best1, more);
+          place1 = v128.bitselect(first, place1, more);
+          more = f32x4.gt(b1, best1);
+          best1 = v128.bitselect(b1, best1, more);
+          place1 = v128.bitselect(second, place1, more);
+          more = f32x4.gt(a2, best2);
+          best2 = v128.bitselect(a2, best2, more);
+          place2 = v128.bitselect(first, place2, more);
+          more = f32x4.gt(b2, best2);
+          best2 = v128.bitselect(b2, best2, more);
+          place2 = v128.bitselect(second, place2, more);
+          more = f32x4.gt(a3, best3);
+          best3 = v128.bitselect(a3, best3, more);
+          place3 = v128.bitselect(first, place3, more);
+          more = f32x4.gt(b3, best3);
+          best3 = v128.bitselect(b3, best3, more);
+          place3 = v128.bitselect(second, place3, more);
         }
-        store<f32>(cosines + (row << 2), best);
-        store<u32>(nearest + (row << 2), found);
+        const from = kept + ((<usize>start) << 2);
+        note(cosines + (e0 << 2), nearest + (e0 << 2), best0, place0, from);
+        note(cosines + (e1 << 2), nearest + (e1 << 2), best1, place1, from);
+        note(cosines + (e2 << 2), nearest + (e2 << 2), best2, place2, from);
+        note(cosines + (e3 << 2), nearest + (e3 << 2), best3, place3, from);
       }
+    }
+    for (let t = 0; t < n; t++) {
+      const at = (<usize>t) << 2;
+      const found = load<u32>(nearest + at) != NONE;
+      store<f32>(cosines + at, found ? load<f32>(cosines + at) / max<f32>(load<f32>(lengths + at), 1e-6) : -2);
     }
   }
 }
 
-/** x.a, x.b, x.c, x.d */
-function dots(x: usize, a: usize, b: usize, c: usize, d: usize, length: i32): v128 {
-  const vectorEnd = (<usize>(length & ~3)) << 2;
-  const allEnd = (<usize>length) << 2;
-  let sa = f32x4.splat(0),
-    sb = sa,
-    sc = sa,
-    sd = sa;
-  let i: usize = 0;
-  for (; i < vectorEnd; i += 16) {
-    const y = v128.load(x + i);
-    sa = madd(y, v128.load(a + i), sa);
-    sb = madd(y, v128.load(b + i), sb);
-    sc = madd(y, v128.load(c + i), sc);
-    sd = madd(y, v128.load(d + i), sd);
+/** The kept keys of a tile, of length 1: eight rows beside each other for every channel; NaN, which nothing is less than, where there are fewer. */
+function pack(tile: usize, keys: usize, lengths: usize, kept: usize, rows: i32, rowBytes: usize, headDim: i32): void {
+  for (let r = 0; r < ((rows + 7) & ~7); r++) {
+    let to = tile + ((<usize>((r >> 3) * headDim * 8 + (r & 7))) << 2);
+    if (r >= rows) {
+      for (let c = 0; c < headDim; c++, to += 32) store<f32>(to, NaN);
+      continue;
+    }
+    const row = <usize>load<u32>(kept + ((<usize>r) << 2));
+    const inverse: f32 = <f32>1 / max<f32>(load<f32>(lengths + (row << 2)), 1e-6);
+    let x = keys + row * rowBytes;
+    for (let c = 0; c < headDim; c++, x += 4, to += 32) store<f32>(to, load<f32>(x) * inverse);
   }
-  let sums = sumLanes(sa, sb, sc, sd);
-  for (; i < allEnd; i += 4) {
-    const four = f32x4(load<f32>(a + i), load<f32>(b + i), load<f32>(c + i), load<f32>(d + i));
-    sums = madd(f32x4.splat(load<f32>(x + i)), four, sums);
+}
+
+/** The largest of four lanes, ties to the lower place, where it is more than what is there. */
+// @ts-ignore: decorator
+@inline function note(cosine: usize, nearest: usize, best: v128, places: v128, kept: usize): void {
+  let most = f32x4.extract_lane(best, 0);
+  let place = i32x4.extract_lane(places, 0);
+  for (let lane = 1; lane < 4; lane++) {
+    const x = lane == 1 ? f32x4.extract_lane(best, 1) : lane == 2 ? f32x4.extract_lane(best, 2) : f32x4.extract_lane(best, 3);
+    const p = lane == 1 ? i32x4.extract_lane(places, 1) : lane == 2 ? i32x4.extract_lane(places, 2) : i32x4.extract_lane(places, 3);
+    if (x > most || (x == most && p < place)) {
+      most = x;
+      place = p;
+    }
   }
-  return sums;
+  if (most > load<f32>(cosine)) {
+    store<f32>(cosine, most);
+    store<u32>(nearest, load<u32>(kept + ((<usize>place) << 2)));
+  }
 }

@@ -23,7 +23,9 @@ export const merge: Transform<typeof params> = {
   needs: 'keys, values',
   params,
   // norms, targets, cosines and thresholds; what nearest-kept and merge-values keep on either backend
-  scratchBytes: ({ n, kvHeads: H }) => 3 * n * H * F32 + H * F32 + 4 * 64 + Math.max(8 * n + H * F32, Math.ceil(1.25 * n * H * F32) + 256),
+  scratchBytes: ({ n, kvHeads: H, headDim: d }) =>
+    3 * n * H * F32 + H * F32 + 4 * 64 + Math.max(8 * n + 256 * d + H * F32, Math.ceil(1.25 * n * H * F32) + 256),
+  cost: 'the key of every token that goes is compared with every key that stays',
   async apply({ backend, scratch, n, k, v, shape, order, counts, among, compat }, { similarity_threshold, merge_fraction }) {
     const { kvHeads: H, headDim: d } = shape;
     const [norms, target, similarity] = ['norms', 'nearest kept rows', 'cosines to them'].map((label) => scratch(H * n * F32, label)); // [H, n]

@@ -462,7 +462,7 @@ export class WasmBackend implements Backend {
     kvHeads: number,
     headDim: number,
   ): void {
-    const [scratch, countsAt] = this.#roomAndCounts(this.#call('nearestKeptScratchBytes', n), counts);
+    const [scratch, countsAt] = this.#roomAndCounts(this.#call('nearestKeptScratchBytes', n, headDim), counts);
     this.#call(
       'nearestKept',
       address(target),
