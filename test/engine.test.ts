@@ -732,6 +732,8 @@ describe('everything is given back', () => {
 
   test('200 requests at random, a third of them aborted', async () => {
     const random = new Random(21);
+    for (const name of names) await generation(engine, middle.slice(0, 200), { ...small(name), compression_ratio: 0.5 }, { maxTokens: 1 });
+    const alone = memory(engine).peak;
     const counts = { done: 0, aborted: 0, refused: 0 };
     const one = async (): Promise<void> => {
       const tokens = random.pick([short, short, middle]).slice(0, random.int(20, 200));
@@ -755,8 +757,8 @@ describe('everything is given back', () => {
     expect(counts.done).toBeGreaterThan(80);
     expect(counts.aborted).toBeGreaterThan(30);
     expect(counts.refused).toBeLessThan(60);
-    // One prompt at a time has activations, whatever runs beside it: nothing above what the longest prompt took alone.
-    expect(memory(engine).peak).toBeLessThanOrEqual(before.peak);
+    // One prompt at a time has activations, whatever runs beside it: nothing above what the longest prompts took alone, under the press that takes most.
+    expect(memory(engine).peak).toBeLessThanOrEqual(alone);
   });
 
   test('a fault anywhere in the backend', async () => {

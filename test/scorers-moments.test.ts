@@ -1,6 +1,7 @@
 /** Scorers that look at moments of queries and at leverages, against their formulas written plainly in float64. */
 import { describe, expect, test } from 'vitest';
 import type { Artifact } from '../presses/artifacts.ts';
+import { parsePress } from '../presses/config.ts';
 import { listPresses } from '../presses/list-presses.ts';
 import { type LayerNumbers, noModel, runPress, shapeOf } from './support/press-run.ts';
 import { runtimes } from './support/press-runtimes.ts';
@@ -380,4 +381,30 @@ describe.each(runtimes)('$name', ({ make }) => {
 test("expected_attention is kvpress's preset: heads share by score, epsilon 0.01", () => {
   const preset = listPresses().presets.find(({ name }) => name === 'expected_attention');
   expect(JSON.stringify(preset)).toContain('0.01');
+});
+
+test.each(['expected_attention', 'cap', 'leverage', 'compactor'])('%s borrows no more than it says', async (name) => {
+  const runtime = await runtimes[0].make();
+  const random = new Random(91);
+  for (const n of [20, 65, 300]) {
+    for (const params of [{}, ...(name === 'expected_attention' ? [{ artifact: 'statistics.safetensors' }, { use_covariance: false }] : [])]) {
+      const request = parsePress({ scorer: { name, ...params }, compression_ratio: 0.25 });
+      const { part, params: all } = request.presses[0].scorer;
+      let borrowed = 0;
+      const score: typeof part.score = (context, given) => {
+        const scratch: typeof context.scratch = (bytes, label) => {
+          borrowed += Math.ceil(bytes / 64) * 64;
+          return context.scratch(bytes, label);
+        };
+        return part.score({ ...context, scratch }, given);
+      };
+      const press = { ...request, presses: request.presses.map((one) => ({ ...one, scorer: { part: { ...part, score }, params: all } })) };
+      await runPress(runtime, press, n, shape, [layerOf(random, n)]);
+      const window = Math.max(Math.min(n, part.queries(all)), 32);
+      const told = part.scratchBytes!({ n, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize: Hq * d }, all);
+      const usual = 2 * H * n * 4 + 64; // scores, of which press-bytes.ts counts a pair
+      expect(borrowed).toBeGreaterThan(0);
+      expect(borrowed, JSON.stringify({ n, params })).toBeLessThanOrEqual(told + usual);
+    }
+  }
 });

@@ -2,6 +2,7 @@
  *      s = blending * Leverage + NonCausal, both standardised, over the tokens between the first sink_size_start and the last sink_size_end, which are protected
  *  needs     all queries, keys, values
  *  blending null is compression_ratio: the more goes, the more leverage counts. Blocks of non-causal attention begin behind the first protected tokens.
+ *  Non-causal attention is most of the work: a tenth of reading a prompt of 4,096 tokens on models/needle in WASM, leverage a fiftieth.
  *  In a prompt that is not longer than what is protected there is nothing to score. compat "kvpress" changes both parts, as each of them says. */
 import * as z from 'zod';
 import { at, type View } from '../../worker/backend/backend.ts';
