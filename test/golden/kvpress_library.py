@@ -614,7 +614,7 @@ def run(model, name, ratio, a, prompt, full, scores):
 
 @torch.no_grad()
 def run_decoding(model, name, a, prompt):
-    """kvpress's own run, with the suffix in one call. Kept positions after every call that left fewer or others than before."""
+    """kvpress's own run, with the suffix in one call. Kept positions after every compression."""
     context_ids, suffix_ids, n = prompt.context_ids, prompt.suffix_ids, len(prompt.context_ids)
     press = DECODING[name](a)
     dms = isinstance(press, DMSPress)
@@ -626,7 +626,6 @@ def run_decoding(model, name, a, prompt):
     with replaced(cam_module, torch=given):
         cache = prefill(model, context_ids, press if prefills else None)
         total = sum(layer.keys.shape[2] for layer in cache.layers)
-        masks = None
         with press(model):
             position, feed = n, suffix_ids
             while True:
@@ -642,19 +641,12 @@ def run_decoding(model, name, a, prompt):
                             full[i][h][k.numpy().tobytes()] = position + t
                 position += len(feed)
                 now = sum(layer.keys.shape[2] for layer in cache.layers)
-                if dms:
+                changed = now != total + len(cache.layers) * len(feed)
+                if changed:
                     kept = [
-                        [[t for t in range(position) if t not in masked_positions(model, i, h)] for h in range(len(heads))]
-                        for i, heads in enumerate(full)
-                    ]
-                    changed = True
-                else:
-                    changed = now != total + len(cache.layers) * len(feed)
-                    kept = changed and [
                         [[full[i][h][k.numpy().tobytes()] for k in rows] for h, rows in enumerate(layer.keys[0])]
                         for i, layer in enumerate(cache.layers)
                     ]
-                if changed and (not dms or (position - n) % 8 == 0):
                     compressions.append({"tokens": position, "kept": packed(kept, position)})
                 total = now
                 ids.append(int(logits.argmax()))
@@ -662,6 +654,9 @@ def run_decoding(model, name, a, prompt):
                 feed = ids[-1:]
                 if len(ids) == DECODING_STEPS:
                     break
+    if dms:  # it acts after every token: what is left at the end
+        left = [[set(range(position)) - masked_positions(model, i, h) for h in range(len(heads))] for i, heads in enumerate(full)]
+        compressions.append({"tokens": position, "kept": packed([[sorted(head) for head in layer] for layer in left], position)})
     clear_masks(model)
     return {"compressions": compressions, "generated": ids, "margins": margins}
 
