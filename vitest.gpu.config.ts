@@ -16,7 +16,13 @@ const onDawn = [
   'test/gpu/parity/linear.test.ts',
   'test/gpu/parity/top-k.test.ts',
 ];
-const ofPresses = ['test/presses.test.ts', 'test/scorers-moments.test.ts', 'test/selections.test.ts', 'test/transforms.test.ts', 'test/zigzag.test.ts'];
+const ofPresses = [
+  'test/presses.test.ts',
+  'test/scorers-moments.test.ts',
+  'test/selections.test.ts',
+  'test/transforms.test.ts',
+  'test/zigzag.test.ts',
+];
 
 const all = 'Deno' in globalThis || process.env.GPU_TESTS === 'all';
 
