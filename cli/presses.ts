@@ -29,6 +29,7 @@ interface Schema {
   readonly type?: string;
   readonly enum?: readonly unknown[];
   readonly items?: Schema;
+  readonly anyOf?: readonly Schema[];
   readonly default?: unknown;
   readonly description?: string;
   readonly minimum?: number;
@@ -45,12 +46,18 @@ interface ObjectSchema {
 /** "window_size: integer, 1 to 4096, default 64: what it is" */
 function parameterLines({ properties = {}, required = [] }: ObjectSchema): string[] {
   return Object.entries(properties).map(([name, schema]) => {
-    const preset = schema.default === undefined ? (required.includes(name) ? 'required' : 'optional') : `default ${schema.default}`;
+    const preset = schema.default === undefined ? (required.includes(name) ? 'required' : 'optional') : `default ${shown(schema.default)}`;
     return `${name}: ${typeText(schema)}, ${preset}${schema.description ? `: ${schema.description}` : ''}`;
   });
 }
 
+/** On one line. */
+function shown(value: unknown): string {
+  return typeof value === 'string' && value.includes('\n') ? JSON.stringify(value) : `${value}`;
+}
+
 function typeText(schema: Schema): string {
+  if (schema.anyOf) return schema.anyOf.map(typeText).join(' or ');
   if (schema.items) return `list of ${typeText(schema.items)}`;
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(' or ');
   return [schema.type, rangeText(schema)].filter((text) => text !== '').join(', ');

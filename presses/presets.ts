@@ -214,6 +214,19 @@ function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
 export const presets: Readonly<Record<string, Preset>> = { ...named, ...families() };
 
 /** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms, schedule; null for no_press. */
+/** kvpress's names of presses that are refused: what they are, and why. */
+export const unavailable: Readonly<Record<string, { readonly formula: string; readonly why: string }>> = {
+  RestoreKV: {
+    formula: "kvzip's scores; 8 trained tokens, read by an adapted model over the whole cache, are kept beside what stays",
+    why: 'its 8 trained tokens go through a LoRA adapter of the model, and no adapter is applied here; "kvzip" scores tokens the same way, without them',
+  },
+  RestoreKV_plus: {
+    formula: "kvzip_plus's scores; 8 trained tokens, read by an adapted model over the whole cache, are kept beside what stays",
+    why: 'its 8 trained tokens go through a LoRA adapter of the model, and no adapter is applied here; "kvzip_plus" scores tokens the same way, without them',
+  },
+};
+
+/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms; null for no_press. */
 export interface PresetParts {
   readonly scorer: Scorer;
   readonly layerBudget: LayerBudget;

@@ -27,6 +27,7 @@ export const kvcompose: Scorer<typeof params> = {
   paper: 'arXiv 2509.05165',
   formula: 's[h,j] = mean over the group of the max over the second reading i of attention(i, j), + its mean over all heads',
   needs: 'a second reading of the prompt',
+  cost: 'reads the prompt again, over twice its keys: two more prefills',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',

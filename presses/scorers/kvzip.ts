@@ -40,6 +40,7 @@ export const kvzip: Scorer<typeof params> = {
   paper: 'arXiv 2505.23416',
   formula: 's[h,j] = max over the group and over all tokens i that repeat the chunk of attention(i, j)',
   needs: 'a second reading of the prompt, in chunks; a tokenizer, or the questions as token ids',
+  cost: 'reads the prompt again, each chunk over all of it: one to two more prefills',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',
