@@ -9,10 +9,12 @@ import { parsePress } from '../presses/config.ts';
 import type { PartInfo } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import * as registry from '../presses/registry.ts';
+import type { Heap } from '../worker/backend/heap.ts';
+import type { WasmBackend } from '../worker/backend/wasm.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { entriesPerPageOf, pageBytesOf } from '../worker/engine/kv-cache.ts';
 import type { KvCacheUsage } from '../worker/engine/types.ts';
-import { generation } from './support/generation.ts';
+import { type Generation, generation } from './support/generation.ts';
 import { openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';
 
@@ -161,8 +163,20 @@ describe(`${chosen.length} combinations on a small model`, () => {
   const prompt = { kind: 'tokens' as const, tokens };
   const page = entriesPerPageOf('f32', HEAD_DIM);
   let engine: EdgeEngine;
+  let heap: Heap;
+  let bare: number; // bytes that reading the prompt is said to take without a press
   beforeAll(async () => {
     engine = await openGolden(MODEL, { artifacts: `test/golden/library/artifacts/${MODEL}` });
+    heap = (engine.backend as WasmBackend).kernels.heap;
+    const { limitBytes } = heap;
+    const leave = (bytes: number): void => {
+      (heap as { limitBytes: number }).limitBytes = bytes;
+    };
+    leave(limitBytes - heap.freeBytes); // nothing
+    const refused = await generation(engine, tokens, 'no_press', { maxTokens: ANSWER }).catch((error: InputError) => error.message);
+    leave(limitBytes);
+    bare = Number(/needs [^(]*\((\d+) bytes\) of activations/.exec(String(refused))?.[1]);
+    expect(bare).toBeGreaterThan(0);
   });
   afterAll(() => engine.close());
 
@@ -172,6 +186,22 @@ describe(`${chosen.length} combinations on a small model`, () => {
     const { kv_used_bytes, kv_reserved_bytes, used_bytes } = engine.health().memory;
     return { kv_used_bytes, kv_reserved_bytes, used_bytes };
   };
+
+  /** An answer, which took no more memory than was said before, and kept what was said before. */
+  async function run(press: Record<string, unknown>): Promise<Generation> {
+    const plan = await engine.plan({ prompt, press: parsePress(press), maxTokens: ANSWER });
+    engine.backend.trim();
+    heap.peakBytes = heap.usedBytes;
+    const atRest = heap.usedBytes;
+    const answer = await generation(engine, tokens, press, { maxTokens: ANSWER });
+    expect(heap.peakBytes - atRest, 'bytes that reading took').toBeLessThanOrEqual(bare + plan.bytes_press);
+    for (const [l, { min, max }] of plan.per_layer.entries()) {
+      expect(answer.usage.kept_per_layer[l]).toBeGreaterThanOrEqual(min);
+      expect(answer.usage.kept_per_layer[l]).toBeLessThanOrEqual(max);
+    }
+    expect(answer.usage.bytes_kept).toBeLessThanOrEqual(plan.bytes_kept);
+    return answer;
+  }
 
   /** Entries and bytes are what was promised. */
   function check(combination: Combination, usage: KvCacheUsage): void {
@@ -193,8 +223,8 @@ describe(`${chosen.length} combinations on a small model`, () => {
   test.each(chosen.map((combination) => [kinds.map((kind) => combination[kind]).join(' + '), combination] as const))('%s', async (_, combination) => {
     const before = held();
     const press = { ...config(combination), scope: { protect_last: REST } };
-    const streaming = await generation(engine, tokens, press, { maxTokens: ANSWER });
-    const deferred = await generation(engine, tokens, { ...press, mode: 'deferred', explain: true }, { maxTokens: ANSWER });
+    const streaming = await run(press);
+    const deferred = await run({ ...press, mode: 'deferred', explain: true });
     expect(held()).toEqual(before);
     for (const { usage, tokens: answer, completionTokens, reason } of [streaming, deferred]) {
       check(combination, usage);
@@ -214,11 +244,5 @@ describe(`${chosen.length} combinations on a small model`, () => {
         for (const t of list) expect(t >= 0 && t < COVERED).toBe(true);
       }
     }
-    const plan = await engine.plan({ prompt, press: parsePress(press), maxTokens: ANSWER });
-    for (const [l, { min, max }] of plan.per_layer.entries()) {
-      expect(streaming.usage.kept_per_layer[l]).toBeGreaterThanOrEqual(min);
-      expect(streaming.usage.kept_per_layer[l]).toBeLessThanOrEqual(max);
-    }
-    expect(streaming.usage.bytes_kept).toBeLessThanOrEqual(plan.bytes_kept);
   });
 });

@@ -90,7 +90,7 @@ function evictingBytes(
 export function pressWorkBytes(job: Job, parts: RoomParts): number {
   const { decoding } = job;
   const pressed = mostWorkBytes(job, parts) + recentBytes(decoding, parts.cache.shape);
-  return pressed - readingBytes({ ...job, checked: null, decoding: null }, parts);
+  return pressed - readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
 }
 
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
