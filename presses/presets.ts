@@ -184,8 +184,8 @@ const named = {
   zigzag_adakv_snapkv: { summary: 'SnapKV, layers by LMBA, heads by score', scorer: 'snapkv', layer_budget: 'zigzag', head_budget: 'adakv' },
 } satisfies Record<string, Preset>;
 
-/** Layer budgets that go with any scorer which they do not refuse: zigzag_snapkv, ... */
-const FAMILIES = ['zigzag'] as const satisfies readonly (keyof typeof layerBudgets)[];
+/** Layer budgets that go with any scorer which they do not refuse: zigzag_snapkv, cake_keydiff, ... */
+export const FAMILIES = ['zigzag', 'cake', 'lava', 'dynamickv'] as const satisfies readonly (keyof typeof layerBudgets)[];
 
 function families(): Record<string, Preset> {
   const made: Record<string, Preset> = {};

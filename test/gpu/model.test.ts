@@ -1,9 +1,9 @@
 /** Whole models on the GPU beside the same on WASM: logits, greedy tokens, what every press keeps. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
-import { presetParts, presets } from '../../presses/presets.ts';
+import { presetParts } from '../../presses/presets.ts';
 import type { EdgeEngine, Inspection } from '../../worker/engine/engine.ts';
-import { ratioPresets, withArtifacts } from '../support/artifacts.ts';
+import { ratioPresets, shownPresets, withArtifacts } from '../support/artifacts.ts';
 import { generation } from '../support/generation.ts';
 import { golden, needleSamples, openGolden, tokensOf } from '../support/golden.ts';
 import { openOnGpu } from '../support/gpu-backends.ts';
@@ -90,7 +90,7 @@ describe('needle on the GPU', () => {
     wasm.close();
   });
 
-  const names = Object.keys(presets).filter((name) => presetParts(name)?.schedule.prefill !== false); // those while decoding: test/gpu/schedules.test.ts
+  const names = shownPresets.filter((name) => presetParts(name)?.schedule.prefill !== false); // those while decoding: test/gpu/schedules.test.ts
   const press = (preset: string) => ({
     ...withArtifacts(preset),
     ...(preset === 'lagkv' ? { lag_size: 32 } : {}),
