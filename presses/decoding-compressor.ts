@@ -28,8 +28,10 @@ const NO_TABLE: View = {
 
 /** The running sequence: lists (layer, KV head) of stored entries, in any order. */
 export interface RunningStore {
-  /** By how many positions all entries were moved together, as RoPE has it. */
+  /** By how many positions entries of the prompt were moved together: what followed stands so many earlier, as RoPE has it. */
   readonly shift: number;
+  /** Where tokens of these positions in the text stand, as RoPE has it. */
+  standing(layer: number, head: number, positions: Uint32Array): Uint32Array;
   /** Where each entry stood in the text, in list order. */
   positions(layer: number, head: number): Uint32Array;
   /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
@@ -239,7 +241,7 @@ export class DecodingCompressor {
       compressionRatio: 1 - Math.min(1, target / n),
       compat,
       start,
-      positions: positions.map((list) => from(start, list, store.shift)),
+      positions: positions.map((list, h) => from(start, store.standing(layer, first + h, list))),
       firstHead: first,
       sums: null,
       artifact: checked.artifact,
@@ -332,12 +334,9 @@ export class DecodingCompressor {
   }
 }
 
-/** Positions as RoPE has them, so that the one of row t is at start + t. */
-function from(start: number, positions: Uint32Array, shift: number): Uint32Array {
+/** So that the position of row t is at start + t. */
+function from(start: number, positions: Uint32Array): Uint32Array {
   const all = new Uint32Array(Math.max(0, start) + positions.length);
-  all.set(
-    positions.map((position) => position - shift),
-    Math.max(0, start),
-  );
+  all.set(positions, Math.max(0, start));
   return all;
 }

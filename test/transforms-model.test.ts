@@ -38,6 +38,18 @@ describe('transforms in a model', () => {
     expect(nearer.usage.bytes_kept).toBe(sinks.usage.bytes_kept);
   });
 
+  test('rerotate, then a press while decoding that takes the rotation out of keys: it knows where they stand', async () => {
+    const rerotated = async (transforms: string[]) => {
+      const first = { scorer: { name: 'streaming_llm', n_sink: 0 }, compression_ratio: 0.5, transforms, scope };
+      const then = { scorer: { name: 'leverage', seed: 5 }, schedule: { name: 'decoding', interval: 8, target_size: 60 } };
+      return generation(engine, tokens, [first, then], { maxTokens: 24, topLogprobs: 1, ignoreEos: true });
+    };
+    // All keys move alike, so that before RoPE they are what they were: the same ones stay, and the same is said.
+    const [still, moved] = [await rerotated([]), await rerotated(['rerotate'])];
+    expect(moved.tokens).toEqual(still.tokens);
+    for (const [i, { logprob }] of moved.logprobs.entries()) expect(Math.abs(logprob - still.logprobs[i].logprob)).toBeLessThan(5e-3);
+  });
+
   test('kvpress row 24: think frees nothing, and says so; reported is what was removed, no token', async () => {
     const { usage } = await told({ preset: 'think', scope });
     expect(usage).toMatchObject({ compression_ratio: 0, bytes_kept: usage.bytes_full });

@@ -125,7 +125,9 @@ export class KvSequence implements KeptStore, AppendableCache {
   peakBytes = 0;
   /** Bytes of keys and values that live outside the pages: the layer being read. */
   scratchBytes = 0;
-  shift = 0;
+  #shift = 0;
+  /** Of a prompt that was renumbered: how many tokens, and the positions that each list kept of them, ascending. */
+  #renumbered: { readonly covered: number; readonly kept: readonly Uint32Array[] } | null = null;
   readonly #cache: KvCache;
   readonly #backend: Backend;
   readonly #pool: DeviceBuffer;
@@ -140,6 +142,32 @@ export class KvSequence implements KeptStore, AppendableCache {
     this.#id = id;
     this.entryType = entryType;
     this.#entriesPerPage = entriesPerPageOf(entryType, cache.shape.headDim);
+  }
+
+  /** By how many positions a press moved kept entries together. */
+  get shift(): number {
+    return this.#shift;
+  }
+
+  /**
+   * The entries of `covered` tokens stand at positions 0..next-1 of RoPE from now on; the ledger still names their tokens. Where every single one stands is
+   * remembered only if somebody is going to ask, and has to be before any of them goes.
+   */
+  renumber(covered: number, next: number, remember: boolean): void {
+    this.#shift = covered - next;
+    if (this.#shift === 0 || !remember) return;
+    const { layers, kvHeads } = this.#cache.shape;
+    const kept = Array.from({ length: layers * kvHeads }, (_, list) => this.#ledger.read(this.#id, list).positions.sort());
+    this.#renumbered = { covered, kept };
+  }
+
+  /** Where tokens of these positions in the text stand, as RoPE has it. */
+  standing(layer: number, head: number, positions: Uint32Array): Uint32Array {
+    if (this.#shift === 0) return positions;
+    if (this.#renumbered === null) throw new Error('where renumbered entries stand was not remembered');
+    const { covered, kept } = this.#renumbered;
+    const places = new Map(Array.from(kept[layer * this.#cache.shape.kvHeads + head], (position, i) => [position, i]));
+    return positions.map((position) => (position < covered ? places.get(position)! : position - this.#shift));
   }
 
   get heldBytes(): number {

@@ -69,7 +69,7 @@ export class PromptReader {
       remembered?.advance(covered);
       const report = compressor && (await piece('pressMs', () => compressor.finish()));
       sequence.scratchBytes = 0;
-      if (report) sequence.shift = covered - report.nextPosition;
+      if (report) sequence.renumber(covered, report.nextPosition, job.decoding !== null);
       const explain = report?.otherBudgets ? explanation(sequence, cache.shape, report.otherBudgets) : null;
       for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
         const chunk = tokens.slice(start, start + forward.chunkTokens);
