@@ -30,7 +30,7 @@ describe('needle', () => {
     const schedule = { name: 'decoding', interval, target_size: T };
     const cases: [name: string, press: Record<string, unknown>, score: (reference: EvictingReference) => ScoreRows][] = [
       [
-        'streaming_llm: row 6, sinks stay after many compressions',
+        'kvpress row 6: streaming_llm, sinks stay after many compressions',
         { preset: 'streaming_llm', schedule },
         () => (rows) => rows.map((_, i) => (i < 4 || i >= rows.length - (T - 4) ? 1 : 0)),
       ],
@@ -44,7 +44,7 @@ describe('needle', () => {
           },
       ],
       [
-        'snapkv: row 7, the last queries as attention saw them',
+        'kvpress row 7: snapkv, the last queries as attention saw them',
         { preset: 'snapkv', window_size: 8, kernel_size: 3, schedule },
         (reference) => (rows, layer, head) => {
           const byHead = reference.attention(rows, layer, head, 8);
@@ -54,7 +54,7 @@ describe('needle', () => {
         },
       ],
       [
-        'tova: row 7',
+        'kvpress row 7: tova',
         { preset: 'tova', schedule },
         (reference) => (rows, layer) => {
           const heads = Array.from({ length: reference.model.kvHeads }, (_, h) => reference.attention(rows, layer, h, 1)).flat();
@@ -62,7 +62,7 @@ describe('needle', () => {
         },
       ],
     ];
-    test.each(cases)('kvpress %s', async (_, press, scoreOf) => {
+    test.each(cases)('%s', async (_, press, scoreOf) => {
       const steps = 4 * interval + 5;
       const watch = watchRetained(model.layers);
       const told = await generation(engine, short, press, { maxTokens: steps, topLogprobs: 5, ignoreEos: true });
