@@ -79,15 +79,16 @@ const FILES: Readonly<Record<string, string>> = {
   sink_recent: 'duo.json',
 };
 
-/** The parameter that a part cannot do without, and its file. */
-export function artifactParams({ name, artifact, params }: PartInfo<z.ZodObject>): Record<string, string> {
+/** The parameter that a part cannot do without: its file, or a threshold. */
+export function artifactParams({ name, artifact, params }: PartInfo<z.ZodObject>): Record<string, unknown> {
+  if (name === 'threshold') return { threshold: 0 };
   if (artifact === undefined || params.safeParse({}).success) return {};
   if (!(name in FILES)) throw new Error(`test/support/artifacts.ts has no file for "${name}"`);
   return { [artifact.param]: FILES[name] };
 }
 
 /** What a preset's parts cannot do without. */
-export function presetArtifacts(preset: string): Record<string, string> {
+export function presetArtifacts(preset: string): Record<string, unknown> {
   const parts = presetParts(preset);
   return parts === null ? {} : Object.assign({}, ...partList(parts).map(artifactParams));
 }

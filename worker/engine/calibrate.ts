@@ -10,8 +10,8 @@ export const calibrationKinds = ['duo', 'expected_attention'] as const;
 
 export interface CalibrationOptions {
   readonly kind: (typeof calibrationKinds)[number];
-  /** Texts like those that the model will read. */
-  readonly samples: readonly string[];
+  /** Texts like those that the model will read, or their tokens. */
+  readonly samples: readonly (string | readonly number[])[];
   /** Of each, at most so many tokens; default 2,048, or what the context holds. */
   readonly tokens?: number;
   /** duo: what streaming heads keep. Default 128 first and 256 recent tokens. */
@@ -36,8 +36,9 @@ export async function calibrate(
   let duo: DuoCalibration | null = null;
   let moments: QueryMoments | null = null;
   let shape: CalibrationShape | null = null;
-  for (const [i, text] of samples.entries()) {
-    const ids = engine.tokenise({ kind: 'text', text: text.slice(0, most * MOST_CHARACTERS) }).slice(0, most);
+  for (const [i, sample] of samples.entries()) {
+    const cut = typeof sample === 'string' ? sample.slice(0, most * MOST_CHARACTERS) : sample;
+    const ids = (typeof cut === 'string' ? engine.tokenise({ kind: 'text', text: cut }) : cut).slice(0, most);
     if (ids.length < LEAST_TOKENS)
       throw new InputError('samples_short', 'samples', `sample ${i} has ${ids.length} tokens; ${LEAST_TOKENS} or more would work`);
     const layers = await readLayers(engine, ids);
