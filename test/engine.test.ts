@@ -514,12 +514,14 @@ describe('refusals', () => {
         { preset: 'streaming_llm', compression_ratio: 0.05 },
         { scorer: 'keydiff', head_budget: 'adakv' },
       ],
+      [wide, { scorer: 'knorm', compression_ratio: 0.4, transforms: [{ name: 'merge', merge_fraction: 0.5 }, 'think', 'rerotate'] }],
+      { preset: 'finch_chunks', window_size: 30, segment_length: 400, compression_ratio: 0.3 },
       ...Array.from({ length: 30 }, () => randomPress(random, 400)),
     ];
     const counts = { served: 0, refused: 0 };
     let loosest = 1;
     for (const press of presses) {
-      const tokens = Array.from({ length: presses.indexOf(press) < 8 ? 1500 : random.int(40, 900) }, () => random.int(5, 1000));
+      const tokens = Array.from({ length: presses.indexOf(press) < 10 ? 1500 : random.int(40, 900) }, () => random.int(5, 1000));
       const what = JSON.stringify({ press, tokens: tokens.length });
       leave(0);
       const none = (await failure(generation(other, tokens, press, { maxTokens: 2 }))) as InputError;
