@@ -124,6 +124,12 @@ const named = {
     params: { window_size: 8, kernel_size: 7 },
   },
 
+  simlayerkv: {
+    summary: 'SimLayerKV: lazy layers keep the first and the most recent tokens, the others everything',
+    scorer: 'streaming_llm',
+    layer_budget: 'lazy',
+  },
+
   // kvpress's names that read a trained file
   qfilter: { summary: 'keys that point along the queries of their head', scorer: 'qfilter' },
   kvzap_mlp_head: { summary: 'what a trained network takes for important', scorer: 'kvzap' },

@@ -11,6 +11,7 @@ import { curves as curveLayers } from './layer-budgets/curves.ts';
 import { dynamickv } from './layer-budgets/dynamickv.ts';
 import { global } from './layer-budgets/global.ts';
 import { lava as lavaLayers } from './layer-budgets/lava.ts';
+import { lazy } from './layer-budgets/lazy.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
@@ -82,6 +83,7 @@ export const layerBudgets = {
   uniform: uniformLayers,
   pyramid,
   per_layer: perLayer,
+  lazy,
   zigzag,
   global,
   composite,
