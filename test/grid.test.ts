@@ -24,6 +24,8 @@ const [LAYERS, HEADS, HEAD_DIM] = [2, 2, 16];
 const COVERED = 120; // tokens that are pressed
 const REST = 9; // tokens of the prompt after them
 const ANSWER = 3;
+const LONG_ANSWER = 16; // where a press acts while it grows: every INTERVAL tokens, down to TARGET
+const [INTERVAL, TARGET] = [5, 45];
 
 /** By kind and part: what it needs here. */
 const PARAMS: Record<string, Record<string, object>> = {
@@ -45,15 +47,18 @@ const PARAMS: Record<string, Record<string, object>> = {
     score_segments: { segment_length: 50 },
     blocks: { block_size: 25 },
   },
+  schedule: { decoding: { interval: INTERVAL, target_size: TARGET }, prefill_and_decoding: { interval: INTERVAL, target_size: TARGET } },
 };
 
 const NONE = 'none';
+const inTurn = Object.keys(registry.transforms).flatMap((one, i, all) => all.slice(i + 1).map((other) => `${one}+${other}`));
 const KINDS = {
   scorer: Object.keys(registry.scorers),
   layer_budget: Object.keys(registry.layerBudgets),
   head_budget: Object.keys(registry.headBudgets),
   selection: Object.keys(registry.selections),
-  transforms: [NONE, ...Object.keys(registry.transforms)],
+  transforms: [NONE, ...Object.keys(registry.transforms), ...inTurn],
+  schedule: Object.keys(registry.schedules),
 };
 type Kind = keyof typeof KINDS;
 type Combination = Readonly<Record<Kind, string>>;
@@ -65,6 +70,7 @@ const PARTS = {
   head_budget: registry.headBudgets,
   selection: registry.selections,
   transforms: registry.transforms,
+  schedule: registry.schedules,
 } as unknown as Record<Kind, Record<string, PartInfo<z.ZodObject> & { ownRatio?: object }>>;
 
 /** What draws draws the same in every run. */
@@ -74,23 +80,41 @@ const part = (kind: Kind, name: string): object => ({
   ...PARAMS[kind]?.[name],
 });
 
-function config({ transforms, ...rest }: Combination): Record<string, unknown> {
-  const chosen = Object.entries(rest).map(([kind, name]) => [kind, part(kind as Kind, name)]);
-  return { ...Object.fromEntries(chosen), ...(transforms === NONE ? {} : { transforms: [part('transforms', transforms)] }) };
+/** The names in it; transforms may be none, or two. */
+const namesOf = (combination: Combination, kind: Kind): string[] => (combination[kind] === NONE ? [] : combination[kind].split('+'));
+
+function config(combination: Combination): Record<string, unknown> {
+  const parts = (kind: Kind): object[] => namesOf(combination, kind).map((name) => part(kind, name));
+  return { ...Object.fromEntries(kinds.map((kind) => [kind, parts(kind)[0]])), transforms: parts('transforms') };
 }
 
+const PLAIN: Combination = {
+  scorer: 'knorm',
+  layer_budget: 'uniform',
+  head_budget: 'uniform',
+  selection: 'top_k',
+  transforms: NONE,
+  schedule: 'prefill',
+};
+
+/** All, with one transform and on the prompt; of those with two transforms or another schedule, all in which two more kinds at most are not plain. */
 function* combinations(): Generator<Combination> {
   for (const scorer of KINDS.scorer)
     for (const layer_budget of KINDS.layer_budget)
       for (const head_budget of KINDS.head_budget)
         for (const selection of KINDS.selection)
-          for (const transforms of KINDS.transforms) yield { scorer, layer_budget, head_budget, selection, transforms };
+          for (const transforms of KINDS.transforms)
+            for (const schedule of KINDS.schedule) {
+              const combination = { scorer, layer_budget, head_budget, selection, transforms, schedule };
+              const special = transforms.includes('+') || schedule !== PLAIN.schedule;
+              if (!special || kinds.filter((kind) => combination[kind] !== PLAIN[kind]).length <= 3) yield combination;
+            }
 }
 
 /** Null where it is accepted. Anything thrown but an InputError fails the test. */
-function refusal(combination: Combination): InputError | null {
+function refusal(combination: Combination, fields = {}): InputError | null {
   try {
-    parsePress(config(combination));
+    parsePress({ ...config(combination), ...fields });
     return null;
   } catch (error) {
     if (error instanceof InputError) return error;
@@ -128,13 +152,15 @@ function pairwise(all: readonly Combination[]): Combination[] {
 }
 
 const chosen = pairwise(accepted);
+const nameOf = (combination: Combination): string => kinds.map((kind) => combination[kind]).join(', ');
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 describe('the grid', () => {
   test('every part works in some combination, with the parameters that it has here', () => {
     for (const kind of kinds)
       for (const name of KINDS[kind])
         expect(
-          accepted.some((combination) => combination[kind] === name),
+          accepted.some((combination) => combination[kind] === name) || name.includes('+'),
           `${kind} "${name}" goes with nothing: does it want parameters?`,
         ).toBe(true);
     for (const [kind, names] of Object.entries(PARAMS))
@@ -143,8 +169,9 @@ describe('the grid', () => {
 
   test('what is refused is told which parts do not go together, why, and what would work', () => {
     for (const { combination, error } of refused) {
-      const named = kinds.filter((kind) => error.message.includes(`"${combination[kind]}"`));
-      expect(named.length, `${JSON.stringify(combination)}: ${error.message}`).toBeGreaterThanOrEqual(2);
+      const [what] = error.message.split(/; (?:use|leave|a segment_length|once is) /); // what follows names others, which would work
+      const named = kinds.flatMap((kind) => namesOf(combination, kind)).filter((name) => what.includes(`"${name}"`));
+      expect(new Set(named).size, `${JSON.stringify(combination)}: ${error.message}`).toBeGreaterThanOrEqual(2);
       expect(error.code, error.message).toMatch(/^press_/);
       expect(error.param, error.message).toMatch(/^press/);
       expect(error.message, 'what would work').toMatch(/; (use|leave|a segment_length|once is enough)|would work/);
@@ -189,60 +216,78 @@ describe(`${chosen.length} combinations on a small model`, () => {
 
   /** An answer, which took no more memory than was said before, and kept what was said before. */
   async function run(press: Record<string, unknown>): Promise<Generation> {
-    const plan = await engine.plan({ prompt, press: parsePress(press), maxTokens: ANSWER });
+    const request = parsePress(press);
+    const maxTokens = request.presses.some(({ schedule }) => schedule.part.decoding !== null) ? LONG_ANSWER : ANSWER;
+    const plan = await engine.plan({ prompt, press: request, maxTokens });
     engine.backend.trim();
     heap.peakBytes = heap.usedBytes;
     const atRest = heap.usedBytes;
-    const answer = await generation(engine, tokens, press, { maxTokens: ANSWER });
+    const answer = await generation(engine, tokens, press, { maxTokens, ignoreEos: true });
     expect(heap.peakBytes - atRest, 'bytes that reading took').toBeLessThanOrEqual(bare + plan.bytes_press);
     for (const [l, { min, max }] of plan.per_layer.entries()) {
       expect(answer.usage.kept_per_layer[l]).toBeGreaterThanOrEqual(min);
       expect(answer.usage.kept_per_layer[l]).toBeLessThanOrEqual(max);
     }
     expect(answer.usage.bytes_kept).toBeLessThanOrEqual(plan.bytes_kept);
+    expect(answer.tokens.length).toBe(maxTokens);
+    expect([answer.completionTokens, answer.reason]).toEqual([maxTokens, 'length']);
+    for (const id of answer.tokens) expect(id >= 0 && id < engine.info.vocabSize).toBe(true);
     return answer;
   }
 
   /** Entries and bytes are what was promised. */
-  function check(combination: Combination, usage: KvCacheUsage): void {
-    const { kept_per_layer, bytes_kept, compression_ratio } = usage;
-    const kept = kept_per_layer.reduce((a, b) => a + b, 0);
-    const parts = kinds.flatMap((kind) => (combination[kind] === NONE ? [] : [PARTS[kind][combination[kind]]]));
+  function check(combination: Combination, usage: KvCacheUsage, compat: boolean): void {
+    const { tokens: covered, kept_per_layer, bytes_kept, compression_ratio, decoding } = usage;
+    const kept = sum(kept_per_layer);
+    const parts = kinds.flatMap((kind) => namesOf(combination, kind).map((name) => PARTS[kind][name]));
     const own = parts.some(({ decidesTotal, ownRatio }) => decidesTotal !== undefined || ownRatio !== undefined);
-    if (!own) expect(kept).toBe((LAYERS * COVERED) / 2);
-    expect(compression_ratio).toBeCloseTo(1 - kept / (LAYERS * COVERED), 12);
-    const [lists, entries] = [LAYERS * HEADS, kept * HEADS + LAYERS * HEADS * REST];
-    expect(bytes_kept % pageBytesOf(HEAD_DIM)).toBe(0);
-    const pages = bytes_kept / pageBytesOf(HEAD_DIM);
-    expect(pages).toBeGreaterThanOrEqual(Math.ceil(entries / page));
-    expect(pages).toBeLessThan(entries / page + lists); // less than a page per list is empty
-    for (const count of kept_per_layer) expect(count).toBeLessThanOrEqual(COVERED);
+    if (combination.schedule !== 'decoding') expect(covered).toBe(COVERED);
+    if (!own && !compat) expect(kept).toBe(LAYERS * (combination.schedule === 'decoding' ? covered : COVERED / 2));
     if (combination.layer_budget === 'per_layer') expect(kept_per_layer).toEqual([84, 36]);
+    expect(compression_ratio).toBeCloseTo(1 - kept / (LAYERS * covered), 12);
+    for (const count of kept_per_layer) expect(count).toBeLessThanOrEqual(covered);
+    checkPages(bytes_kept, kept + LAYERS * (tokens.length - covered));
+    expect(decoding !== undefined).toBe(combination.schedule !== 'prefill');
+    if (decoding === undefined) return;
+    expect(decoding.compressions).toBeGreaterThanOrEqual(2);
+    for (const entries of decoding.entries_per_layer) expect(entries).toBeLessThan(TARGET + INTERVAL + REST);
+    checkPages(decoding.bytes_end, sum(decoding.entries_per_layer));
   }
 
-  test.each(chosen.map((combination) => [kinds.map((kind) => combination[kind]).join(' + '), combination] as const))('%s', async (_, combination) => {
+  /** Less than a page of each list is empty; `entries` over all layers, per head. */
+  function checkPages(bytes: number, entries: number): void {
+    const pages = bytes / pageBytesOf(HEAD_DIM);
+    expect(pages).toBe(Math.round(pages));
+    expect(pages).toBeGreaterThanOrEqual(Math.ceil((entries * HEADS) / page));
+    expect(pages).toBeLessThan((entries * HEADS) / page + LAYERS * HEADS);
+  }
+
+  test.each(chosen.map((combination) => [nameOf(combination), combination] as const))('%s', async (_, combination) => {
     const before = held();
     const press = { ...config(combination), scope: { protect_last: REST } };
     const streaming = await run(press);
     const deferred = await run({ ...press, mode: 'deferred', explain: true });
     expect(held()).toEqual(before);
-    for (const { usage, tokens: answer, completionTokens, reason } of [streaming, deferred]) {
-      check(combination, usage);
-      expect(usage.layer_budget).toBe(combination.layer_budget);
-      expect(answer.length).toBe(completionTokens);
-      if (reason === 'length') expect(completionTokens).toBe(ANSWER);
-      for (const id of answer) expect(id >= 0 && id < engine.info.vocabSize).toBe(true);
-    }
+    for (const { usage } of [streaming, deferred]) check(combination, usage, false);
+    if (combination.schedule !== 'decoding') expect(streaming.usage.layer_budget).toBe(combination.layer_budget);
     // Another peak, the same cache
     expect(deferred.usage.kept_per_layer).toEqual(streaming.usage.kept_per_layer);
     expect(deferred.tokens).toEqual(streaming.tokens);
-    const { kept } = deferred.usage.explain!;
-    for (const [l, layer] of kept.entries()) {
-      expect(layer.flat().length / HEADS).toBeCloseTo(deferred.usage.kept_per_layer[l], 12);
+    for (const [l, layer] of (deferred.usage.explain?.kept ?? []).entries()) {
+      expect(sum(layer.map((list) => list.length)) / HEADS).toBeCloseTo(deferred.usage.kept_per_layer[l], 12);
       for (const list of layer) {
         expect(new Set(list).size).toBe(list.length);
         for (const t of list) expect(t >= 0 && t < COVERED).toBe(true);
       }
     }
+    expect(deferred.usage.explain !== undefined).toBe(combination.schedule !== 'decoding');
+  });
+
+  const some = chosen.filter((combination, i) => i % 4 === 0 && refusal(combination, { compat: 'kvpress' }) === null);
+  test.each(some.map((combination) => [`${nameOf(combination)}, compat`, combination] as const))('%s', async (_, combination) => {
+    const before = held();
+    const { usage } = await run({ ...config(combination), scope: { protect_last: REST }, compat: 'kvpress' });
+    expect(held()).toEqual(before);
+    check(combination, usage, true);
   });
 });
