@@ -612,6 +612,12 @@ def run(model, name, ratio, a, prompt, full, scores):
 # --- compression while decoding ---
 
 
+def stable_topk(self, k, dim=-1, largest=True, sorted=True):
+    """torch's, but equal scores go to the lower place first. torch leaves that open, and kvpress's cache is in this order from then on."""
+    values, indices = self.sort(dim=dim, descending=largest, stable=True)
+    return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
+
+
 @torch.no_grad()
 def run_decoding(model, name, a, prompt):
     """kvpress's own run, with the suffix in one call. Kept positions after every compression."""
@@ -623,7 +629,7 @@ def run_decoding(model, name, a, prompt):
     # CAM draws: merged where the probability exceeds this
     given = Torch(bernoulli=lambda p: (p > a.uniform).to(p.dtype))
     compressions, ids, margins = [], [], []
-    with replaced(cam_module, torch=given):
+    with replaced(cam_module, torch=given), replaced(torch.Tensor, topk=stable_topk):
         cache = prefill(model, context_ids, press if prefills else None)
         total = sum(layer.keys.shape[2] for layer in cache.layers)
         with press(model):

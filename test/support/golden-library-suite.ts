@@ -156,34 +156,6 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
     }
   }
 
-  for (const [name, run] of Object.entries(library.decoding)) {
-    if (PENDING.includes(name)) continue;
-    test(`${name} keeps and generates as kvpress does while decoding`, async () => {
-      const request = parsePress(configOf(name, library, null));
-      const seen: number[][][][] = []; // [compression][layer][head]
-      const retain = KvSequence.prototype.retain;
-      const spy = vi.spyOn(KvSequence.prototype, 'retain').mockImplementation(function (this: KvSequence, layer, kept) {
-        const stand = retain.call(this, layer, kept);
-        if (layer === 0) seen.push([]);
-        seen.at(-1)![layer] = kept.map((_, h) => [...this.positions(layer, h)].sort((a, b) => a - b));
-        return stand;
-      });
-      let ids: number[];
-      try {
-        ({ ids } = await continued(engine, library, request, run.generated.length));
-      } finally {
-        spy.mockRestore();
-      }
-      const differs = ids.findIndex((id, i) => id !== run.generated[i]);
-      if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(0.02);
-      for (const [i, { tokens, kept }] of run.compressions.entries()) {
-        if (differs >= 0 && tokens > N + library.suffix_ids.length + differs) break;
-        expect(seen[i], `compression ${i + 1}, after ${tokens} tokens`).toEqual(unpack(kept, library.shape, tokens));
-      }
-      if (differs < 0) expect(seen.length).toBe(run.compressions.length);
-    });
-  }
-
   /** The scores of parts of the prompt, one after the other, as [H, N]. */
   function together(parts: readonly Float32Array[]): Float32Array {
     const all = new Float32Array(H * N);
