@@ -18,6 +18,7 @@ const onDawn = [
 ];
 const ofPresses = [
   'test/presses.test.ts',
+  'test/artifact-parts.test.ts',
   'test/scorers-moments.test.ts',
   'test/selections.test.ts',
   'test/transforms.test.ts',
