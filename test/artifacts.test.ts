@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packModel } from '../cli/pack.ts';
+import { siteOf } from '../cli/serve-workerd.ts';
 import type { ArtifactModel } from '../presses/artifacts.ts';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
@@ -14,6 +15,7 @@ import { Artifacts, GIVEN } from '../worker/engine/artifacts.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { writeSafetensors } from '../worker/engine/weights/safetensors.ts';
 import { filesOfBytes, type ModelFiles } from '../worker/engine/weights/source.ts';
+import { webFolder } from '../worker/engine/weights/web-files.ts';
 import { loadModel } from '../worker/node.ts';
 import { jsonFile, ratioPresets, testArtifacts, withArtifacts } from './support/artifacts.ts';
 import { openGolden } from './support/golden.ts';
@@ -393,5 +395,36 @@ describe('where they are found', () => {
     expect((await model.inspect(prompt, press)).tokens).toBe(60);
     await expect(model.inspect(prompt, { ...press, artifact: 'other.safetensors' })).rejects.toMatchObject({ code: 'press_artifact' });
     model.close();
+  });
+
+  test('at an address: what is not there, and what a server answers with a page, is none', async () => {
+    const asked: string[] = [];
+    const answers: Record<string, Response> = {
+      'there.safetensors': new Response(new Uint8Array([1, 2, 3])),
+      'page.safetensors': new Response('<html>', { headers: { 'content-type': 'text/html; charset=utf-8' } }),
+    };
+    const fetch = async (url: unknown) => {
+      asked.push(String(url));
+      return answers[String(url).split('/').at(-1)!] ?? new Response('no', { status: 404 });
+    };
+    const folder = webFolder(new URL('https://example.com/model/artifacts'), { fetch: fetch as typeof globalThis.fetch });
+    const file = await folder.open('there.safetensors');
+    expect(file?.size).toBe(3);
+    expect([...(await file!.read(1, 2))]).toEqual([2, 3]);
+    expect([await folder.open('page.safetensors'), await folder.open('nowhere.json')]).toEqual([null, null]);
+    expect(asked[0]).toBe('https://example.com/model/artifacts/there.safetensors');
+  });
+
+  test('in the site of serve --runtime workerd: the packed model’s, or those of --artifacts', async () => {
+    for (const name of ['site-packed', 'site-other']) mkdirSync(join(work, name, 'artifacts'), { recursive: true });
+    writeFileSync(join(work, 'site-packed', 'manifest.json'), '{}');
+    writeFileSync(join(work, 'site-packed', 'artifacts', 'a.json'), '1');
+    writeFileSync(join(work, 'site-other', 'b.json'), '2');
+    const own = await siteOf(join(work, 'site-packed'), join(work, 'no page'));
+    expect(readFileSync(join(own, 'artifacts', 'a.json'), 'utf8')).toBe('1');
+    const other = await siteOf(join(work, 'site-packed'), join(work, 'no page'), join(work, 'site-other'));
+    expect(readFileSync(join(other, 'artifacts', 'b.json'), 'utf8')).toBe('2');
+    expect(() => readFileSync(join(other, 'artifacts', 'a.json'))).toThrow();
+    for (const site of [own, other]) rmSync(site, { recursive: true });
   });
 });
