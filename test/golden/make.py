@@ -5,7 +5,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-STEPS = ["tiny_models", "needle_logits", "tokenizer_cases", "gguf_files", "kvpress_needle", "kvpress_library"]
+STEPS = ["tiny_models", "needle_logits", "tokenizer_cases", "gguf_files", "kvpress_needle", "kvpress_library", "kvpress_wrappers"]
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or STEPS
