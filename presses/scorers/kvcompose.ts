@@ -2,7 +2,7 @@
  *      A = softmax(q.k / sqrt d) of the task's tokens, read over the prompt, over all that they see; the task is the prompt itself unless task_prompt says else
  *      t[a,j] = agg_task over the task's tokens i of A[a,i,j], j < n;   s[h,j] = agg_group over the group of t[a,j]
  *      add_v_norm: s[h,j] *= |V[j,h]|_2;   add_mean_across_heads: s[h,j] += mean over all heads of s[h',j]
- *  costs     as much reading as the prompt, over twice its keys. Nothing of the second reading is kept: kvpress's unstructured variant leaves its tokens in the
+ *  costs     two to four more prefills: as many tokens, over up to twice as many keys. Nothing of the second reading is kept: kvpress's unstructured variant leaves its tokens in the
  *            cache, where the answer attends to them
  *  layer_budget "composite" makes it the structured variant, "global" with head_budget "adakv" (alpha_safeguard 0) the unstructured one. */
 import * as z from 'zod';
@@ -27,7 +27,7 @@ export const kvcompose: Scorer<typeof params> = {
   paper: 'arXiv 2509.05165',
   formula: 's[h,j] = mean over the group of the max over the second reading i of attention(i, j), + its mean over all heads',
   needs: 'a second reading of the prompt',
-  cost: 'reads the prompt again, over twice its keys: two more prefills',
+  cost: 'reads the prompt again, over all of itself, and scores what is looked at: two to four more prefills, the more the longer the prompt',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',

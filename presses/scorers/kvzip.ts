@@ -4,8 +4,8 @@
  *      s[h,j] = max over the group a and all rows i of P[a,i,j], j in the chunk;   the first n_sink tokens are protected
  *  KVzip+ (plus_normalization), the change of what leaves the attention:   P[a,i,j] |V_j W_o,a|_2 / |X_i|_2.   The first factor is the same for all rows,
  *  so it comes after their maximum here
- *  costs     another prefill or two: each chunk is read over the whole prompt. In memory one layer's keys and values more of a chunk, and the hidden
- *            states of what is read; kvpress keeps the whole cache of all layers until the end
+ *  costs     two to four more prefills, since each chunk is read over the whole prompt. In memory one layer's keys and values more of a chunk, and the
+ *            hidden states of what is read; kvpress keeps the whole cache of all layers until the end
  *  kvpress leaves the chat header out of what is repeated (prefix_tokens here): it is never scored and goes first, but for the sinks in it. Here everything
  *  that is pressed is repeated unless told otherwise. Of the first n_sink tokens kvpress protects those alone that lie in the header: so under compat. */
 import * as z from 'zod';
@@ -40,7 +40,7 @@ export const kvzip: Scorer<typeof params> = {
   paper: 'arXiv 2505.23416',
   formula: 's[h,j] = max over the group and over all tokens i that repeat the chunk of attention(i, j)',
   needs: 'a second reading of the prompt, in chunks; a tokenizer, or the questions as token ids',
-  cost: 'reads the prompt again, each chunk over all of it: one to two more prefills',
+  cost: 'reads the prompt again, each chunk over all of it, and scores what is looked at: two to four more prefills, the more the longer the prompt',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',
