@@ -7,7 +7,7 @@ import type { HeadBudget, Scorer } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import { presetParts } from '../presses/presets.ts';
 import type { AttentionShape } from '../worker/backend/backend.ts';
-import { ratioPresets, withArtifacts } from './support/artifacts.ts';
+import { drawsLots, ratioPresets, withArtifacts } from './support/artifacts.ts';
 import {
   blankLayers,
   givenScores,
@@ -63,9 +63,6 @@ function refusal(run: () => unknown): InputError {
   }
   throw new Error('was accepted');
 }
-
-/** Its scorer draws lots. */
-const draws = (preset: string): boolean => 'seed' in (presetParts(preset)?.scorer.params.shape ?? {});
 
 describe.each(runtimes)('presses on $name', ({ make }) => {
   const unscaled = (queryHeads: number, kvHeads: number) => ({ ...shapeOf(queryHeads, kvHeads, 4), scale: 1 });
@@ -290,7 +287,7 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     const [L, n] = [5, 200];
     const shape = shapeOf(4, 2, 8);
     const layers = randomLayers(random, L, n, shape, (l) => 0.5 + l / 2);
-    const seed = draws(preset) ? { seed: 1 } : {};
+    const seed = drawsLots(preset) ? { seed: 1 } : {};
     const before = runtime.backend.memory.usedBytes;
     const streaming = await runPress(runtime, { ...withArtifacts(preset), compression_ratio: 0.6, ...seed }, n, shape, layers);
     const afterOne = runtime.backend.memory.usedBytes; // WASM keeps one block of kernel scratch
@@ -477,7 +474,7 @@ describe.runIf(compared[1].name !== 'reference')('the reference and the kernels'
     const [L, n] = [5, 200];
     const shape = shapeOf(4, 2, 8);
     const layers = randomLayers(new Random(19), L, n, shape, (l) => 0.5 + l / 2);
-    const seed = draws(preset) ? { seed: 1 } : {};
+    const seed = drawsLots(preset) ? { seed: 1 } : {};
     const [plain, kernels] = await Promise.all(
       compared.map(async ({ make }) => runPress(await make(), { ...withArtifacts(preset), compression_ratio: 0.6, ...seed }, n, shape, layers)),
     );

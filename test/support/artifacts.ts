@@ -106,6 +106,13 @@ export const shownPresets: readonly string[] = Object.keys(presets).filter((name
 
 /** Of these, the ones that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, those that remove nothing, and those that leave the prompt as it is. */
 export const ratioPresets: readonly string[] = shownPresets.flatMap((name) => {
+/** Its scorer draws lots: without a seed every request keeps other tokens. */
+export function drawsLots(preset: string): boolean {
+  return 'seed' in (presetParts(preset)?.scorer.params.shape ?? {});
+}
+
+/** Presets that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, those that remove nothing, and those that leave the prompt as it is. */
+export const ratioPresets: readonly string[] = Object.keys(presets).flatMap((name) => {
   const parts = presetParts(name);
   const { params = {} } = { params: {}, ...presets[name] };
   const takes =
