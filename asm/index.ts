@@ -32,6 +32,7 @@ export * from './score-window';
 export * from './score-columns';
 export * from './window-moments';
 export * from './norm-scale';
+export * from './row-cosine';
 export * from './avg-pool';
 export * from './group-mean';
 export * from './group-max';

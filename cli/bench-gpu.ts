@@ -68,6 +68,7 @@ const PRESS_KERNELS = [
   'score-columns',
   'window-moments',
   'norm-scale',
+  'row-cosine',
 ];
 
 /** Null on WASM. */

@@ -161,6 +161,11 @@ export function readsHidden(stages: readonly Pick<Stage, 'press'>[]): boolean {
   return stages.some(({ press }) => press.scorer.part.hidden);
 }
 
+/** Whether the layer budget, or one that only looks on, reads what attention changed. */
+export function readsChange({ stages, others }: Pick<CheckedPress, 'stages' | 'others'>): boolean {
+  return [...stages.map(({ layerBudget }) => layerBudget), ...others].some(({ part }) => part.signal !== 'none' && part.change);
+}
+
 /** What a press keeps whatever the scores say: by its scorer's rule and its selection's. */
 export function protectedBy({ scorer, selection, compat }: PressParts & { readonly compat?: boolean }, n: number): Protected {
   const rules = [scorer.part.protect(scorer.params, n, compat), selection.part.protect?.(selection.params, n) ?? { first: 0, last: 0 }];

@@ -11,7 +11,7 @@
 import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
 import { noArtifacts } from './artifacts.ts';
 import { countingSelection } from './check-parts.ts';
-import { type CheckedPress, protectedCount, queriesOf, readsHidden, type Stage } from './check-press.ts';
+import { type CheckedPress, protectedCount, queriesOf, readsChange, readsHidden, type Stage } from './check-press.ts';
 import type {
   HostRows,
   KeptStore,
@@ -52,6 +52,8 @@ export class Compressor {
   readonly queries: number;
   /** Whether `layer` must be handed the attention module's input. */
   readonly hidden: boolean;
+  /** Whether `layer` must be handed what attention changed. */
+  readonly change: boolean;
 
   readonly #backend: Backend;
   readonly #checked: CheckedPress;
@@ -81,6 +83,7 @@ export class Compressor {
     this.#notes = new Set(checked.notes);
     this.#others = checked.others.map((budget) => new Onlooker(budget));
     this.hidden = readsHidden(checked.stages);
+    this.change = readsChange(checked);
     const onlookers = checked.others.map((layerBudget) => queriesOf({ ...last.press, layerBudget }, n));
     this.queries = Math.max(...onlookers, this.#massWindow, ...checked.stages.map(({ press }) => queriesOf(press, n)));
   }

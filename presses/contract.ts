@@ -20,6 +20,8 @@ export interface LayerTensors {
   readonly window: number;
   /** The attention module's input (after the layer's norm), [n, D] f32; null unless a part reads it (`hidden`). */
   readonly hidden: View | null;
+  /** What attention changed: of each token of the prompt the cosine of the hidden state before and after it, [tokens] f32. Absent unless a part reads it. */
+  readonly change?: { readonly cosines: View; readonly tokens: number } | null;
   /** The rotary table of positions 0..n-1, [n, d] f32: cos (d/2), then sin (d/2). */
   readonly rope: View;
   readonly shape: AttentionShape;
@@ -267,6 +269,8 @@ export interface MeasuredBudget<S extends z.ZodObject = z.ZodObject> extends Lay
   /** How many of the last queries `measure` needs; `scorerQueries` is the scorer's W. */
   queries(params: z.infer<S>, scorerQueries: number): number;
   measure(context: SignalContext, params: z.infer<S>): Promise<Signal>;
+  /** It reads `change`. */
+  readonly change?: boolean;
   /** What later calls of `limits` need of a layer's signal, once they said `limit`: for signals as long as the layer. Absent = all of it. */
   held?(signal: Signal, limit: number, context: BudgetContext): Signal;
   /** Why its rule says nothing of these layers, in words for the report; null where it does. Asked once all are known. */

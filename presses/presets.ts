@@ -123,6 +123,11 @@ const named = {
     layer_budget: 'dynamickv',
     params: { window_size: 8, kernel_size: 7 },
   },
+  squeezeattention: {
+    summary: 'SqueezeAttention: first and most recent tokens, fewer where attention changes little',
+    scorer: 'streaming_llm',
+    layer_budget: 'squeeze',
+  },
 
   simlayerkv: {
     summary: 'SimLayerKV: lazy layers keep the first and the most recent tokens, the others everything',

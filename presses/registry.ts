@@ -14,6 +14,7 @@ import { lava as lavaLayers } from './layer-budgets/lava.ts';
 import { lazy } from './layer-budgets/lazy.ts';
 import { perLayer } from './layer-budgets/per-layer.ts';
 import { pyramid } from './layer-budgets/pyramid.ts';
+import { squeeze } from './layer-budgets/squeeze.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
 import { decoding } from './schedules/decoding.ts';
@@ -91,6 +92,7 @@ export const layerBudgets = {
   cake: cakeLayers,
   lava: lavaLayers,
   dynamickv,
+  squeeze,
 } satisfies Record<string, LayerBudget>;
 
 export const headBudgets = {

@@ -2,13 +2,14 @@
 import { describe, expect, test } from 'vitest';
 import { parsePress } from '../presses/config.ts';
 import type { BudgetContext, MeasuredBudget, Signal } from '../presses/contract.ts';
+import { leastChanged } from '../presses/layer-budgets/squeeze.ts';
 import { layerBudgets } from '../presses/registry.ts';
 import { blankLayers, givenScores, type LayerNumbers, randomLayers, runPress, shapeOf, withScorer } from './support/press-run.ts';
 import { runtimes } from './support/press-runtimes.ts';
 import { Random } from './support/random.ts';
 import { referenceBudgetMath } from './support/reference-budget-math.ts';
 
-const { cake, lava, dynamickv } = layerBudgets;
+const { cake, lava, dynamickv, squeeze } = layerBudgets;
 const sum = (xs: readonly number[]): number => xs.reduce((a, b) => a + b, 0);
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
@@ -52,6 +53,8 @@ interface Rule {
   readonly budget: MeasuredBudget;
   /** A layer's signal, larger where `worth` (0..1) is. */
   signal(worth: number, context: BudgetContext, random: Random, layer: number): Signal;
+  /** Less is worth more, and budgets are only final when all layers were seen. */
+  readonly late?: boolean;
   /** Signals that say nothing of any layer. */
   readonly silent: readonly ((context: BudgetContext) => Signal)[];
 }
@@ -72,6 +75,13 @@ const rules: readonly Rule[] = [
     budget: dynamickv as MeasuredBudget,
     signal: (worth, context, random, layer) => falling(range(evictable(context, layer)).map(() => Math.floor(20 * worth * random.next()))), // many ties
     silent: [(context) => new Float32Array(evictable(context)), (context) => new Float32Array(evictable(context)).fill(-Infinity)],
+  },
+  {
+    name: 'squeeze',
+    budget: squeeze as MeasuredBudget,
+    signal: (worth) => [1 - Math.round(8 * worth) / 10], // some alike
+    late: true,
+    silent: [() => [0.9], () => [Number.NaN]],
   },
 ];
 
@@ -108,6 +118,9 @@ describe('worked lines: 4 layers of 100 tokens, 20 on average', () => {
       ),
     ).toEqual([40, 20, 10, 10]);
   });
+  test('squeeze: cosines .60, .70, .95, .97, a share of .35', () => {
+    expect(squeeze.limits([[0.6], [0.7], [0.95], [0.97]], context, { squeeze_share: 0.35 })).toEqual([33, 33, 7, 7]);
+  });
   test('lava: entropies in the ratios of .9, .8, .5, .3; of two layers with the same remainder the first gets the token', () => {
     expect(lava.limits([[9], [8], [5], [3]], context, {})).toEqual([29, 26, 16, 9]);
   });
@@ -119,7 +132,7 @@ describe('worked lines: 4 layers of 100 tokens, 20 on average', () => {
   });
 });
 
-describe.each(rules)('$name', ({ budget, signal, silent }) => {
+describe.each(rules)('$name', ({ budget, signal, silent, late }) => {
   /** L 1..24, caps unequal in a third, H 1..3. */
   function randomSetting(random: Random): BudgetContext {
     const layers = random.pick([1, 2, 3, random.int(4, 24)]);
@@ -147,7 +160,9 @@ describe.each(rules)('$name', ({ budget, signal, silent }) => {
     }
   });
 
-  test('streaming equals deferred: limits only fall as layers come, and never below the final budgets, in 600 random cases', () => {
+  test('streaming equals deferred: limits only fall as layers come, and never below the final budgets, in 600 random cases; or it says that it does not', () => {
+    expect(budget.cascades).toBe(late ? false : undefined);
+    if (late) return;
     const random = new Random(2);
     for (let i = 0; i < 600; i++) {
       const context = randomSetting(random);
@@ -185,6 +200,12 @@ describe.each(rules)('$name', ({ budget, signal, silent }) => {
         defaults(budget),
       );
       for (const [at, l] of places.entries()) expect(Math.abs(moved[at] - budgets[l])).toBeLessThanOrEqual(1);
+      if (late) {
+        // Clusters move when one value does; but of two layers the one that attention changes more never gets less.
+        for (const [l, b] of budgets.entries())
+          for (const [m, other] of budgets.entries()) if (signals[l][0] < signals[m][0]) expect(b).toBeGreaterThanOrEqual(other - 1);
+        continue;
+      }
       const raised = signals.map((one, l) =>
         l === 1 ? (one instanceof Float32Array ? falling(one.map((x) => x + 3)) : Array.from(one, (x) => 1.5 * x)) : one,
       );
@@ -213,6 +234,32 @@ test('a layer whose signal is no number counts as 0, and the report names it', (
   const context = plain(3, 100, 20, { protectedTokens: 5 });
   expect(lava.limits([[0.5], [Number.NaN], [0.5]], context, {})).toEqual([28, 5, 27]);
   expect(lava.fallback!([[0.5], [Number.NaN], [0.5]], {})).toBe('the signal of layer 1 is no finite number and counts as 0');
+});
+
+test('squeeze: the clusters are those of least squared error of all ways to cut, equal values together, and do not depend on the order', () => {
+  const random = new Random(6);
+  for (let i = 0; i < 300; i++) {
+    const values = range(random.int(1, 9)).map(() => random.int(0, 12) / 8);
+    const error = (part: readonly number[]): number => {
+      const mean = sum(part) / part.length;
+      return sum(part.map((x) => (x - mean) ** 2));
+    };
+    const different = [...new Set(values)].sort((x, y) => x - y);
+    const found = leastChanged(values);
+    if (different.length === 1) {
+      expect(found.size).toBe(0);
+      continue;
+    }
+    const groups = (cuts: readonly number[]): number[][] =>
+      [...cuts, Infinity].map((cut, c) => values.filter((x) => x < cut && x >= (cuts[c - 1] ?? -Infinity)));
+    const ways = different.length === 2 ? [[different[1]]] : different.slice(1).flatMap((a) => different.filter((b) => b > a).map((b) => [a, b]));
+    const least = Math.min(...ways.map((cuts) => sum(groups(cuts).map(error))));
+    const lowest = Math.min(...[...found].map((l) => values[l]));
+    expect([...found].sort((x, y) => x - y)).toEqual(range(values.length).filter((l) => values[l] >= lowest));
+    const best = ways.filter((cuts) => cuts.at(-1) === lowest).map((cuts) => sum(groups(cuts).map(error)));
+    expect(Math.min(...best)).toBeCloseTo(least, 10);
+    expect(new Set([...leastChanged([...values].reverse())].map((l) => values.length - 1 - l))).toEqual(new Set(found));
+  }
 });
 
 describe.each(runtimes)('signals on $name', ({ make }) => {
@@ -253,6 +300,19 @@ describe.each(runtimes)('signals on $name', ({ make }) => {
 
   test('dynamickv: the scores of all heads, best first, what is no number last', async () => {
     expect(await signalOf('dynamickv', {}, { k: new Float32Array(16) }, 4, Float32Array.of(2, Number.NaN, 3, 1))).toEqual([3, 2, 1, -Infinity]);
+  });
+
+  test('squeeze: the mean cosine of a layer, and the budgets that follow; every layer is stored whole until then', async () => {
+    const n = 40;
+    const shape = shapeOf(1, 1, 4);
+    const layers = [0.6, 0.7, 0.95, 0.97].map((cosine, l) => ({
+      ...blankLayers(1, n, shape)[0],
+      change: Float32Array.from({ length: n }, (_, j) => cosine + (j % 2 === 0 ? 0.01 : -0.01) * (l + 1)),
+    }));
+    const { report, heldMost } = await runPress(await make(), { preset: 'squeezeattention', compression_ratio: 0.5, n_sink: 0 }, n, shape, layers);
+    expect(report.keptPerLayer).toEqual([33, 33, 7, 7]);
+    expect(heldMost).toBe(4 * n);
+    expect(report.notes).toEqual([expect.stringContaining('layer_budget "squeeze" decides after the last layer')]);
   });
 
   test('what a budget falls back to is in the report', async () => {

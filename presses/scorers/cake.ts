@@ -10,7 +10,7 @@ import { windowMoments } from '../window-attention.ts';
 const F32 = 4;
 
 const params = z.strictObject({
-  window_size: wholeNumber(2, 4096, 32, 'W: how many of the last queries observe; these tokens are always kept'),
+  window_size: wholeNumber(1, 4096, 32, 'W: how many of the last queries observe; these tokens are always kept'),
   kernel_size: oddNumber(1, 255, 5, 'width of the average pooling over neighbouring tokens'),
   gamma: realNumber(0, 1e6, 200, 'how much the variance counts beside the mean'),
 });

@@ -74,6 +74,8 @@ export interface LayerNumbers {
   readonly output?: Float32Array;
   /** [n, D]; random where a part reads it and none is given. */
   readonly hidden?: Float32Array;
+  /** [n] cosines of hidden states before and after attention. */
+  readonly change?: Float32Array;
 }
 
 export interface PressRun {
@@ -109,12 +111,13 @@ export async function runPress(
     const tail = queries.subarray(queries.length - window * row); // the last of them
     const output = numbers.output ?? new Random(2000 + layer).normals(row * row, 0.1);
     const input = compressor.hidden ? (numbers.hidden ?? new Random(100 + layer).normals(n * hiddenSize)) : new Float32Array();
-    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output, table, input].map((data, i) => {
-      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqorx'[i]}`);
+    const cosines = compressor.change ? (numbers.change ?? new Float32Array(n).fill(0.9 + layer / 100)) : new Float32Array();
+    const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output, table, input, cosines].map((data, i) => {
+      const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqorxc'[i]}`);
       backend.write(block, data);
       return block;
     });
-    const [k, v, q, weights, rope, x] = blocks;
+    const [k, v, q, weights, rope, x, change] = blocks;
     const { model } = noModel(shape);
     try {
       runPasses(compressor, backend, passes, { layer, n, k: numbers.k, v: numbers.v ?? numbers.k, shape });
@@ -127,6 +130,7 @@ export async function runPress(
         window,
         shape,
         hidden: compressor.hidden ? x : null,
+        change: compressor.change ? { cosines: change, tokens: n } : null,
         rope,
         model: { ...model, output: { ...model.output, ...viewOf(weights) } },
       });

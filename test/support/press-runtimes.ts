@@ -18,6 +18,7 @@ const CALLED = [
   'scoreColumns',
   'windowMoments',
   'normScale',
+  'rowCosine',
   'avgPool',
   'groupMean',
   'groupMax',

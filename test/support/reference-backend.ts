@@ -391,6 +391,14 @@ export class ReferenceBackend implements Backend {
     }
   }
 
+  rowCosine(out: View, x: View, y: View, rows: number, cols: number): void {
+    const [a, b, result] = [f32(x, rows * cols), f32(y, rows * cols), f32(out, rows)];
+    for (let r = 0; r < rows; r++) {
+      const [xx, yy] = [a, b].map((z) => Math.max(Math.sqrt(dot(z, r * cols, z, r * cols, cols)), 1e-8));
+      result[r] = dot(a, r * cols, b, r * cols, cols) / (xx * yy);
+    }
+  }
+
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
     const half = Math.floor(kernelSize / 2);
     const input = f32(x, (rows - 1) * stride + cols).slice();

@@ -29,10 +29,19 @@ interface Matrix {
 /** May a later query of this layer see the entry of `head` at `position`? */
 export type Visible = (layer: number, head: number, position: number) => boolean;
 
-/** All that was read so far. Per layer, rows of positions 0, 1, ...: keys after RoPE and values [H * d], queries after RoPE [Hq * d], the attention module's input [D]. */
+/**
+ * All that was read so far. Per layer, rows of positions 0, 1, ...: keys after RoPE and values [H * d], queries after RoPE [Hq * d], the attention module's
+ * input [D], the cosine of the hidden state before and after attention.
+ */
 export interface ReferenceState {
   tokens: number;
-  readonly layers: { readonly k: Float64Array[]; readonly v: Float64Array[]; readonly q: Float64Array[]; readonly x: Float64Array[] }[];
+  readonly layers: {
+    readonly k: Float64Array[];
+    readonly v: Float64Array[];
+    readonly q: Float64Array[];
+    readonly x: Float64Array[];
+    readonly change: number[];
+  }[];
 }
 
 export class ReferenceModel {
@@ -58,12 +67,15 @@ export class ReferenceModel {
   }
 
   start(): ReferenceState {
-    return { tokens: 0, layers: Array.from({ length: this.layers }, () => ({ k: [], v: [], q: [], x: [] })) };
+    return { tokens: 0, layers: Array.from({ length: this.layers }, () => ({ k: [], v: [], q: [], x: [], change: [] })) };
   }
 
   /** A state that goes on from this one; the rows are shared, since nobody changes them. */
   fork(state: ReferenceState): ReferenceState {
-    return { tokens: state.tokens, layers: state.layers.map(({ k, v, q, x }) => ({ k: [...k], v: [...v], q: [...q], x: [...x] })) };
+    return {
+      tokens: state.tokens,
+      layers: state.layers.map(({ k, v, q, x, change }) => ({ k: [...k], v: [...v], q: [...q], x: [...x], change: [...change] })),
+    };
   }
 
   /** Reads tokens after those of `state`. They see each other causally, and of the earlier ones what `visible` lets them. Logits of the last. */
@@ -100,7 +112,9 @@ export class ReferenceModel {
         }
         return out;
       });
+      const before = x;
       x = add(x, product(attended, part('self_attn.o_proj')));
+      kept.change.push(...x.map((row, i) => cosine(before[i], row)));
       const y = x.map((row) => rmsNorm(row, part('post_attention_layernorm').data, eps));
       const gate = product(y, part('mlp.gate_proj'));
       const up = product(y, part('mlp.up_proj'));
@@ -137,6 +151,11 @@ export class ReferenceModel {
 }
 
 /** out[a] = softmax over the positions from..to that are seen of q.k / sqrt(d), times v. */
+function cosine(a: Row, b: Row): number {
+  const dot = (x: Row, y: Row): number => x.reduce((sum, value, c) => sum + value * y[c], 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}
+
 function attend(
   out: Float64Array,
   q: Float64Array,

@@ -263,6 +263,8 @@ export interface Backend {
   windowMoments(out: View, q: View, k: View, window: number, n: number, shape: AttentionShape): void;
   /** out[h] = x[h] * the largest L1 norm of v[t, h], t < count.   x, out [H, n], v [>= count, H, d] */
   normScale(out: View, x: View, v: View, n: number, count: number, kvHeads: number, headDim: number): void;
+  /** out[r] = cosine of x[r] and y[r], norms below 1e-8 as 1e-8.   x, y [rows, cols], out [rows] */
+  rowCosine(out: View, x: View, y: View, rows: number, cols: number): void;
   /** Average pooling: stride 1, zero padding, divides by `kernelSize` at the edges too.   x, out [rows, stride], first `cols` columns of each row */
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void;
   /** out[g] = mean of rows g*group .. g*group+group-1.   x [groups * group, n], out [groups, n] */

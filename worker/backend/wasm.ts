@@ -290,6 +290,10 @@ export class WasmBackend implements Backend {
     this.#call('normScale', address(out), address(x), address(v), n, count, kvHeads, headDim);
   }
 
+  rowCosine(out: View, x: View, y: View, rows: number, cols: number): void {
+    this.#call('rowCosine', address(out), address(x), address(y), rows, cols);
+  }
+
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
     this.#call('avgPool', address(out), address(x), rows, cols, stride, kernelSize);
   }

@@ -55,6 +55,7 @@ import {
   normShare,
   outputNorm,
   reciprocal,
+  rowCosine,
   scoreColumns,
   scoreWindow,
   scoringScratchBytes,
@@ -228,6 +229,9 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   normScale(out: View, x: View, v: View, n: number, count: number, kvHeads: number, headDim: number): void {
     normScale(this, out, x, v, n, count, kvHeads, headDim);
+  }
+  rowCosine(out: View, x: View, y: View, rows: number, cols: number): void {
+    rowCosine(this, out, x, y, rows, cols);
   }
   avgPool(out: View, x: View, rows: number, cols: number, stride: number, kernelSize: number): void {
     avgPool(this, out, x, rows, cols, stride, kernelSize);

@@ -34,6 +34,8 @@ export interface PrefillOptions {
   readonly queries: number;
   /** Whether `onLayer` is handed the attention module's input. */
   readonly hidden: boolean;
+  /** Whether `onLayer` is handed what attention changed of the hidden states. */
+  readonly change?: boolean;
   /** Handed the logits [vocab] after the last token, within the piece of work that makes them: the next piece writes over them. Null = not wanted. */
   readonly logits: TakeLogits | null;
   /** Called once a layer, when its K,V are whole; not within `run`. */
@@ -74,10 +76,11 @@ export function fixedBytes(
 export function prefillBytes(
   { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape,
   tokens: number,
-  { queries, hidden }: Pick<PrefillOptions, 'queries' | 'hidden'>,
+  { queries, hidden, change }: Pick<PrefillOptions, 'queries' | 'hidden' | 'change'>,
   passes = NO_PASSES,
 ): number {
-  return F32 * ((tokens + passes.tokens) * D + (tokens + passes.longest) * (2 * H * d + d) + queries * Hq * d + (hidden ? tokens * D : 0));
+  const kept = queries * Hq * d + (hidden ? tokens * D : 0) + (change ? tokens : 0);
+  return F32 * ((tokens + passes.tokens) * D + (tokens + passes.longest) * (2 * H * d + d) + kept);
 }
 
 export class Forward {
@@ -90,7 +93,7 @@ export class Forward {
   /** What the hungriest product of a chunk and sampling take for themselves. */
   readonly #scratchBytes: number;
   readonly #tokens: DeviceBuffer; // [C] u32
-  readonly #hidden: DeviceBuffer; // [C, D], extend only
+  readonly #hidden: DeviceBuffer; // [C, D], extend; while a prompt is read, what a piece was before attention changed it
   readonly #normed: DeviceBuffer; // [C, D]
   readonly #q: DeviceBuffer; // [C, Hq, d]
   readonly #k: DeviceBuffer; // [C, H, d], extend only
@@ -132,7 +135,7 @@ export class Forward {
   }
 
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
-  readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden'>, passes = NO_PASSES): number {
+  readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden' | 'change'>, passes = NO_PASSES): number {
     return prefillBytes(this.#shape, tokens, reads, passes) + this.#scratchBytes;
   }
 
@@ -157,6 +160,7 @@ export class Forward {
       const passHidden = passes.length > 0 ? alloc(passTokens * D, 'hidden states of the passes') : hidden; // [passTokens, D], one pass after the other
       const windowQ = alloc(window * Hq * d, 'window queries'); // [window, Hq, d]
       const inputs = options.hidden ? alloc(N * D, 'inputs of the attention module') : null; // [N, D]
+      const change = options.change ? alloc(N, 'what attention changes') : null; // [N]
       await options.run(() => {
         this.#backend.write(table, ropeTable(this.#invFreq, 0, N + longest));
         this.#embed(hidden, tokens);
@@ -175,13 +179,19 @@ export class Forward {
             if (inputs) this.#backend.copy(at(inputs, start * D * F32), this.#normed, n * D * F32);
             const rows = at(table, start * d * F32);
             // Above the last layer nobody reads the hidden states, but for the last token's logits: its queries serve the press only.
-            const asks = l < last || start + n > N - Math.max(window, 1);
+            const asks = l < last || change !== null || start + n > N - Math.max(window, 1);
             this.#project(weights, this.#normed, asks ? this.#q : null, at(k, start * H * d * F32), at(v, start * H * d * F32), rows, n);
             if (asks) this.#keepWindow(windowQ, start, n, N, window);
             if (l < last) {
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, start, shape);
-              this.#afterAttention(weights, x, this.#attended, n);
-            } else if (options.logits && start + n === N) {
+              this.#afterAttention(weights, x, this.#attended, n, change && at(change, start * F32));
+              return;
+            }
+            if (change) {
+              this.#backend.attendCausal(this.#attended, this.#q, k, v, n, start, shape);
+              this.#whatAttentionChanges(at(change, start * F32), weights, x, this.#attended, n);
+            }
+            if (options.logits && start + n === N) {
               const row = (n - 1) * Hq * d * F32;
               this.#backend.attendCausal(this.#attended, at(this.#q, row), k, v, 1, N - 1, shape);
               this.#afterAttention(weights, at(hidden, (N - 1) * D * F32), this.#attended, 1);
@@ -206,7 +216,19 @@ export class Forward {
           before += length;
         }
         const model = this.layerModel(l);
-        await options.onLayer({ layer: l, n: N, k, v, q: windowQ, window, hidden: inputs, rope: table, shape, model });
+        await options.onLayer({
+          layer: l,
+          n: N,
+          k,
+          v,
+          q: windowQ,
+          window,
+          hidden: inputs,
+          change: change && { cosines: change, tokens: N },
+          rope: table,
+          shape,
+          model,
+        });
       }
       const take = options.logits;
       if (take) await options.run(() => take(this.#head(at(hidden, (N - 1) * D * F32))));
@@ -311,10 +333,13 @@ export class Forward {
     this.#backend.copy(at(windowQ, (from - (total - window)) * row), at(this.#q, (from - start) * row), count * row);
   }
 
-  /** x += W_o attended;  x += W_down(silu(W_gate y) * W_up y), y = norm(x). */
-  #afterAttention(w: LayerWeights, x: View, attended: View, n: number): void {
+  /** x += W_o attended;  x += W_down(silu(W_gate y) * W_up y), y = norm(x). Where wanted, change [n] = cosine of x before and after the first. */
+  #afterAttention(w: LayerWeights, x: View, attended: View, n: number, change: View | null = null): void {
     const backend = this.#backend;
+    const D = this.#shape.hiddenSize;
+    if (change) backend.copy(this.#hidden, x, n * D * F32);
     backend.linear([{ out: x, weight: w.o, accumulate: true }], attended, n);
+    if (change) backend.rowCosine(change, this.#hidden, x, n, D);
     this.#norm(this.#normed, x, w.ffnNorm, n);
     const inner = [
       { out: this.#gate, weight: w.gate },
@@ -323,6 +348,15 @@ export class Forward {
     backend.linear(inner, this.#normed, n);
     backend.swiglu(this.#gate, this.#gate, this.#up, n * this.#shape.intermediateSize);
     backend.linear([{ out: x, weight: w.down, accumulate: true }], this.#gate, n);
+  }
+
+  /** The same cosines, and x stays as it is. */
+  #whatAttentionChanges(change: View, w: LayerWeights, x: View, attended: View, n: number): void {
+    const backend = this.#backend;
+    const D = this.#shape.hiddenSize;
+    backend.copy(this.#hidden, x, n * D * F32);
+    backend.linear([{ out: this.#hidden, weight: w.o, accumulate: true }], attended, n);
+    backend.rowCosine(change, x, this.#hidden, n, D);
   }
 
   #head(x: View): View {

@@ -7,7 +7,7 @@ import type { ForwardShape } from './model-weights.ts';
 const MiB = 2 ** 20;
 const LEAST_PAGES_PER_LIST = 4;
 const SHORT_REQUEST = 256; // tokens, of prompt and answer: what "works" means for a limit
-const USUAL_READS = { queries: 64, hidden: false }; // what presses usually read
+const USUAL_READS = { queries: 64, hidden: false, change: false }; // what presses usually read
 
 export interface MemoryModel {
   readonly shape: ForwardShape & KvShape;

@@ -56,6 +56,7 @@ export class PromptReader {
       await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
         queries: Math.max(compressor?.queries ?? 0, remembered?.size ?? 0),
         hidden: compressor?.hidden ?? false,
+        change: compressor?.change ?? false,
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
         passes,

@@ -10,7 +10,7 @@ import { recentBytes } from './eviction.ts';
 import { type Forward, passSize } from './forward.ts';
 import type { Job } from './job.ts';
 import type { KvCache } from './kv-cache.ts';
-import { decodingBytes, pressBytes, pressReads } from './press-bytes.ts';
+import { decodingBytes, NO_READS, pressBytes, pressReads } from './press-bytes.ts';
 import { anyPressPages, fittingRatio, requestSize } from './request-size.ts';
 
 export interface RoomParts {
@@ -102,8 +102,8 @@ function readingBytes(
   const shape = { ...cache.shape, hiddenSize };
   const size = passSize(passes);
   const pressed = checked !== null && checked.stages.length > 0;
-  const { queries, hidden } = pressed ? pressReads(checked) : { queries: 0, hidden: false };
-  const reads = { queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)), hidden };
+  const { queries, ...others } = pressed ? pressReads(checked) : NO_READS;
+  const reads = { ...others, queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)) };
   const scratch = backend.scratchBytes(pressed ? covered + size.longest : 0, reads.queries, shape);
   return (
     forward.readingBytes(covered, reads, size) + scratch + (pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0)

@@ -109,6 +109,10 @@ export function normScale(gpu: Gpu, out: View, x: View, v: View, n: number, coun
   });
 }
 
+export function rowCosine(gpu: Gpu, out: View, x: View, y: View, rows: number, cols: number): void {
+  gpu.recorder.dispatch('row-cosine', { views: { x, y, out }, dims: { rows, cols }, grid: fold(rows) });
+}
+
 export function keyNorm(gpu: Gpu, out: View, k: View, n: number, kvHeads: number, headDim: number, sign: number): void {
   const dims = { n, kvHeads, vectors: vectors(headDim), sign };
   gpu.recorder.dispatch('key-norm', { views: { k, out }, dims, grid: fold(Math.ceil((n * kvHeads) / 64)) });
