@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { GGMLQuantizationType, gguf } from '@huggingface/gguf';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { dequantizeGguf, type GgufType } from '../worker/backend/layout/gguf-blocks.ts';
 import { unpack } from '../worker/backend/layout/records.ts';
 import type { ModelConfig } from '../worker/engine/model/config.ts';
@@ -360,15 +360,16 @@ describe('GGUF', () => {
     expect(metadata.get('after')).toBe(77);
   });
 
-  test('a list of millions of numbers takes no time, and arrives whole', async () => {
+  test('a list of millions of numbers is not read one by one, and arrives whole', async () => {
     const numbers = Uint8Array.from({ length: 4_000_000 }, (_, i) => i % 251);
     const key = new TextEncoder().encode('list');
     const u64 = (value: number) => new Uint8Array(BigUint64Array.of(BigInt(value)).buffer);
     const u32 = (...values: number[]) => new Uint8Array(Uint32Array.from(values).buffer);
     const parts = [new TextEncoder().encode('GGUF'), u32(3), u64(0), u64(1), u64(key.length), key, u32(9, 0), u64(numbers.length), numbers];
-    const began = performance.now();
+    const reads = vi.spyOn(Blob.prototype, 'slice');
     const { metadata } = await openGguf(readerOfBlob('x', new Blob(parts)));
-    expect(performance.now() - began).toBeLessThan(2000);
+    expect(reads.mock.calls.length).toBeLessThan(100);
+    reads.mockRestore();
     const list = metadata.get('list') as number[];
     expect(list).toHaveLength(numbers.length);
     expect(list.every((x, i) => x === numbers[i])).toBe(true);
