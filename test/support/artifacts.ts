@@ -98,6 +98,11 @@ export function withArtifacts(preset: string): { preset: string } & Record<strin
   return { preset, ...presetArtifacts(preset) };
 }
 
+/** Its scorer draws lots: without a seed every request keeps other tokens. */
+export function drawsLots(preset: string): boolean {
+  return 'seed' in (presetParts(preset)?.scorer.params.shape ?? {});
+}
+
 /** Presets but for the families of layer budgets, of which those of zigzag and of snapkv stand for all: test/grid.test.ts pairs every scorer with every layer budget. */
 export const shownPresets: readonly string[] = Object.keys(presets).filter((name) => {
   const family = FAMILIES.find((budget) => name.startsWith(`${budget}_`));
@@ -106,13 +111,6 @@ export const shownPresets: readonly string[] = Object.keys(presets).filter((name
 
 /** Of these, the ones that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, those that remove nothing, and those that leave the prompt as it is. */
 export const ratioPresets: readonly string[] = shownPresets.flatMap((name) => {
-/** Its scorer draws lots: without a seed every request keeps other tokens. */
-export function drawsLots(preset: string): boolean {
-  return 'seed' in (presetParts(preset)?.scorer.params.shape ?? {});
-}
-
-/** Presets that take a compression_ratio: all but no_press, those whose parts settle by themselves how much is kept, those that remove nothing, and those that leave the prompt as it is. */
-export const ratioPresets: readonly string[] = Object.keys(presets).flatMap((name) => {
   const parts = presetParts(name);
   const { params = {} } = { params: {}, ...presets[name] };
   const takes =
