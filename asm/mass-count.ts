@@ -6,6 +6,7 @@
 //   1 affine    m = (s + 1) / 2, not below 0
 //   2 softmax   m = exp((s - max s) / std s), std over all of them (divided by their number); std 0 = no information
 //   3 shift     m = s - min s
+//   4 exp       m = exp(s - max s)
 //
 // in    scores [H, n] f32    order [H, n] u32, full rank orders from topK: the first + last protected ones come first
 // out   out [H] u32
@@ -17,6 +18,8 @@
 @inline const SOFTMAX: i32 = 2;
 // @ts-ignore: decorator
 @inline const SHIFT: i32 = 3;
+// @ts-ignore: decorator
+@inline const EXP: i32 = 4;
 
 export function massCount(out: usize, scores: usize, order: usize, n: i32, kvHeads: i32, first: i32, last: i32, threshold: f64, map: i32): void {
   const kept = min(first + last, n);
@@ -39,6 +42,7 @@ function countHead(scores: usize, order: usize, evictable: i32, threshold: f64, 
     const std = deviation(scores, order, evictable);
     factor = 1 / std; // std 0: not finite, 0 * infinity = NaN below
   } else if (map === SHIFT) shift = scoreAt(scores, order, evictable - 1);
+  else if (map === EXP) shift = scoreAt(scores, order, 0);
   let total: f64 = 0;
   for (let i = 0; i < evictable; i++) total += mass((scoreAt(scores, order, i) - shift) * factor, map);
   if (!(total > 0 && total < Infinity)) return <u32>ceil<f64>(threshold * <f64>evictable);
@@ -54,7 +58,7 @@ function countHead(scores: usize, order: usize, evictable: i32, threshold: f64, 
 // @ts-ignore: decorator
 @inline
 function mass(x: f64, map: i32): f64 {
-  return map === SOFTMAX ? Math.exp(x) : max<f64>(x, 0); // both pass NaN on
+  return map === SOFTMAX || map === EXP ? Math.exp(x) : max<f64>(x, 0); // both pass NaN on
 }
 
 // @ts-ignore: decorator

@@ -31,6 +31,7 @@ export function toMasses(scores: Float32Array, map: MassMap): Float64Array {
     return Float64Array.from(scores, (s) => s - least);
   }
   const most = scores.reduce((high, s) => Math.max(high, s), -Infinity);
+  if (map === 'exp') return Float64Array.from(scores, (s) => Math.exp(s - most));
   const mean = scores.reduce((sum, s) => sum + s, 0) / scores.length;
   const deviation = Math.sqrt(scores.reduce((sum, s) => sum + (s - mean) ** 2, 0) / scores.length);
   return Float64Array.from(scores, (s) => (deviation > 0 ? Math.exp((s - most) / deviation) : 1));

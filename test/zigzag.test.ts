@@ -40,6 +40,7 @@ function mba(which: Case, layer: number, head: number): number {
     affine: (x: number) => (x + 1) / 2,
     softmax: (x: number) => Math.exp((x - high) / std),
     shift: (x: number) => x - Math.min(...s),
+    exp: (x: number) => Math.exp(x - high),
   };
   const masses = s.map(toMass[which.map]).sort((a, b) => b - a);
   const running: number[] = [];

@@ -3,6 +3,7 @@
 //   c_last 0 or not finite (no information): MBA = ceil(threshold * evictable), which the host hands over.  Nothing evictable: 0
 // maps from scores s to masses:  0 identity  m = max(s, 0)    1 affine  m = max(s + 1, 0), twice the twin's
 //   2 softmax  m = exp((s - max s) / std s), std over the evictable tokens (divided by their number); std 0 = no information    3 shift  m = s - min s
+//   4 exp  m = exp(s - max s)
 // in   0 scores [rows, n] f32, as bits    1 order [rows, n] u32, full rank orders from top-k: first the n - evictable protected ones
 // out  2 counts [rows] u32
 // grid (1, rows): one workgroup = one row, each of 256 threads has a run of ranks
@@ -31,6 +32,7 @@ const LANES = 256u;
 const AFFINE = 1u;
 const SOFTMAX = 2u;
 const SHIFT = 3u;
+const EXP = 4u;
 var<workgroup> parts: array<f32, LANES>;
 var<workgroup> sums: array<vec2<u32>, LANES>; // (low, high)
 
@@ -47,6 +49,7 @@ fn mass(bits: u32, base: f32, range: f32, deviation: f32) -> u32 {
   if (dims.map == AFFINE) { m = m + 1.0; }
   if (dims.map == SOFTMAX) { m = exp((m - base) / range / deviation); }
   if (dims.map == SHIFT) { m = m - base; }
+  if (dims.map == EXP) { m = exp(m - base); }
   let made = bitcast<u32>(m);
   return select(made, 0u, (made & 0x80000000u) != 0u);
 }

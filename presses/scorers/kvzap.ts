@@ -55,7 +55,7 @@ export const kvzap: Scorer<typeof params> = {
   hidden: true,
   comparable: true, // trained on one target
   perToken: true,
-  massMap: 'softmax',
+  massMap: 'exp', // scores are logarithms
   protectedBy: null,
   queries: () => 0,
   protect: () => ({ first: 0, last: 0 }),

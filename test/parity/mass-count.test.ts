@@ -5,7 +5,7 @@ import { Random } from '../support/random.ts';
 const kernels = loadKernels();
 beforeEach(() => kernels.reset());
 
-const maps = ['identity', 'affine', 'softmax', 'shift'] as const;
+const maps = ['identity', 'affine', 'softmax', 'shift', 'exp'] as const;
 type MassMap = (typeof maps)[number];
 
 function massCount(rows: readonly Float32Array[], first: number, last: number, threshold: number, map: MassMap): number[] {
@@ -30,7 +30,14 @@ function reference(row: Float32Array, first: number, last: number, threshold: nu
   const mean = s.reduce((a, b) => a + b, 0) / s.length;
   const std = Math.sqrt(s.reduce((a, x) => a + (x - mean) * (x - mean), 0) / s.length);
   const masses = s.map(
-    (x) => ({ identity: Math.max(x, 0), affine: Math.max((x + 1) / 2, 0), softmax: Math.exp((x - s[0]) / std), shift: x - s[s.length - 1] })[map],
+    (x) =>
+      ({
+        identity: Math.max(x, 0),
+        affine: Math.max((x + 1) / 2, 0),
+        softmax: Math.exp((x - s[0]) / std),
+        shift: x - s[s.length - 1],
+        exp: Math.exp(x - s[0]),
+      })[map],
   );
   let sum = 0;
   const cumulated = masses.map((m) => (sum += m));

@@ -903,6 +903,7 @@ function evictable(n: number, keep: Protected): [number, number] {
 function toMasses(best: readonly number[], map: MassMap): number[] {
   if (map === 'affine') return best.map((s) => (s + 1) / 2);
   if (map === 'shift') return best.map((s) => s - (best.at(-1) as number));
+  if (map === 'exp') return best.map((s) => Math.exp(s - best[0]));
   if (map === 'softmax') {
     const mean = best.reduce((sum, s) => sum + s, 0) / best.length;
     const std = Math.sqrt(best.reduce((sum, s) => sum + (s - mean) ** 2, 0) / best.length);

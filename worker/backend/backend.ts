@@ -81,9 +81,9 @@ export interface Protected {
 
 /**
  * How scores become non-negative masses for LMBA. `affine` is (s + 1) / 2; `softmax` has the standard deviation of the head's scores as temperature;
- * `shift` is s - min s, for what was non-negative before it was standardised.
+ * `shift` is s - min s, for what was non-negative before it was standardised; `exp` is exp(s - max s), for logarithms.
  */
-export type MassMap = 'identity' | 'affine' | 'softmax' | 'shift';
+export type MassMap = 'identity' | 'affine' | 'softmax' | 'shift' | 'exp';
 
 /** What `normShare` takes the squared norms of. */
 export type NormKind = 'key' | 'value' | 'kv_avg' | 'kv_product';

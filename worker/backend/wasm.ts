@@ -47,7 +47,7 @@ function addressOrNull(view: View | null | undefined): number {
 }
 
 const NORM_KINDS: Record<NormKind, number> = { key: 0, value: 1, kv_avg: 2, kv_product: 3 };
-const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2, shift: 3 };
+const MASS_MAPS: Record<MassMap, number> = { identity: 0, affine: 1, softmax: 2, shift: 3, exp: 4 };
 
 /** Even; so many numbers fit into the scratch that attention takes in any case. */
 const PLACES_AT_ONCE = 2048;

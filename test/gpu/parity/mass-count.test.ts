@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => backends.gpu.close());
 
-const maps: readonly MassMap[] = ['identity', 'affine', 'softmax', 'shift'];
+const maps: readonly MassMap[] = ['identity', 'affine', 'softmax', 'shift', 'exp'];
 
 interface Case {
   readonly rows: readonly Float32Array[];
@@ -113,6 +113,7 @@ test('LMBA: sums that are not finite and masses of 0 count as no information, an
     ...bad,
     of([1, Number.NEGATIVE_INFINITY, 3, 4, 5], 0.9, 'softmax'),
     of([1, Number.NEGATIVE_INFINITY, 3, 4, 5], 0.9, 'shift'),
+    of([1, Number.NEGATIVE_INFINITY, 3, 4, 5], 0.9, 'exp'), // 1, .368, .135, .018, 0
     of([-7, 3, -7, -6], 1, 'shift'), // 0, 10, 0, 1
     of([-1, -2, -3, -4], 0.6, 'identity'),
     of([1, Number.NEGATIVE_INFINITY, 1, 1], 1, 'identity'),
@@ -122,7 +123,7 @@ test('LMBA: sums that are not finite and masses of 0 count as no information, an
     of([3e38, 3e38, 3e38, 3e38], 0.5, 'identity'), // the sum is beyond f32
     of([1e-44, 1e-44, 1e-45], 0.9, 'identity'), // subnormal
   ]);
-  expect(gpu.flat()).toEqual([9, 9, 9, 9, 9, 9, 9, 9, 5, 5, 2, 3, 3, 0, 2, 3, 2, 2]);
+  expect(gpu.flat()).toEqual([9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 5, 5, 3, 2, 3, 3, 0, 2, 3, 2, 2]);
   expect(gpu).toEqual(wasm);
 });
 

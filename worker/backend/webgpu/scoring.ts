@@ -10,7 +10,7 @@ const TILE = 2048; // tokens that one workgroup sorts at most: all of the 16 KiB
 const MOST_THREADS = 65_536; // that find out (m, z); enough for any device
 const LEAST_SPAN = 64; // keys of one of them
 const NORM_KINDS: Readonly<Record<NormKind, number>> = { key: 0, value: 1, kv_avg: 2, kv_product: 3 };
-const MASS_MAPS: Readonly<Record<MassMap, number>> = { identity: 0, affine: 1, softmax: 2, shift: 3 };
+const MASS_MAPS: Readonly<Record<MassMap, number>> = { identity: 0, affine: 1, softmax: 2, shift: 3, exp: 4 };
 
 /** The most that operations here take at once, over n tokens: none holds scratch beside another. */
 export function scoringScratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number {
