@@ -396,6 +396,31 @@ describe.each(runtimes)('selections on $name', ({ make }) => {
     });
   });
 
+  test('presses in a row, each with its own selection: a later one ranks the rows that are left, and the total is exact', async () => {
+    const runtime = await make();
+    const shape = shapeOf(4, 2, 8);
+    const n = 120;
+    const layers = withOutput(randomLayers(new Random(51), 2, n, shape), shape, new Random(52));
+    const chunks = { scorer: 'knorm', selection: { name: 'chunks', chunk_length: 7 }, compression_ratio: 0.25 };
+    const blocks = { scorer: 'keydiff', selection: { name: 'blocks', block_size: 10 }, compression_ratio: 0.5 };
+    const segments = { scorer: 'knorm', selection: { name: 'segments', segment_length: 20 }, compression_ratio: 0.2 };
+    const first = (await runPress(runtime, chunks, n, shape, layers)).kept;
+    for (const second of [blocks, segments]) {
+      const { kept } = await runPress(runtime, [chunks, second], n, shape, layers);
+      for (const [l, layer] of kept.entries()) {
+        for (const [h, list] of layer.entries()) {
+          expect(list.length).toBe(90 * (1 - second.compression_ratio));
+          for (const t of list) expect(first[l][h]).toContain(t);
+        }
+      }
+    }
+    // Segments of the 90 rows that are left of each head: 20, 20, 20, 20, 10, a fifth of each goes
+    const { kept } = await runPress(runtime, [chunks, segments], n, shape, layers);
+    const left = ascending(first[0][0]);
+    const counts = range(0, 5).map((s) => kept[0][0].filter((t) => Math.floor(left.indexOf(t) / 20) === s).length);
+    expect(counts).toEqual([16, 16, 16, 16, 8]);
+  });
+
   test('kvpress row 4: 100 tokens at 0.8 keep 20, under compat 19; a budget of nothing is refused with a ratio that works', async () => {
     const runtime = await make();
     const keep = async (compat: object): Promise<number> =>
