@@ -21,6 +21,8 @@ export interface SuiteOptions {
 const CLOSE = 1e-4;
 /** Two scores closer than this, relative to the largest, are a tie: f32 sums in another order than torch's. */
 const TIE = 1e-5;
+/** A logit this close to the best may take its place: f32 sums again. None of the continuations here needs it on WASM. */
+const NEAR = 2e-3;
 /** kvpress marks what it keeps in any case by the largest float. */
 const CERTAIN = 1e30;
 
@@ -151,7 +153,7 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
         // Where a tie leaves the choice open, it goes on from kvpress's.
         const { ids } = same ? first : await continued(engine, library, recording(request, { scored: [], ranked: [] }, kept), steps);
         const differs = ids.findIndex((id, i) => id !== run.generated[i]);
-        if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(0.02);
+        if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(NEAR);
       });
     }
   }
