@@ -4,7 +4,8 @@
  *      add_v_norm: s[h,j] *= |V[j,h]|_2;   add_mean_across_heads: s[h,j] += mean over all heads of s[h',j]
  *  costs     two to four more prefills: as many tokens, over up to twice as many keys. Nothing of the second reading is kept: kvpress's unstructured variant leaves its tokens in the
  *            cache, where the answer attends to them
- *  layer_budget "composite" makes it the structured variant, "global" with head_budget "adakv" (alpha_safeguard 0) the unstructured one. */
+ *  layer_budget "composite" makes it the structured variant, "global" with head_budget "adakv" (alpha_safeguard 0) the unstructured one. The lower bound of
+ *  tokens, keep_token_lower_bound, belongs to "composite" alone: the unstructured variant's is left out, and refused as unknown. */
 import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';
 import type { Scorer, ScratchSize } from '../contract.ts';
