@@ -23,6 +23,7 @@ export const squeeze: MeasuredBudget<typeof params> = {
   paper: 'arXiv 2404.04793',
   formula: 'b[l] = p B_avg where cosine(x, x + attention(x)) is in the highest of 3 clusters, else (L - p n3)/(L - n3) B_avg',
   needs: 'hidden states before and after attention',
+  cost: 'the last layer attends with all queries, where only the last one is needed otherwise',
   params,
   signal: 'measured',
   ragged: true,

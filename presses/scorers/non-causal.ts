@@ -21,6 +21,7 @@ export const nonCausal: Scorer<typeof params> = {
   paper: 'arXiv 2507.08143',
   formula: 's = zScore(avgPool3(groupMean(sum over i of softmax_j(q[i].k[j]/sqrt(d)) in blocks of chunk_size) norm2(V[j])))',
   needs: 'keys, values, all queries',
+  cost: 'every query meets the chunk_size keys of its block',
   params,
   comparable: true, // standard deviations
   massMap: 'shift', // what is standardised is not negative

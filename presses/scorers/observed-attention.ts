@@ -13,6 +13,7 @@ export const observedAttention: Scorer<typeof params> = {
   paper: 'arXiv 2306.14048',
   formula: 's[h,j] = mean over the group of sum over i of attention(i, j) / (N - j)',
   needs: 'keys, all queries',
+  cost: 'every query meets every key before it a second time: weights are known when their row was summed, and none is stored',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',
