@@ -431,6 +431,15 @@ describe.each(runtimes)('selections on $name', ({ make }) => {
     expect(() => checkPress(parsePress({ scorer: 'knorm', compression_ratio: 0.8, compat: 'kvpress' }), size)).toThrow(/leaves none of 5 tokens/);
   });
 
+  test('kvpress row 10: per_layer wants one ratio for every layer, each below 1, and goes with scorers that read trained files', () => {
+    const perLayer = (...compression_ratios: number[]) => ({ name: 'per_layer', compression_ratios });
+    expect(refusal({ scorer: 'knorm', layer_budget: perLayer(0.5, 1) })).toMatch(/compression_ratios.* below 1, got 1/);
+    const size = { tokens: 20, layers: 3, kvHeads: 1, math: referenceBudgetMath };
+    expect(() => checkPress(parsePress({ scorer: 'knorm', layer_budget: perLayer(0.5, 0.5) }), size)).toThrow(/3 layers, got 2 ratios/);
+    const trained = parsePress({ scorer: { name: 'qfilter', artifact: 'filters.safetensors' }, layer_budget: perLayer(0, 0.25, 0.8) });
+    expect(checkPress(trained, size).bounds.map(({ max }) => max)).toEqual([20, 15, 4]); // and test/grid.test.ts runs the two
+  });
+
   test('kvpress row 5: more protected tokens than the budget, or equal scores, and still a rule says which stay', async () => {
     const runtime = await make();
     const equal = givenScores([new Float32Array(20).fill(1)], { first: 3, last: 6 });
