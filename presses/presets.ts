@@ -196,7 +196,7 @@ const named = {
 } satisfies Record<string, Preset>;
 
 /** Layer budgets that go with any scorer which they do not refuse: zigzag_snapkv, cake_keydiff, ... */
-export const FAMILIES = ['zigzag', 'cake', 'lava', 'dynamickv'] as const satisfies readonly (keyof typeof layerBudgets)[];
+export const FAMILIES = ['zigzag', 'cake', 'lava', 'dynamickv', 'squeeze'] as const satisfies readonly (keyof typeof layerBudgets)[];
 
 function families(): Record<string, Preset> {
   const made: Record<string, Preset> = {};
