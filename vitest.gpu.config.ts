@@ -21,6 +21,8 @@ const ofPresses = [
   'test/artifact-parts.test.ts',
   'test/scorers-moments.test.ts',
   'test/selections.test.ts',
+  'test/presses-attention.test.ts',
+  'test/budgets-allocators.test.ts',
   'test/transforms.test.ts',
   'test/zigzag.test.ts',
 ];
