@@ -332,6 +332,7 @@ DECODING = {
     "dms_decoding": lambda a: DMSPress(KnormPress(), threshold=a.norms, sliding_window_size=16, decoding=True),
     "cam_knorm": lambda a: CAMPress(KnormPress(), 8, a.target, merge_budget=4),
     "cam_streaming_llm": lambda a: CAMPress(StreamingLLMPress(), 8, a.target),
+    "cam_keydiff": lambda a: CAMPress(KeyDiffPress(), 8, a.target, merge_budget=4),
     "cam_tova": lambda a: CAMPress(TOVAPress(), 8, a.target),
 }
 DECODING_STEPS = 44

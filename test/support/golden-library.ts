@@ -227,11 +227,12 @@ export const DECODING: Record<string, DecodingConfig> = {
   }),
   cam_knorm: (given) => ({ ...decoding('knorm')(given), transforms: [{ name: 'cam', merge_budget: 4 }] }),
   cam_streaming_llm: (given) => ({ ...decoding('streaming_llm')(given), transforms: ['cam'] }),
+  cam_keydiff: (given) => ({ ...decoding('keydiff')(given), transforms: [{ name: 'cam', merge_budget: 4 }] }),
   cam_tova: (given) => ({ ...decoding('tova')(given), transforms: ['cam'] }),
 };
 
 /** Entries whose parts, or whose fields, edgepress does not have yet. A test asserts that none of them resolves. */
-export const PENDING: readonly string[] = ['dms_decoding', 'cam_knorm', 'cam_streaming_llm', 'cam_tova'];
+export const PENDING: readonly string[] = ['dms_decoding', 'cam_knorm', 'cam_streaming_llm', 'cam_keydiff', 'cam_tova'];
 
 /** The ratio where our config has it. */
 export function withRatio(name: string, config: Record<string, unknown>, ratio: number | null): Record<string, unknown> {
