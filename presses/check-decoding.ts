@@ -11,8 +11,10 @@ export interface CheckedDecoding {
   readonly press: Press;
   /** I: tokens that are read between two compressions. */
   readonly interval: number;
-  /** How many of the last queries of every layer it looks at, at most. */
+  /** How many of the last queries of every layer are remembered. */
   readonly queries: number;
+  /** How many of them parts look at. */
+  readonly window: number;
   /** T: what a compression leaves in a layer, mean over its KV heads, when so many tokens were read in all. */
   target(tokens: number): number;
   /** What is kept of n rows whatever the scores say, where T stay: of too many the most recent ones first. */
@@ -35,8 +37,8 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   const notes: string[] = [];
   const first = size.tokens + interval(params); // tokens at the first compression, where a target that grows is lowest
   const least = targetAt(first);
-  const asked = protectedBy(press, least + interval(params));
-  const wanted = asked.first + asked.last;
+  const protect = protectedBy(press, least + interval(params));
+  const wanted = protect.first + protect.last;
   if (least < wanted && !press.compat) {
     if (press.onTight === 'reject') throw tightTarget(press, least, wanted);
     notes.push(
@@ -48,11 +50,15 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
       `head_budget "${press.headBudget.part.name}" compares scores between heads, and those of ${press.scorer.part.name} have no common unit`,
     );
   }
-  const queries = queriesOf(press, Infinity);
+  const asked = queriesOf(press, Infinity);
+  const window = asked === Infinity ? buffer(params) : asked;
+  // Attention since the last compression is that of all tokens since.
+  const queries = press.transforms.length > 0 ? Math.max(window, interval(params)) : window;
   return {
     press,
     interval: interval(params),
-    queries: queries === Infinity ? buffer(params) : queries,
+    queries,
+    window,
     target: targetAt,
     keep,
     math,

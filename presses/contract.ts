@@ -331,9 +331,23 @@ export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo
 export interface TransformContext extends ScoreContext {
   readonly order: RankOrder; // rows of k, v
   readonly counts: readonly number[]; // [H] rows kept of each head's order
+  /** Of a running sequence: its heads, how many tokens were read since something went last, and numbers in [0, 1) from the request's seed. Else absent. */
+  readonly running?: { readonly heads: readonly RunningHead[]; readonly steps: number; random(): number };
   /** The rows that the press chose from, ascending; null = all n, as they are unless an earlier press of a composition took some. */
   readonly among: RankOrder | null;
   readonly keep: Protected;
+}
+
+/** What a transform while decoding knows of one head's rows, on the host. */
+export interface RunningHead {
+  /** [n] where each row stood in the text. */
+  readonly positions: Uint32Array;
+  /** [n] rows in rank order: the first `kept` stay. */
+  readonly ranks: Uint32Array;
+  readonly kept: number;
+  readonly scores: Float32Array; // [n]
+  /** [n] the attention that each row received from every token since it was stored, mean over the group's query heads. */
+  readonly attention: Float64Array;
 }
 
 /** What becomes of kept entries, by way of those that go? Changes k and v in place, right before the kept rows are stored. Its budgets must be final then. */
@@ -346,8 +360,10 @@ export interface Transform<S extends z.ZodObject = z.ZodObject> extends PartInfo
   readonly actsAlone?: boolean;
   /** Kept entries stand at positions 0..b-1 afterwards, and what follows goes on at b. */
   readonly renumbers?: boolean;
-  /** It works on a running sequence too. */
+  /** It works on a running sequence, and on that alone. */
   readonly whileDecoding?: boolean;
+  /** It takes what one token leaves to another of the same place in every head: where heads share nothing by score they keep the same tokens, by the mean of their scores. */
+  readonly sameTokens?: boolean;
   apply(context: TransformContext, params: z.infer<S>): void | Promise<void>;
 }
 

@@ -9,11 +9,11 @@
  *
  * kvpress, and compat: rows in the order of the last compression's scores, then the new ones; all queries turned to the position of the newest.
  */
-import type { AttentionShape, Backend, DeviceBuffer, View } from '../worker/backend/backend.ts';
+import type { AttentionShape, Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import { protectedCount } from './check-press.ts';
-import type { BudgetContext, LayerModel, ScoreContext } from './contract.ts';
+import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { sum } from './sum.ts';
 
 const F32 = 4;
@@ -36,6 +36,8 @@ export interface RunningStore {
   positions(layer: number, head: number): Uint32Array;
   /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
   read(layer: number, first: number, entries: readonly Uint32Array[], k: View, v: View): void;
+  /** Writes every entry of some heads anew: entry i of head first + h is row order[h, i] of k, v ([n, heads, d] f32). */
+  rewrite(layer: number, first: number, heads: number, order: RankOrder, k: View, v: View): void;
   /** Lets go of all but these entries [H] of the layer's lists; tells which of them now stands in each place. */
   retain(layer: number, kept: readonly Uint32Array[]): readonly Uint32Array[];
 }
@@ -54,6 +56,8 @@ export interface DecodingOptions {
   /** Null where the press looks at none. */
   readonly queries: RecentQueries | null;
   readonly layers: readonly { readonly shape: AttentionShape; readonly model: LayerModel }[];
+  /** Numbers in [0, 1) from the request's seed. */
+  random(): number;
 }
 
 /** What one compression is about. */
@@ -83,9 +87,9 @@ interface Group {
 }
 
 interface Ranked extends Group {
-  /** [heads] rows, the protected ones first, then the best: all that stay, or all that there are where heads share by score. */
+  /** [heads] rows, the protected ones first, then the best: all that stay, or all that there are where more must be known. */
   readonly ranks: readonly Uint32Array[];
-  readonly scores: readonly Float32Array[]; // [heads] of [n]; empty unless heads share by score
+  readonly scores: readonly Float32Array[]; // [heads] of [n]; empty unless heads share by score, or something is made of what goes
 }
 
 export class DecodingCompressor {
@@ -99,11 +103,18 @@ export class DecodingCompressor {
   readonly #checks: Promise<void>[] = [];
   /** compat: [layer][head] positions in the order of the last compression's scores. */
   readonly #byScore: Uint32Array[][] = [];
+  /** Where a transform asks: [layer][head] what each position received in attention since it was stored, and tokens since something went last. */
+  readonly #attention: Map<number, number>[][];
+  readonly #since: number[];
+  readonly #random: () => number;
 
   constructor(options: DecodingOptions) {
     this.#options = options;
     this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
     this.notes = new Set(options.checked.notes);
+    this.#attention = options.layers.map(({ shape }) => Array.from({ length: shape.kvHeads }, () => new Map()));
+    this.#since = options.layers.map(() => 0);
+    this.#random = options.random;
   }
 
   /** Brings every layer to its target; `tokens` were read so far, `recent` of them since it last acted. Whatever it borrows from the device is given back before it resolves or throws. */
@@ -114,6 +125,7 @@ export class DecodingCompressor {
     // All layers are recorded before anything is waited for: on a GPU a wait costs more than the reading.
     const recorded: { readonly held: Held; readonly ranked: Promise<readonly Ranked[]> }[] = [];
     for (const layer of layers.keys()) {
+      await this.#attend(layer, moment);
       const held = this.#held(layer, moment);
       if (held === null) continue;
       const reads: Promise<Ranked>[] = [];
@@ -122,7 +134,12 @@ export class DecodingCompressor {
       ranked.catch(() => {}); // who waits for an earlier layer hears of this one too late
       recorded.push({ held, ranked });
     }
-    for (const { held, ranked } of recorded) store.retain(held.layer, this.#kept(held, await ranked, moment));
+    for (const { held, ranked } of recorded) {
+      const groups = await ranked;
+      const kept = this.#kept(held, groups, moment);
+      if (checked.press.transforms.length > 0) await this.#transform(held, groups, kept, moment);
+      else store.retain(held.layer, kept);
+    }
     await Promise.all(this.#checks.splice(0));
     if (recorded.length > 0) this.compressions++;
   }
@@ -136,7 +153,8 @@ export class DecodingCompressor {
     const seen = (position: number): boolean => slidingWindow === 0 || position > tokens - slidingWindow; // by the next token; else by none after it
     const entries = positions.map((list, h) => this.#inOrder(layer, h, list).filter((entry) => seen(list[entry])));
     const lengths = entries.map(({ length }) => length);
-    const whole = checked.press.headBudget.part.ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= target);
+    const { ragged } = checked.press.headBudget.part;
+    const whole = ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= target);
     if (whole && lengths.every((length, h) => length === positions[h].length)) return null;
     const equal = lengths.every((length) => length === lengths[0]);
     const standing = entries.map((list, h) => list.map((entry) => positions[h][entry]));
@@ -158,7 +176,7 @@ export class DecodingCompressor {
   /** Scores and ranks rows; what comes back from the device is still on its way. */
   async #rank(layer: number, group: Group, moment: Moment): Promise<{ readonly read: Promise<Ranked> }> {
     const { backend, checked } = this.#options;
-    const { selection, scorer, headBudget } = checked.press;
+    const { selection, scorer, headBudget, transforms } = checked.press;
     const { ragged } = headBudget.part;
     const { n, entries } = group;
     const keep = checked.keep(n, moment.target);
@@ -171,7 +189,8 @@ export class DecodingCompressor {
     const borrowed: DeviceBuffer[] = [];
     try {
       const context = this.#context(layer, group, moment, borrowed);
-      const count = ragged ? n : Math.min(n, moment.target);
+      const whole = ragged || transforms.length > 0;
+      const count = whole ? n : Math.min(n, moment.target);
       const stride = Math.max(count, P); // the protected are ranked in any case
       const ranked = await selection.part.rank(
         {
@@ -179,14 +198,14 @@ export class DecodingCompressor {
           keep,
           count: stride,
           averageBudget: moment.target,
-          score: (part) => scorer.part.score(part, scorer.params),
+          score: (part) => this.#score(part, group),
           protects: (rows) => scorer.part.protect(scorer.params, rows),
           headCounts: null,
         },
         selection.params,
       );
       const order = this.#read(ranked.order, entries.length * stride);
-      const scores = ragged ? this.#read(ranked.scores, entries.length * n) : null;
+      const scores = whole ? this.#read(ranked.scores, entries.length * n) : null;
       const read = Promise.all([order, scores]).then(([rows, values]) => ({
         ...group,
         ranks: entries.map((_, h) => new Uint32Array(rows, h * stride * 4, count)),
@@ -199,7 +218,13 @@ export class DecodingCompressor {
   }
 
   /** The rows as a scorer sees them: a layer of as many KV heads as the group has. */
-  #context(layer: number, { first, n, entries, positions }: Group, { tokens, recent, target }: Moment, borrowed: DeviceBuffer[]): ScoreContext {
+  #context(
+    layer: number,
+    { first, n, entries, positions }: Group,
+    { tokens, recent, target }: Moment,
+    borrowed: DeviceBuffer[],
+    mostQueries = this.#options.checked.window,
+  ): ScoreContext {
     const { backend, checked, store, layers, queries } = this.#options;
     const { shape, model } = layers[layer];
     const heads = entries.length;
@@ -213,7 +238,7 @@ export class DecodingCompressor {
     store.read(layer, first, entries, k, v);
     const { compat, scorer } = checked.press;
     const { someQueries } = scorer.part;
-    const held = Math.min(checked.queries, queries?.held ?? 0);
+    const held = Math.min(mostQueries, queries?.held ?? 0);
     const window = compat && someQueries ? Math.min(held, recent) : held; // kvpress forgets them each time
     const next = tokens - store.shift; // where the next token stands, as RoPE has it
     // Statistics of queries take the first of them for one at `start`, and want to know where the next token stands; all others count rows.
@@ -287,10 +312,116 @@ export class DecodingCompressor {
       entries.map((list, h) => ({ n, list, rank: ranks[h], score: scores[h], whole })),
     );
     const shares = ragged && !heads[0].whole ? this.#shares(layer, heads, moment) : null;
-    const kept = heads.map(({ list, rank }, h) => rank.subarray(0, shares?.[h] ?? rank.length).map((row) => list[row]));
-    // Heads that kvpress masks are never shortened there, so that their order stays.
-    if (compat && !ragged) this.#byScore[layer] = kept.map((list, h) => list.map((entry) => positions[h][entry]));
+    const most = (h: number): number => shares?.[h] ?? (ragged || heads[h].whole ? heads[h].n : Math.min(heads[h].n, moment.target));
+    const kept = heads.map(({ list, rank }, h) => rank.subarray(0, most(h)).map((row) => list[row]));
+    // Heads that kvpress masks are never shortened there, and what it merges it keeps in place, so that the order stays.
+    if (compat && !ragged && checked.press.transforms.length === 0)
+      this.#byScore[layer] = kept.map((list, h) => list.map((entry) => positions[h][entry]));
     return kept;
+  }
+
+  /** Scores of the rows; the mean over the heads where all are to keep the same tokens, and have the same. */
+  #score(context: ScoreContext, { entries, positions }: Group): View {
+    const { part, params } = this.#options.checked.press.scorer;
+    const { transforms, headBudget } = this.#options.checked.press;
+    const scores = part.score(context, params);
+    const same = transforms.some((transform) => transform.part.sameTokens) && !headBudget.part.ragged;
+    if (!same || entries.length === 1 || !positions.every((list) => list.every((position, row) => position === positions[0][row]))) return scores;
+    const { backend, n } = context;
+    const mean = context.scratch(entries.length * n * F32, 'mean scores');
+    backend.groupMean(mean, scores, 1, entries.length, n);
+    for (let h = 1; h < entries.length; h++) backend.copy({ buffer: mean.buffer, offset: mean.offset + h * n * F32 }, mean, n * F32);
+    return mean;
+  }
+
+  /**
+   * What every row received in attention from the tokens since the last time: between two compressions rows only come on top, so that it is causal window
+   * attention over the rows that are there, times its queries.
+   */
+  async #attend(layer: number, { recent }: Moment): Promise<void> {
+    const { backend, checked, store, layers, queries } = this.#options;
+    if (checked.press.transforms.length === 0) return;
+    const { shape } = layers[layer];
+    const window = Math.min(recent, checked.interval, queries?.held ?? 0); // under compat the question is one step: that of its last token
+    this.#since[layer] += window;
+    const heads = Array.from({ length: shape.kvHeads }, (_, h) => h);
+    const positions = heads.map((h) => store.positions(layer, h));
+    const entries = positions.map((list) => Uint32Array.from(list, (_, entry) => entry).sort((a, b) => list[a] - list[b]));
+    const group = shape.queryHeads / shape.kvHeads;
+    for (const head of heads) {
+      const borrowed: DeviceBuffer[] = [];
+      const scratch = (bytes: number, label: string): DeviceBuffer => {
+        const buffer = backend.alloc(bytes, label);
+        borrowed.push(buffer);
+        return buffer;
+      };
+      try {
+        const n = entries[head].length;
+        const [k, v] = ['keys', 'values'].map((what) => scratch(n * shape.headDim * F32, `${what} of one head`));
+        store.read(layer, head, [entries[head]], k, v);
+        const all = scratch(window * shape.queryHeads * shape.headDim * F32, 'queries since the last time');
+        queries!.read(all, layer, window);
+        const q = this.#queriesOf(head, all, window, shape, scratch);
+        const attention = scratch(group * n * F32, 'attention'); // [G, n]
+        const mean = scratch(n * F32, 'mean attention');
+        backend.scoreWindow(attention, q, k, window, n, { ...shape, queryHeads: group, kvHeads: 1 });
+        backend.groupMean(mean, attention, 1, group, n);
+        const values = new Float32Array(await this.#read(mean, n));
+        const before = this.#attention[layer][head];
+        const now = new Map<number, number>();
+        for (const [row, entry] of entries[head].entries()) {
+          const position = positions[head][entry];
+          now.set(position, (before.get(position) ?? 0) + window * values[row]);
+        }
+        this.#attention[layer][head] = now; // what went is forgotten
+      } finally {
+        for (const buffer of borrowed) backend.free(buffer);
+      }
+    }
+  }
+
+  /** Changes what stays by what goes, and stores it anew: f32 and f16 rows that were not changed come back bit for bit, int8 rows are rounded again. */
+  async #transform({ layer }: Held, groups: readonly Ranked[], kept: readonly Uint32Array[], moment: Moment): Promise<void> {
+    const { backend, checked, store } = this.#options;
+    const borrowed: DeviceBuffer[] = [];
+    try {
+      const changed: { readonly group: Ranked; readonly k: View; readonly v: View }[] = [];
+      for (const group of groups) {
+        const { first, n, entries, positions, ranks, scores, whole } = group;
+        if (whole) continue;
+        const context = this.#context(layer, group, moment, borrowed, 0);
+        const heads: RunningHead[] = entries.map((_, h) => ({
+          positions: positions[h],
+          ranks: ranks[h],
+          kept: kept[first + h].length,
+          scores: scores[h],
+          attention: Float64Array.from(positions[h], (position) => this.#attention[layer][first + h].get(position) ?? 0),
+        }));
+        const order = context.scratch(entries.length * n * F32, 'rank order');
+        backend.write(order, joined(ranks, n));
+        const counts = heads.map((head) => head.kept);
+        const running = { heads, steps: this.#since[layer], random: this.#random };
+        const keep = checked.keep(n, moment.target);
+        for (const { part, params } of checked.press.transforms)
+          await part.apply({ ...context, order: { rows: order, stride: n }, counts, among: null, keep, running }, params);
+        changed.push({ group, k: context.k, v: context.v });
+      }
+      const stand = store.retain(layer, kept);
+      for (const { group, k, v } of changed) {
+        const rows = group.entries.map((list, h) => {
+          const row = new Map(Array.from(list, (entry, i) => [entry, i]));
+          return stand[group.first + h].map((entry) => row.get(entry)!);
+        });
+        const stride = Math.max(1, ...rows.map(({ length }) => length));
+        const order = backend.alloc(rows.length * stride * F32, 'rows of entries');
+        borrowed.push(order);
+        backend.write(order, joined(rows, stride));
+        store.rewrite(layer, group.first, rows.length, { rows: order, stride }, k, v);
+      }
+      this.#since[layer] = 0;
+    } finally {
+      for (const buffer of borrowed) backend.free(buffer);
+    }
   }
 
   /** How much each head keeps, where they share by score. */
@@ -338,5 +469,12 @@ export class DecodingCompressor {
 function from(start: number, positions: Uint32Array): Uint32Array {
   const all = new Uint32Array(Math.max(0, start) + positions.length);
   all.set(positions, Math.max(0, start));
+  return all;
+}
+
+/** [lists, stride], each list from the start of its row. */
+function joined(lists: readonly Uint32Array[], stride: number): Uint32Array {
+  const all = new Uint32Array(lists.length * stride);
+  for (const [i, list] of lists.entries()) all.set(list, i * stride);
   return all;
 }

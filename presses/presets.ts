@@ -169,6 +169,21 @@ const named = {
   },
 
   // while the answer grows
+  cam_knorm: { summary: 'decoding_knorm; what goes leaves its value to what follows it', scorer: 'knorm', transforms: ['cam'], schedule: 'decoding' },
+  cam_streaming_llm: {
+    summary: 'decoding_streaming_llm; what goes leaves its value to what follows it',
+    scorer: 'streaming_llm',
+    transforms: ['cam'],
+    schedule: 'decoding',
+  },
+  cam_tova: { summary: 'decoding_tova; what goes leaves its value to what follows it', scorer: 'tova', transforms: ['cam'], schedule: 'decoding' },
+  cam_adakv_snapkv: {
+    summary: 'decoding_adakv_snapkv; what goes leaves its value to what follows it, in its own head',
+    scorer: 'snapkv',
+    head_budget: 'adakv',
+    transforms: ['cam'],
+    schedule: 'decoding',
+  },
   decoding_knorm: { summary: 'keys of small norm, while the answer grows', scorer: 'knorm', schedule: 'decoding' },
   decoding_streaming_llm: { summary: 'first and most recent tokens, while the answer grows', scorer: 'streaming_llm', schedule: 'decoding' },
   decoding_tova: { summary: 'what the last token attends to, while the answer grows', scorer: 'tova', schedule: 'decoding' },

@@ -50,6 +50,7 @@ import { segments } from './selections/segments.ts';
 import { threshold } from './selections/threshold.ts';
 import { topK } from './selections/top-k.ts';
 import { twoStage } from './selections/two-stage.ts';
+import { cam } from './transforms/cam.ts';
 import { merge } from './transforms/merge.ts';
 import { rerotate } from './transforms/rerotate.ts';
 import { think } from './transforms/think.ts';
@@ -114,6 +115,7 @@ export const selections = {
 } satisfies Record<string, Selection>;
 
 export const transforms = {
+  cam,
   rerotate,
   merge,
   think,

@@ -90,6 +90,7 @@ describe('needle', () => {
 
   const long = (press: Record<string, unknown>, maxTokens = 300) => generation(engine, short, press, { maxTokens, ignoreEos: true });
   const memory = () => {
+    engine.backend.trim(); // what kernels keep from call to call
     const { kv_used_bytes, kv_reserved_bytes, used_bytes } = engine.health().memory;
     return { pages: kv_used_bytes, reserved: kv_reserved_bytes, device: used_bytes };
   };
@@ -105,6 +106,8 @@ describe('needle', () => {
       { scorer: { name: 'leverage', seed: 1 }, head_budget: 'adakv', schedule: small },
       { scorer: { name: 'lagkv', lag_size: 16 }, schedule: small, entry_type: 'f16' },
       { scorer: { name: 'cur' }, schedule: small },
+      { preset: 'cam_tova', merge_budget: 4, interval: 32, target_size: 96, entry_type: 'int8' },
+      { preset: 'cam_adakv_snapkv', window_size: 8, interval: 32, target_size: 96 },
       { preset: 'adakv_keydiff', compression_ratio: 0.5, scope: { protect_last: 20 }, schedule: { ...small, name: 'prefill_and_decoding' } },
       { preset: 'keydiff', compression_ratio: 0.75, schedule: { ...small, name: 'prefill_and_decoding' } },
     ];
@@ -152,6 +155,22 @@ describe('needle', () => {
     for (const left of watch.seen) for (const heads of left) expect(heads.flat().length).toBe(80 * model.kvHeads);
     const lengths = watch.seen.flatMap((left) => left.flatMap((heads) => heads.map(({ length }) => length)));
     expect(Math.min(...lengths)).toBeLessThan(70); // some heads are far from 80
+  });
+
+  test('kvpress row 8: cam with adakv works: every head merges what goes into its own rows; the same seed draws the same', async () => {
+    const press = { preset: 'cam_adakv_snapkv', window_size: 8, interval: 16, target_size: 60 };
+    const run = (seed: number, more: object = press) => generation(engine, short, more, { maxTokens: 60, ignoreEos: true, seed, topLogprobs: 1 });
+    const [one, same, other] = [await run(1), await run(1), await run(2)];
+    expect(same).toEqual(one);
+    expect(other.logprobs).not.toEqual(one.logprobs); // greedy: only what was merged differs
+    const without = await run(1, { ...press, preset: 'decoding_adakv_snapkv' });
+    expect(without.logprobs.slice(0, 17)).toEqual(one.logprobs.slice(0, 17));
+    expect(without.logprobs).not.toEqual(one.logprobs);
+    expect(one.usage.decoding!.compressions).toBe(3);
+    const lengths = watchRetained(model.layers);
+    await run(1);
+    lengths.stop();
+    for (const left of lengths.seen) for (const heads of left) expect(heads.flat().length).toBe(60 * model.kvHeads);
   });
 
   test('nothing changes before the first compression, and a target that is never reached changes nothing at all', async () => {

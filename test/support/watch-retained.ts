@@ -11,16 +11,13 @@ export interface Retained {
   stop(): void;
 }
 
-/** Entries that stay instead of those that were chosen. */
-export type Choose = (sequence: KvSequence, layer: number, kept: readonly Uint32Array[]) => readonly Uint32Array[];
-
 /** From now on, of whichever sequence is compressed. */
-export function watchRetained(layers: number, choose: Choose = (_sequence, _layer, kept) => kept): Retained {
+export function watchRetained(layers: number): Retained {
   const seen: Left[] = [];
   let before = layers; // the layer that was compressed before
   const { retain } = KvSequence.prototype;
   const spy = vi.spyOn(KvSequence.prototype, 'retain').mockImplementation(function (this: KvSequence, layer, kept) {
-    const stand = retain.call(this, layer, choose(this, layer, kept));
+    const stand = retain.call(this, layer, kept);
     if (layer <= before) seen.push(Array.from({ length: layers }, () => []));
     before = layer;
     seen.at(-1)![layer] = kept.map((_, head) => [...this.positions(layer, head)].sort((a, b) => a - b));

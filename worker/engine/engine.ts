@@ -133,7 +133,7 @@ export class EdgeEngine implements Engine {
     const { sampling } = request;
     const { backend, forward, tokenizer } = this.#parts;
     const job = await this.#check(request.prompt, request.press, sampling.maxTokens);
-    const run = await this.#admit(job, signal);
+    const run = await this.#admit(job, sampling.seed, signal);
     let decoder: Decoder | null = null;
     try {
       const { sequence } = run;
@@ -251,7 +251,7 @@ export class EdgeEngine implements Engine {
 
   /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */
   async #reads<T>(job: Job, take: TakeLogits | null, use: (read: { usage: KvCacheUsage; sequence: KvSequence }) => T): Promise<T> {
-    const run = await this.#admit(job);
+    const run = await this.#admit(job, null);
     try {
       const usage = await this.#reader.read(job, run, take);
       return use({ usage, sequence: run.sequence });
@@ -263,7 +263,7 @@ export class EdgeEngine implements Engine {
   }
 
   /** Waits until the pool has room for the whole request. Throws InputError where it never will. */
-  async #admit(job: Job, signal?: AbortSignal): Promise<Running> {
+  async #admit(job: Job, seed: number | null, signal?: AbortSignal): Promise<Running> {
     const { cache } = this.#parts;
     checkRoom(job, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
     const workBytes = mostWorkBytes(job, this.#parts);
@@ -278,7 +278,7 @@ export class EdgeEngine implements Engine {
       const sequence = cache.open(job.entryType, job.size.pagesMost);
       if (sequence === null) return false;
       try {
-        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence);
+        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed);
         run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent() };
       } catch (error) {
         sequence.close();

@@ -6,6 +6,7 @@ import type { Forward, Recent } from './forward.ts';
 import type { Job } from './job.ts';
 import type { KvCache, KvSequence, KvShape } from './kv-cache.ts';
 import { RecentRows } from './recent-rows.ts';
+import { seededRandom } from './sampler.ts';
 import type { DecodingUsage } from './types.ts';
 
 export interface EvictionParts {
@@ -27,6 +28,7 @@ export class Eviction {
   readonly #job: Job;
   readonly #checked: CheckedDecoding;
   readonly #sequence: KvSequence;
+  readonly #random: () => number;
   #compressor: DecodingCompressor | null = null;
   /** Tokens that were read when it last acted; the question's count as steps do. */
   #last: number;
@@ -34,10 +36,11 @@ export class Eviction {
   #acted: number;
 
   /** Throws OutOfDeviceMemory. */
-  constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence) {
+  constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence, seed: number | null) {
     const { shape } = parts.cache;
     const { queries } = checked;
     this.#parts = parts;
+    this.#random = seededRandom(seed);
     this.#job = job;
     this.#checked = checked;
     this.#sequence = sequence;
@@ -59,7 +62,14 @@ export class Eviction {
   async compress(tokens: number): Promise<void> {
     const { backend, forward, cache } = this.#parts;
     const layers = Array.from({ length: cache.shape.layers }, (_, layer) => ({ shape: forward.attention(layer), model: forward.layerModel(layer) }));
-    this.#compressor ??= new DecodingCompressor({ backend, checked: this.#checked, store: this.#sequence, queries: this.recent.queries, layers });
+    this.#compressor ??= new DecodingCompressor({
+      backend,
+      checked: this.#checked,
+      store: this.#sequence,
+      queries: this.recent.queries,
+      layers,
+      random: this.#random,
+    });
     await this.#compressor.compress(tokens, tokens - this.#acted);
     this.#acted = tokens;
     this.#last = tokens;

@@ -262,11 +262,13 @@ export class KvSequence implements KeptStore, AppendableCache {
     return stand;
   }
 
-  /** Writes all entries of the layer anew: entry i of head h is row order[h, i] of k, v ([*, H, d]). */
-  rewrite(layer: number, order: RankOrder, k: View, v: View): void {
-    const { kvHeads } = this.#cache.shape;
-    const counts = Array.from({ length: kvHeads }, (_, head) => this.#ledger.length(this.#id, layer * kvHeads + head));
-    this.#backend.storeEntries(this.layer(layer), { from: counts.map(() => 0), counts }, k, v, order, this.#cache.shape);
+  /** Writes all entries of some heads anew: entry i of head first + h is row order[h, i] of k, v ([*, heads, d]). */
+  rewrite(layer: number, first: number, heads: number, order: RankOrder, k: View, v: View): void {
+    const { kvHeads, headDim } = this.#cache.shape;
+    const list = layer * kvHeads + first;
+    const counts = Array.from({ length: heads }, (_, h) => this.#ledger.length(this.#id, list + h));
+    const lists = { ...this.layer(layer), ...this.#ledger.layer(this.#id, list) };
+    this.#backend.storeEntries(lists, { from: counts.map(() => 0), counts }, k, v, order, { kvHeads: heads, headDim });
   }
 
   /** Lets go of the newest `count` entries of every list: tokens that were read ahead and are not part of the answer. */
