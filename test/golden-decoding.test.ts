@@ -13,9 +13,10 @@ const BY_NORM = ['cam_knorm', 'decoding_knorm', 'decoding_ratio_knorm', 'prefill
 /**
  * Which compressions say the same, where not all do: kvpress reads its cache in the order of the last scores ever after. It leaves that open among
  * equal scores, as all sinks and recent tokens have; and SnapKV pools over neighbours in it, so that two scores closer than f32 sums can tell
- * (3e-6 of each other, in layer 0 of llama) make other neighbours, and then other scores.
+ * (3e-6 of each other, in layer 0 of llama) make other neighbours, and then other scores. Under cam_knorm ties decide which values are merged too, and the
+ * random models soon say another token for it.
  */
-const COMPARABLE: Record<string, number> = { decoding_streaming_llm: 1, 'llama decoding_snapkv': 2 };
+const COMPARABLE: Record<string, number> = { decoding_streaming_llm: 1, 'llama decoding_snapkv': 2, 'qwen3 cam_knorm': 1, 'llama cam_knorm': 1 };
 /** Relative, of two norms: torch sums in another order. Where ties decide too which values are merged, later layers' keys follow. */
 const tieOf = (name: string): number => (name === 'cam_knorm' ? 1e-3 : 1e-5);
 
@@ -45,6 +46,7 @@ describe.each(['needle', 'qwen3', 'llama'])('%s', (model) => {
       const { backend, layer, n, shape, count, positions, start, scratch } = context;
       if (layer === 0) at++;
       const ranked = await part.rank(context, params);
+      if (at >= wanted.length) return ranked;
       const scores = new Float32Array((await backend.read(ranked.scores, shape.kvHeads * n * 4)).slice().buffer);
       const rows = new Uint32Array((await backend.read(ranked.order, shape.kvHeads * count * 4)).slice().buffer);
       for (let h = 0; h < shape.kvHeads; h++) {
@@ -57,7 +59,8 @@ describe.each(['needle', 'qwen3', 'llama'])('%s', (model) => {
         const ours = [...order.subarray(0, theirs.length)];
         const [we, they] = [ours.filter((row) => !theirs.includes(row)), theirs.filter((row) => !ours.includes(row))];
         const sorted = (list: number[]): number[] => list.map(score).sort((a, b) => a - b);
-        for (const [i, x] of sorted(we).entries()) expect(Math.abs((x - sorted(they)[i]) / x), `layer ${layer}, head ${h}`).toBeLessThan(tie);
+        for (const [i, x] of sorted(we).entries())
+          expect(Math.abs((x - sorted(they)[i]) / x), `compression ${at}, layer ${layer}, head ${h}`).toBeLessThan(tie);
         const rest = [...order].filter((row) => !theirs.includes(row));
         order.set([...theirs.sort((a, b) => score(b) - score(a)), ...rest].slice(0, count));
       }
@@ -73,7 +76,9 @@ describe.each(['needle', 'qwen3', 'llama'])('%s', (model) => {
     const { context_ids, suffix_ids } = library;
     const wanted = run.compressions.map(({ tokens, kept }) => unpack(kept, library.shape, tokens));
     const parsed = parsePress(configOf(name, library, null));
-    const settle = (press: Press): Press => (BY_NORM.includes(name) && press.schedule.part.decoding ? settled(press, wanted, tieOf(name)) : press);
+    const first = COMPARABLE[name] ?? COMPARABLE[`${model} ${name}`] ?? wanted.length;
+    const settle = (press: Press): Press =>
+      BY_NORM.includes(name) && press.schedule.part.decoding ? settled(press, wanted.slice(0, first), tieOf(name)) : press;
     const presses = parsed.presses.map((press) => settle(drawn(press, library.settings.cam_uniform)));
     const request = { ...parsed, presses, scope: { protect_last: suffix_ids.length } };
     const watch = watchRetained(L);
@@ -86,7 +91,6 @@ describe.each(['needle', 'qwen3', 'llama'])('%s', (model) => {
       watch.stop();
     }
     expect(watch.seen.length).toBe(wanted.length);
-    const first = COMPARABLE[name] ?? COMPARABLE[`${model} ${name}`] ?? wanted.length;
     const last = first < wanted.length ? run.compressions[first].tokens - context_ids.length - suffix_ids.length : Infinity;
     expect(watch.seen.slice(0, first)).toEqual(wanted.slice(0, first));
     expect(watch.seen.every((left) => left.every((heads) => heads.length === H))).toBe(true);
