@@ -102,8 +102,10 @@ export interface ScoreContext extends LayerTensors {
   readonly compat: boolean;
   /** Where row 0 of k, v, q and hidden stands in the prompt: 0, but where a selection has one part of it after the other scored. */
   readonly start: number;
-  /** [H] where rows of k and v stand in the prompt, where an earlier press of a composition left few of them: row t of head h at positions[h][start + t]; null = at start + t. */
+  /** [H] where rows of k and v stand in the prompt, where an earlier press of a composition left few of them, or a selection took some: row t of head h at positions[h][start + t]; null = at start + t. */
   readonly positions: readonly Uint32Array[] | null;
+  /** Where what follows these rows stands: start + n, but where there are gaps between rows. */
+  readonly end?: number;
   /** Which of the layer's KV heads the first one here is: 0, but where heads of unequal length are scored one after the other. Default 0. */
   readonly firstHead?: number;
   /** What is the same in every layer of a request, made by the first that asks for `key`. On the host. */

@@ -4,7 +4,7 @@ import type { ScoreContext } from './contract.ts';
 
 /** Rows first .. end - 1, with those of the queries at hand that belong to them. */
 export function partOf(context: ScoreContext, first: number, end: number): ScoreContext {
-  const { n, k, v, q, window, hidden, shape, model, start } = context;
+  const { n, k, v, q, window, hidden, shape, model, start, positions } = context;
   const entry = shape.kvHeads * shape.headDim * 4;
   const firstQuery = n - window;
   const from = Math.max(first, firstQuery);
@@ -12,6 +12,7 @@ export function partOf(context: ScoreContext, first: number, end: number): Score
     ...context,
     n: end - first,
     start: start + first,
+    end: end === n ? context.end : positions?.reduce((most, list) => Math.max(most, list[start + end - 1] + 1), 0),
     k: at(k, first * entry),
     v: at(v, first * entry),
     q: at(q, (from - firstQuery) * shape.queryHeads * shape.headDim * 4),

@@ -237,6 +237,28 @@ describe.each(runtimes)('$name', ({ make }) => {
     }
   });
 
+  test('expected_attention by statistics of a file, after another press: the positions ahead are those behind the whole prompt', async () => {
+    const runtime = await make();
+    const [n, ungrouped] = [200, shapeOf(2, 2, d)]; // one query head each: order by softmax = order by logit, whatever else is left
+    const random = new Random(95);
+    const layer = { k: random.normals(n * H * d), v: random.normals(n * H * d) };
+    const press = (ratio: number) => ({
+      scorer: { name: 'expected_attention', artifact: 'statistics.safetensors', n_sink: 0, use_vnorm: false, n_future_positions: 16 },
+      compression_ratio: ratio,
+    });
+    const knorm = { scorer: 'knorm', compression_ratio: 0.5 };
+    const first = await runPress(runtime, knorm, n, ungrouped, [layer]);
+    const { scores } = await runPress(runtime, press(0.1), n, ungrouped, [layer]);
+    const { kept } = await runPress(runtime, [knorm, press(0.5)], n, ungrouped, [layer]);
+    for (let h = 0; h < H; h++)
+      expect(kept[0][h]).toEqual(
+        first.kept[0][h]
+          .slice()
+          .sort((a, b) => scores[0][h][b] - scores[0][h][a])
+          .slice(0, n / 4),
+      );
+  });
+
   test.each([
     [{}, [5, 512, 4, 1e-6]],
     [{ tau: 2, n_future_positions: 100, n_sink: 6, epsilon: 1e-3 }, [2, 100, 6, 1e-3]],

@@ -283,6 +283,44 @@ describe.each(runtimes)('selections on $name', ({ make }) => {
       expect(kept[0][0].some((t) => t > 45)).toBe(true);
     });
 
+    test('a scorer is told where every row stands, also of rows that an earlier press left, and where the block ends', async () => {
+      const runtime = await make();
+      const shape = shapeOf(2, 2, 4);
+      const [layer] = randomLayers(new Random(37), 1, 60, shape);
+      const ends: number[] = [];
+      const wrong: string[] = [];
+      const checks: Promise<void>[] = [];
+      const given = givenScores([Float32Array.from({ length: 120 }, (_, i) => (i * 37) % 61)]);
+      const looking: typeof given = {
+        ...given,
+        score(context, params) {
+          const { backend, scratch, k, n, positions, start, end = n } = context;
+          ends.push(end);
+          const rows = scratch(n * 8 * 4, 'a copy of the keys');
+          backend.copy(rows, k, n * 8 * 4);
+          const check = async (): Promise<void> => {
+            const keys = new Float32Array((await backend.read(rows, n * 8 * 4)).slice().buffer);
+            for (let i = 0; i < n * 8; i++) {
+              const [t, h, c] = [Math.floor(i / 8), Math.floor(i / 4) % 2, i % 4];
+              const position = positions === null ? start + t : positions[h][start + t];
+              if (keys[i] !== layer.k[(position * 2 + h) * 4 + c]) wrong.push(`row ${t} of head ${h} is not of position ${position}`);
+            }
+          };
+          checks.push(check());
+          return given.score(context, params);
+        },
+      };
+      const parsed = parsePress({ scorer: 'knorm', selection: { name: 'blocks', block_size: 10 }, compression_ratio: 0.5 });
+      const request = { ...parsed, presses: parsed.presses.map((press) => ({ ...press, scorer: { part: looking, params: {} } })) };
+      await runPress(runtime, request, 60, shape, [layer]);
+      const knorm = parsePress({ scorer: 'knorm', compression_ratio: 1 / 3 }).presses;
+      await runPress(runtime, { ...request, presses: [...knorm, ...request.presses] }, 60, shape, [layer]);
+      await Promise.all(checks);
+      expect(wrong).toEqual([]);
+      expect(ends.slice(0, 3)).toEqual([40, 50, 60]);
+      expect(ends.at(-1)).toBe(60);
+    });
+
     test('kvpress row 17: scorers that read more than keys and values are refused by name', () => {
       const reading = Object.values(scorers).filter((part) => {
         const params = part.params.safeParse({});

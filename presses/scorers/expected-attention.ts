@@ -44,7 +44,7 @@ export const expectedAttention: Scorer<typeof params> = {
     return (artifact === null ? withoutRopeBytes(window, Hq, size) : 0) + F32 * (matrices + Hq * d + n * H * d + 2 * d + scores) + 1024;
   },
   score(context, { n_future_positions, n_sink, use_covariance, use_vnorm, epsilon, artifact }) {
-    const { backend, scratch, n, k, v, shape, start } = context;
+    const { backend, scratch, n, k, v, shape, start, end = start + n } = context;
     const { queryHeads: Hq, kvHeads: H, headDim: d, scale } = shape;
     const sinks = Math.min(n_sink, n);
     const logits = scratch(Hq * n * F32, 'expected logits'); // [Hq, n]; those of the sinks are not read
@@ -52,7 +52,7 @@ export const expectedAttention: Scorer<typeof params> = {
 
     const keys = scratch(n * H * d * F32, 'keys turned ahead'); // R̄ᵀ k, [n, H, d]
     backend.copy(keys, k, n * H * d * F32);
-    turnAhead(context, keys, n * H, start + (artifact === null ? context.window : n), n_future_positions, true);
+    turnAhead(context, keys, n * H, artifact === null ? start + context.window : end, n_future_positions, true);
 
     const linear = { vectors: mean, factor: scale };
     const quadratic = covariance === null ? undefined : { matrices: covariance, factor: scale ** 2 / 2, squared: false };
