@@ -108,6 +108,8 @@ export interface ScoreContext extends LayerTensors {
   readonly end?: number;
   /** Which of the layer's KV heads the first one here is: 0, but where heads of unequal length are scored one after the other. Default 0. */
   readonly firstHead?: number;
+  /** How often the press acted on this sequence before: 0 on a prompt. Default 0. */
+  readonly step?: number;
   /** What is the same in every layer of a request, made by the first that asks for `key`. On the host. */
   once<T>(key: string, make: () => T): T;
   /** The trained data that the part's `artifact` asks for, by the name in its parameter. On the host: a scorer writes what it needs of it into scratch. */

@@ -258,7 +258,7 @@ export class DecodingCompressor {
       model,
       backend,
       layers: layers.length,
-      seed: (this.#seed + Math.imul(this.compressions, 0x9e3779b9)) >>> 0,
+      seed: this.#seed,
       scratch,
       note: (text) => this.notes.add(text),
       later: (check) => this.#later(check),
@@ -268,6 +268,7 @@ export class DecodingCompressor {
       start,
       positions: positions.map((list, h) => from(start, store.standing(layer, first + h, list))),
       firstHead: first,
+      step: this.compressions,
       sums: null,
       artifact: checked.artifact,
     };

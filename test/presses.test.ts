@@ -3,10 +3,11 @@ import { describe, expect, test } from 'vitest';
 import { checkPress, mostPages, type PressSize } from '../presses/check-press.ts';
 import { Compressor } from '../presses/compressor.ts';
 import { isNoOp, parsePress } from '../presses/config.ts';
-import type { HeadBudget, Scorer } from '../presses/contract.ts';
+import type { HeadBudget, ScoreContext, Scorer } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import { presetParts } from '../presses/presets.ts';
-import type { AttentionShape } from '../worker/backend/backend.ts';
+import { scorers } from '../presses/registry.ts';
+import type { AttentionShape, DeviceBuffer } from '../worker/backend/backend.ts';
 import { drawsLots, ratioPresets, withArtifacts } from './support/artifacts.ts';
 import {
   blankLayers,
@@ -183,6 +184,32 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     const drawn = await runPress(runtime, 'random', 40, shape, layers);
     const [, seed] = /^random: seed (\d+)$/.exec(drawn.report.notes.join()) as RegExpExecArray;
     expect((await runPress(runtime, { preset: 'random', seed: Number(seed) }, 40, shape, layers)).kept).toEqual(drawn.kept);
+  });
+
+  test('random and leverage: heads of unequal length, scored one by one while decoding, draw each for itself, and random anew each time', async () => {
+    const { backend } = await make();
+    const n = 64;
+    const borrowed: DeviceBuffer[] = [];
+    const scratch = (bytes: number, label: string): DeviceBuffer => {
+      borrowed.push(backend.alloc(bytes, label));
+      return borrowed[borrowed.length - 1];
+    };
+    const k = scratch(n * 8 * 4, 'keys');
+    backend.write(k, new Random(19).normals(n * 8));
+    const shape = shapeOf(1, 1, 8);
+    const context = { ...noModel(shape), backend, scratch, k, v: k, n, shape, layer: 1, start: 0, positions: null, compat: false, later: () => {} };
+    const scoresOf = async (scorer: 'random' | 'leverage', where: object): Promise<string> => {
+      const params = { seed: 3, sketch_dimension: 4, artifact: null };
+      const once = <T>(_: string, make: () => T): T => make();
+      const scores = (scorers[scorer] as Scorer).score({ ...context, once, ...where } as unknown as ScoreContext, params);
+      return new Float32Array((await backend.read(scores, n * 4)).slice().buffer).join();
+    };
+    for (const scorer of ['random', 'leverage'] as const) {
+      expect(await scoresOf(scorer, {})).toBe(await scoresOf(scorer, { firstHead: 0, step: 0 }));
+      expect(await scoresOf(scorer, { firstHead: 1 })).not.toBe(await scoresOf(scorer, {}));
+    }
+    expect(await scoresOf('random', { step: 1 })).not.toBe(await scoresOf('random', {}));
+    for (const block of borrowed) backend.free(block);
   });
 
   test('equal scores go to the lower position, NaN goes last', async () => {

@@ -100,6 +100,7 @@ function sketchMatrix(context: ScoreContext, { sketch_dimension: k, seed, artifa
   const { kvHeads: H, headDim: d } = context.shape;
   const width = padded(k);
   const matrix = new Float32Array(H * d * width);
+  const first = (context.firstHead ?? 0) * d; // each of the layer's heads has its own rows
   if (artifact !== null) {
     const { shape, values } = context.artifact(artifact).tensors.get('sketch')!;
     if (shape[2] !== k)
@@ -107,14 +108,13 @@ function sketchMatrix(context: ScoreContext, { sketch_dimension: k, seed, artifa
         'press.scorer.artifact',
         `${artifact} has a sketch_dimension of ${shape[2]}, and sketch_dimension is ${k}; they must be equal`,
       );
-    const first = (context.firstHead ?? 0) * d;
     for (let row = 0; row < H * d; row++) matrix.set(values.subarray((first + row) * k, (first + row + 1) * k), row * width);
     return matrix;
   }
   const drawn = seed ?? context.seed;
   if (seed === undefined) context.note(`${scorer}: seed ${drawn}`);
   for (let row = 0; row < H * d; row++)
-    for (let j = 0; j < k; j++) matrix[row * width + j] = normal(drawn, context.layer, row * k + j) / Math.sqrt(k);
+    for (let j = 0; j < k; j++) matrix[row * width + j] = normal(drawn, context.layer, (first + row) * k + j) / Math.sqrt(k);
   return matrix;
 }
 

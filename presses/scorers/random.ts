@@ -1,6 +1,6 @@
 /** Random: the baseline that every scorer must beat.
- *      s[h,t] ~ U[0, 1), independent over layers, heads and tokens
- *  kvpress draws the same scores in all layers when it is given a seed; here the layer is mixed into it. */
+ *      s[h,t] ~ U[0, 1), independent over layers, heads and tokens, and anew each time while decoding
+ *  kvpress draws the same scores in all layers, and every time, when it is given a seed; here layer and time are mixed into it. */
 import * as z from 'zod';
 import type { Scorer } from '../contract.ts';
 import { seedNumber } from '../params.ts';
@@ -22,11 +22,12 @@ export const random: Scorer<typeof params> = {
   queries: () => 0,
   protect: () => ({ first: 0, last: 0 }),
   score(context, params) {
-    const { backend, n, layer, shape, start } = context;
+    const { backend, n, layer, shape, start, firstHead = 0, step = 0 } = context;
     const seed = params.seed ?? context.seed;
     if (params.seed === undefined) context.note(`random: seed ${seed}`);
     const draws = new Float32Array(shape.kvHeads * n); // [H, n]
-    for (let i = 0; i < draws.length; i++) draws[i] = uniform(seed, layer, start * shape.kvHeads + i);
+    const lots = (seed + Math.imul(step, 0x9e3779b9) + Math.imul(firstHead, 0x7feb352d)) >>> 0; // of this time, and of these heads
+    for (let i = 0; i < draws.length; i++) draws[i] = uniform(lots, layer, start * shape.kvHeads + i);
     const scores = context.scratch(draws.byteLength, 'random scores');
     backend.write(scores, draws);
     return scores;
