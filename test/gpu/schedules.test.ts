@@ -31,7 +31,7 @@ async function run(engine: EdgeEngine, press: unknown, maxTokens: number) {
   const watch = watchRetained(LAYERS);
   const pages = watchPages();
   try {
-    const { tokens: answer, usage } = await generation(engine, tokens, press, { maxTokens, ignoreEos: true });
+    const { tokens: answer, usage } = await generation(engine, tokens, press, { maxTokens, ignoreEos: true, seed: 1 });
     return { left: watch.seen, answer, decoding: usage.decoding, exceeded: pages.uses[0].exceeded };
   } finally {
     watch.stop();
@@ -46,6 +46,7 @@ const presses: Record<string, unknown>[] = [
   { preset: 'snapkv', window_size: 8, schedule: { ...schedule, name: 'prefill_and_decoding' }, compression_ratio: 0.25, scope: { protect_last: 10 } },
   { preset: 'keydiff', schedule, entry_type: 'int8' },
   { preset: 'decoding_adakv_snapkv', window_size: 8, interval: 16, target_size: 60 },
+  { preset: 'cam_tova', merge_budget: 4, interval: 11, target_size: 60 },
 ];
 
 test.each(presses.map((press) => [JSON.stringify(press), press]))('%s: as on WASM', async (_, press) => {
