@@ -1,5 +1,5 @@
 /**
- * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget x selection x transforms.
+ * What a press is made of. A press is a value, a composition of parts without state: scorer x layer budget x head budget x selection x transforms x schedule.
  * Every part is interchangeable with every other; what cannot go together says so in `refuses`. Rounding, caps and protected tokens live once, beside this contract.
  *
  * n tokens of the pressed scope, L layers, H KV heads, N counts n. Scores are [H, n] f32, higher = keep.

@@ -11,7 +11,7 @@ export type PartList = readonly {
   formula: string;
   needs: string;
   cost: string | null;
-  artifact: { param: string; what: string; layout: string; source: string } | null;
+  artifact: { param: string; required: boolean; what: string; layout: string; source: string } | null;
   parameters: unknown;
 }[];
 
@@ -33,6 +33,7 @@ function describePreset(name: string) {
   const { summary, params } = { params: {}, ...presets[name] };
   const parts = presetParts(name);
   const own = parts === null ? [] : partList(parts).filter((part) => !DEFAULTS.includes(part)); // an even share has no formula worth showing
+  const files = own.flatMap((part) => artifactOf(part) ?? []);
   return {
     name,
     summary,
@@ -47,7 +48,7 @@ function describePreset(name: string) {
     params,
     streams: parts?.layerBudget.cascades !== false,
     extra_passes: parts?.scorer.passes !== undefined,
-    artifact: own.flatMap((part) => artifactOf(part) ?? [])[0] ?? null,
+    artifact: files.find(({ required }) => required) ?? files[0] ?? null,
   };
 }
 
@@ -59,9 +60,9 @@ function describe(part: PartInfo<z.ZodObject>): PartList[number] {
   return { name, summary, paper, formula, needs, cost, artifact: artifactOf(part), parameters };
 }
 
-/** The trained data that a part reads, and the parameter that names it. */
-function artifactOf({ artifact }: PartInfo<z.ZodObject>): PartList[number]['artifact'] {
+/** The trained data that a part reads, or may read, and the parameter that names it. */
+function artifactOf({ artifact, params }: PartInfo<z.ZodObject>): PartList[number]['artifact'] {
   if (artifact === undefined) return null;
   const { param, what, layout, source } = artifact;
-  return { param, what, layout, source };
+  return { param, required: !params.shape[param].safeParse(undefined).success, what, layout, source };
 }

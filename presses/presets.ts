@@ -239,7 +239,6 @@ function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
 
 export const presets: Readonly<Record<string, Preset>> = { ...named, ...families() };
 
-/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms, schedule; null for no_press. */
 /** kvpress's names of presses that are refused: what they are, and why. */
 export const unavailable: Readonly<Record<string, { readonly formula: string; readonly why: string }>> = {
   RestoreKV: {
@@ -252,7 +251,7 @@ export const unavailable: Readonly<Record<string, { readonly formula: string; re
   },
 };
 
-/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms; null for no_press. */
+/** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms, schedule; null for no_press. */
 export interface PresetParts {
   readonly scorer: Scorer;
   readonly layerBudget: LayerBudget;

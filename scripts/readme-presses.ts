@@ -30,7 +30,7 @@ function table<P extends PartList[number]>(kind: string, parts: readonly P[], mo
   const rows = parts.map((part) => {
     const { name, summary, formula, needs, artifact, paper, parameters } = part;
     const params = Object.keys((parameters as { properties?: object }).properties ?? {}).map((param) => `\`${param}\``);
-    const file = artifact ? `a file (\`${artifact.param}\`): ${artifact.what}` : '';
+    const file = artifact ? `${artifact.required ? '' : 'if it is given, '}a file (\`${artifact.param}\`): ${artifact.what}` : '';
     return [`\`${name}\``, summary, formula, [needs, file, more(part)].filter(Boolean).join('; '), params.join(', '), linked(paper)].map(cell);
   });
   return [
@@ -53,7 +53,8 @@ function presets(list: ReturnType<typeof listPresses>['presets']): string {
             ...(schedule === 'prefill' ? [] : [`schedule ${schedule}`]),
           ].join(' + ');
     const set = Object.entries(params ?? {}).map(([param, value]) => `${param} ${JSON.stringify(value)}`);
-    return [`\`${name}\``, parts, [...set, ...(artifact ? [`needs \`${artifact.param}\``] : [])].join(', ')].map(cell);
+    const file = artifact?.required && !(artifact.param in (params ?? {})) ? [`needs \`${artifact.param}\``] : [];
+    return [`\`${name}\``, parts, [...set, ...file].join(', ')].map(cell);
   });
   const body = [
     '| preset | parts, where they are not the default | parameters set |',

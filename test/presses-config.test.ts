@@ -446,6 +446,22 @@ describe('listPresses', () => {
     }
   });
 
+  test('names the file that a part needs, and tells it from one that may be left out', () => {
+    const of = (preset: string) => {
+      const artifact = list.presets.find(({ name }) => name === preset)?.artifact;
+      return artifact && [artifact.param, artifact.required];
+    };
+    expect(of('qfilter')).toEqual(['artifact', true]);
+    expect(of('lukv')).toEqual(['curves', true]); // expected_attention in it may read a file too
+    expect(of('compactor')).toEqual(['artifact', false]);
+    expect(of('snapkv')).toBeNull();
+    for (const { name, artifact, params } of list.presets) {
+      if (artifact?.required && !(artifact.param in params))
+        expect(refusal(name), name).toMatchObject({ code: 'press_param_missing', param: `press.${artifact.param}` });
+      else expect(() => parsePress(name), name).not.toThrow();
+    }
+  });
+
   test('goes through JSON unchanged', () => {
     expect(JSON.parse(JSON.stringify(list))).toEqual(list);
   });

@@ -1,6 +1,6 @@
 /** FINCH: what the question attends to stays. The question is the last window_size tokens of what is pressed, and is kept.          arXiv 2408.00167
  *      s[h,j] = groupMean_a mean over the window's queries i of P[a,i,j] c_i,   c_i = N - W + i + 1, the keys that query i sees (1 without normalize_scores)
- *  SnapKV without pooling, each query's attention in units of an even share. With transform "rerotate" this is the whole method; selection "finch_chunks" is its
+ *  SnapKV without pooling, each query's attention in units of an even share. With transform "rerotate" this is the whole method; selection "score_segments" is its
  *  chunk_length. compat "kvpress": c_i is one less. kvpress finds the window by a delimiter token, which it takes out of the prompt; here it has a size. */
 import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';

@@ -7,15 +7,12 @@
 import * as z from 'zod';
 import { at } from '../../worker/backend/backend.ts';
 import type { Scorer } from '../contract.ts';
-import { wholeNumber } from '../params.ts';
+import { trueOrFalse, wholeNumber } from '../params.ts';
 
 const params = z.strictObject({
   n_sink: wholeNumber(0, 4096, 4, 'how many of the first tokens are always kept'),
   lag_size: wholeNumber(1, 4096, 128, 'tokens of a partition; at least as many of the last tokens are always kept'),
-  cross_scoring: z
-    .boolean({ error: 'must be true or false' })
-    .default(false)
-    .describe('compares scores between partitions, where otherwise each keeps as many as the others'),
+  cross_scoring: trueOrFalse(false, 'compares scores between partitions, where otherwise each keeps as many as the others'),
 });
 
 export const lagkv: Scorer<typeof params> = {
