@@ -1,7 +1,8 @@
 /** DuoAttention: heads that retrieve keep everything, the others only the first and the most recent tokens.          arXiv 2410.10819
  *      the round(L H rho) heads of the smallest scores stream: they keep sink + recent tokens;   every other head keeps all n
  *  needs     the artefact: a pattern of scores of the model's heads, and the two sizes. The scorer decides which tokens; sink_recent ranks as the pattern says
- *  The total is what the pattern makes of it. The window does not slide: tokens generated later stay. Evicted entries are really freed. */
+ *  The total is what the pattern makes of it. The window does not slide: tokens generated later stay, as in kvpress. Evicted entries are really freed.
+ *  kvpress's default of rho is 0, which leaves every head whole. */
 import * as z from 'zod';
 import { artifactName } from '../artifacts.ts';
 import type { HeadBudget } from '../contract.ts';
