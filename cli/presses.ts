@@ -1,6 +1,6 @@
 /** edgepress presses: what can be named in a press config. */
 import type { Command } from 'commander';
-import { listPresses } from '../presses/list-presses.ts';
+import { listPresses, type PartList } from '../presses/list-presses.ts';
 
 export function pressesCommand(program: Command): void {
   program
@@ -17,11 +17,33 @@ export function pressesCommand(program: Command): void {
         console.log(`\n${kind.replaceAll('_', ' ')}`);
         for (const { name, summary, paper, formula, ...rest } of parts) {
           console.log(`  ${name.padEnd(20)} ${summary}${paper ? ` (${paper})` : ''}`);
-          console.log(`  ${''.padEnd(20)} ${formula}`);
-          if ('parameters' in rest) for (const line of parameterLines(rest.parameters as ObjectSchema)) console.log(`  ${''.padEnd(20)} ${line}`);
+          const more = (line: string): void => console.log(`  ${''.padEnd(20)} ${line}`);
+          more(formula);
+          const needs = needsOf(rest);
+          if (needs !== '') more(`needs ${needs}`);
+          if ('cost' in rest && rest.cost !== null) more(`costs: ${rest.cost}`);
+          if ('parameters' in rest) for (const line of parameterLines(rest.parameters as ObjectSchema)) more(line);
         }
       }
     });
+}
+
+interface Needs {
+  readonly needs?: string;
+  readonly artifact?: PartList[number]['artifact'];
+  readonly extra_passes?: boolean;
+  readonly streams?: boolean;
+}
+
+/** What it reads, and what it wants of whoever runs it. A file that may be left out is among the parameters. */
+function needsOf({ needs = 'nothing', artifact, extra_passes, streams }: Needs): string {
+  const all = [
+    needs === 'nothing' ? '' : needs,
+    artifact?.required ? `a file (${artifact.param}): ${artifact.what}` : '',
+    extra_passes ? 'further readings of the prompt' : '',
+    streams === false ? 'room for whole layers, until the last one was seen' : '',
+  ];
+  return all.filter((one) => one !== '').join('; ');
 }
 
 /** As much of JSON Schema as parameters need. */

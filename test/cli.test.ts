@@ -157,6 +157,9 @@ describe('plan, presses, bench, pack', () => {
 
   test('presses lists what a config can name', () => {
     const { out } = edgepress('presses');
+    expect(out).toMatch(/^ {2}lukv .*\n.*\n +needs a file \(curves\)/m);
+    expect(out).toMatch(/^ {2}kvzip .*\n.*\n +needs .*further readings of the prompt$/m);
+    expect(out).toMatch(/^ {2}squeeze .*\n.*\n +needs .*room for whole layers.*\n +costs: /m);
     for (const name of ['zigzag_snapkv', 'adakv_snapkv', 'pyramidkv', 'streaming_llm']) expect(out).toContain(name);
     for (const line of [
       'window_size: integer, 1 to 4096, default 64: W',
