@@ -3,6 +3,7 @@ import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
 import { partParam } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
+import { countingSelection } from './check-parts.ts';
 import { protectedBy, queriesOf } from './check-press.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
@@ -15,7 +16,7 @@ export interface CheckedDecoding {
   readonly queries: number;
   /** How many of them parts look at. */
   readonly window: number;
-  /** T: what a compression leaves in a layer, mean over its KV heads, when so many tokens were read in all. */
+  /** T: what a compression leaves in a layer, mean over its KV heads, when so many tokens were read in all; at most, where the selection counts. */
   target(tokens: number): number;
   /** What is kept of n rows whatever the scores say, where T stay: of too many the most recent ones first. */
   keep(n: number, target: number): Protected;
@@ -28,7 +29,8 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   const { part, params } = press.schedule;
   const { interval, target, buffer } = part.decoding!;
   const { math, artifact = noArtifacts } = size;
-  const targetAt = (tokens: number): number => target(params, tokens, math, press.compat);
+  const counts = countingSelection(press) !== null; // no target then: all may pass
+  const targetAt = (tokens: number): number => (counts ? tokens : target(params, tokens, math, press.compat));
   const keep = (n: number, T: number): Protected => {
     const { first, last } = protectedBy(press, n);
     const lastKept = Math.min(last, T);
@@ -39,7 +41,7 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   const least = targetAt(first);
   const protect = protectedBy(press, least + interval(params));
   const wanted = protect.first + protect.last;
-  if (least < wanted && !press.compat) {
+  if (least < wanted && !press.compat && !counts) {
     if (press.onTight === 'reject') throw tightTarget(press, least, wanted);
     notes.push(
       `the target of ${least} entries is below the ${wanted} that ${press.scorer.part.name} protects: the most recent of them are kept (on_tight "uniform")`,

@@ -4,7 +4,6 @@ import { countingSelection, decider, type PartKind } from './check-parts.ts';
 import { isIdle, protectedBy, queriesOf } from './check-press.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
-import { selections } from './registry.ts';
 
 /** The press of a request that acts while decoding; null = none does. */
 export function decodingPress(presses: readonly Press[]): Press | null {
@@ -36,10 +35,32 @@ function checkDecodingParts(press: Press): void {
       `${here} brings every layer to the same size, so layer_budget "${layerBudget.part.name}" has nothing to deal; use "uniform"${before}`,
     );
   }
+  if (!selection.part.whileDecoding) {
+    refuse(
+      'selection',
+      `selection "${selection.part.name}" ranks a prompt's layer as a whole, and ${here} ranks what is left of it, one head after the other where they differ; use "top_k"`,
+    );
+  }
   const own = decider(press);
-  if (own !== null || countingSelection(press) !== null) {
-    const { kind, part } = own ?? { kind: 'selection' as const, part: selection.part };
-    refuse(kind, `${kind} "${part.name}" says itself how much is kept, and ${here} does by its target; leave one of them out`);
+  if (own !== null && own.part !== selection.part) {
+    refuse(own.kind, `${own.kind} "${own.part.name}" says itself how much is kept, and ${here} does by its target; leave one of them out`);
+  }
+  if (countingSelection(press) !== null) {
+    const target = (['target_size', 'target_compression_ratio'] as const).find((field) => schedule.params[field] !== undefined);
+    if (target) {
+      throw new InputError(
+        'press_conflict',
+        partParam(press, 'schedule', target),
+        `${target} beside selection "${selection.part.name}", which says itself how much is kept; leave one of them out`,
+      );
+    }
+    if (transforms.length > 0) {
+      const [{ part }] = transforms;
+      refuse(
+        'transforms',
+        `transform "${part.name}" wants a target under ${here}, and selection "${selection.part.name}" says itself how much is kept; leave one of them out`,
+      );
+    }
   }
   if (scorer.part.passes) {
     refuse(
@@ -61,12 +82,6 @@ function checkDecodingParts(press: Press): void {
   }
   if (headBudget.part.sure) {
     refuse('head_budget', `head_budget "${headBudget.part.name}" counts before it ranks, which ${here} does the other way round; use "adakv"`);
-  }
-  if (selection.part !== selections.top_k) {
-    refuse(
-      'selection',
-      `selection "${selection.part.name}" ranks a prompt's layer as a whole, and ${here} ranks what is left of it, one head after the other where they differ; use "top_k"`,
-    );
   }
   const still = transforms.find(({ part }) => !part.whileDecoding);
   if (still) {

@@ -12,6 +12,7 @@
 import type { AttentionShape, Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
+import { countingSelection } from './check-parts.ts';
 import { protectedCount } from './check-press.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { sum } from './sum.ts';
@@ -107,9 +108,11 @@ export class DecodingCompressor {
   readonly #attention: Map<number, number>[][];
   readonly #since: number[];
   readonly #random: () => number;
+  readonly #counting: ReturnType<typeof countingSelection>;
 
   constructor(options: DecodingOptions) {
     this.#options = options;
+    this.#counting = countingSelection(options.checked.press);
     this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
     this.notes = new Set(options.checked.notes);
     this.#attention = options.layers.map(({ shape }) => Array.from({ length: shape.kvHeads }, () => new Map()));
@@ -134,17 +137,20 @@ export class DecodingCompressor {
       ranked.catch(() => {}); // who waits for an earlier layer hears of this one too late
       recorded.push({ held, ranked });
     }
+    let removed = false;
     for (const { held, ranked } of recorded) {
       const groups = await ranked;
       const kept = this.#kept(held, groups, moment);
+      if (kept.every((list, h) => list.length === held.positions[h].length)) continue;
+      removed = true;
       if (checked.press.transforms.length > 0) await this.#transform(held, groups, kept, moment);
       else store.retain(held.layer, kept);
     }
     await Promise.all(this.#checks.splice(0));
-    if (recorded.length > 0) this.compressions++;
+    if (removed) this.compressions++;
   }
 
-  /** The layer's lists as rows; null where they are no longer than the target. */
+  /** The layer's lists as rows; null where they are no longer than the target, or hold what is protected alone. */
   #held(layer: number, { tokens, target }: Moment): Held | null {
     const { checked, layers, store } = this.#options;
     const { kvHeads: H, slidingWindow } = layers[layer].shape;
@@ -154,7 +160,8 @@ export class DecodingCompressor {
     const entries = positions.map((list, h) => this.#inOrder(layer, h, list).filter((entry) => seen(list[entry])));
     const lengths = entries.map(({ length }) => length);
     const { ragged } = checked.press.headBudget.part;
-    const whole = ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= target);
+    const most = (length: number): number => (this.#counting ? protectedCount(checked.keep(length, target), length) : target);
+    const whole = ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= most(length));
     if (whole && lengths.every((length, h) => length === positions[h].length)) return null;
     const equal = lengths.every((length) => length === lengths[0]);
     const standing = entries.map((list, h) => list.map((entry) => positions[h][entry]));
@@ -177,7 +184,7 @@ export class DecodingCompressor {
   async #rank(layer: number, group: Group, moment: Moment): Promise<{ readonly read: Promise<Ranked> }> {
     const { backend, checked } = this.#options;
     const { selection, scorer, headBudget, transforms } = checked.press;
-    const { ragged } = headBudget.part;
+    const ragged = headBudget.part.ragged || this.#counting !== null;
     const { n, entries } = group;
     const keep = checked.keep(n, moment.target);
     const P = protectedCount(keep, n);
@@ -308,7 +315,7 @@ export class DecodingCompressor {
   #kept({ layer, positions }: Held, groups: readonly Ranked[], moment: Moment): Uint32Array[] {
     const { checked } = this.#options;
     const { compat, headBudget } = checked.press;
-    const { ragged } = headBudget.part;
+    const ragged = headBudget.part.ragged || this.#counting !== null;
     const heads = groups.flatMap(({ n, entries, ranks, scores, whole }) =>
       entries.map((list, h) => ({ n, list, rank: ranks[h], score: scores[h], whole })),
     );
@@ -429,7 +436,7 @@ export class DecodingCompressor {
   #shares(layer: number, heads: readonly { n: number; rank: Uint32Array; score: Float32Array }[], { target }: Moment): number[] {
     const { checked, layers } = this.#options;
     const { press, math, artifact } = checked;
-    const { part, params } = press.headBudget;
+    const { part, params } = this.#counting ?? press.headBudget;
     const tokens = Math.max(...heads.map(({ n }) => n));
     const protectedTokens = protectedCount(checked.keep(tokens, target), tokens);
     const context: BudgetContext = {

@@ -1,10 +1,8 @@
 /** The whole press library against the real kvpress on WASM: test/support/golden-library-suite.ts. */
 import { expect, test } from 'vitest';
-import { parsePress } from '../presses/config.ts';
-import { InputError } from '../presses/input-error.ts';
 import { golden } from './support/golden.ts';
-import { CONFIGS, DECODING, type Library, PENDING } from './support/golden-library.ts';
-import { configOf, librarySuite } from './support/golden-library-suite.ts';
+import { CONFIGS, DECODING, type Library } from './support/golden-library.ts';
+import { librarySuite } from './support/golden-library-suite.ts';
 
 librarySuite({ models: ['needle', 'qwen3', 'llama'], load: {}, pick: (runs) => runs });
 
@@ -18,19 +16,4 @@ test('every entry has a config, and every config an entry', () => {
   }
   expect([...entries].sort()).toEqual(Object.keys(CONFIGS).sort());
   expect([...decoding].sort()).toEqual(Object.keys(DECODING).sort());
-});
-
-test('what is pending is refused as unknown', () => {
-  const library = golden<Library>('library/needle.json');
-  for (const name of PENDING) {
-    const ratio = library.entries[name]?.[0].ratio ?? null;
-    let code = 'nothing';
-    try {
-      parsePress(configOf(name, library, ratio));
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      code = error.code;
-    }
-    expect(['press_unknown', 'press_param_unknown'], `${name} gave ${code}`).toContain(code);
-  }
 });

@@ -1,5 +1,6 @@
 /** Presses while decoding, on whole models: what stays, what it says, and what it takes. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parsePress } from '../presses/config.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { dot, EvictingReference, type ScoreRows } from './support/evicting-reference.ts';
@@ -171,6 +172,66 @@ describe('needle', () => {
     await run(1);
     lengths.stop();
     for (const left of lengths.seen) for (const heads of left) expect(heads.flat().length).toBe(60 * model.kvHeads);
+  });
+
+  describe('DMS while decoding: selection "threshold"', () => {
+    const dms = (interval: number) => ({
+      scorer: 'knorm',
+      selection: { name: 'threshold', threshold: -10.7, sliding_window_size: 16 },
+      schedule: { name: 'prefill_and_decoding', interval },
+    });
+    const ends = async (press: unknown, maxTokens: number) => {
+      const watch = watchRetained(engine.info.layers);
+      try {
+        const { usage } = await generation(engine, short, press, { maxTokens, ignoreEos: true });
+        return { usage, left: watch.seen };
+      } finally {
+        watch.stop();
+      }
+    };
+
+    test.each([1, 16])(
+      'of what has left the window some goes and some stays, of prompt and answer; the window is whole: interval %i',
+      async (interval) => {
+        const { left } = await ends(dms(interval), 65);
+        const lists = Array.from({ length: engine.info.layers }, (_, l) => left.findLast((layers) => layers[l].length > 0)![l]).flat();
+        let [stayed, went] = [0, 0];
+        for (const list of lists) {
+          const newest = list.at(-1)!;
+          expect(list.slice(-16)).toEqual(Array.from({ length: 16 }, (_, i) => newest - 15 + i));
+          const ofAnswer = list.filter((t) => t >= short.length && t < newest - 15).length;
+          stayed += ofAnswer;
+          went += newest - 15 - short.length - ofAnswer;
+        }
+        expect(stayed).toBeGreaterThan(0);
+        expect(went).toBeGreaterThan(0);
+      },
+    );
+
+    test('frees pages while the answer grows', async () => {
+      const { usage } = await ends(dms(8), 200);
+      const { entries_per_layer, bytes_end, compressions } = usage.decoding!;
+      expect(compressions).toBeGreaterThan(10);
+      expect(Math.max(...entries_per_layer)).toBeLessThan(short.length + 199);
+      const none = await generation(engine, short, 'no_press', { maxTokens: 200, ignoreEos: true });
+      const pages = (tokens: number): number => 12 * Math.ceil(tokens / 16) * 4096; // 6 layers of 2 heads, 16 f32 entries of 32 channels a page
+      expect(none.usage.bytes_full).toBe(pages(short.length));
+      expect(bytes_end).toBeLessThan(pages(short.length + 199));
+    });
+
+    test('takes no target, and no transform that wants one', () => {
+      const refusal = (press: Record<string, unknown>) => {
+        try {
+          parsePress(press);
+        } catch (error) {
+          return error;
+        }
+      };
+      const targeted = { ...dms(8), schedule: { name: 'decoding', interval: 8, target_size: 100 } };
+      expect(refusal(targeted)).toMatchObject({ code: 'press_conflict', param: 'press.schedule.target_size' });
+      expect(refusal({ ...dms(8), transforms: ['cam'] })).toMatchObject({ code: 'press_conflict', param: 'press.transforms' });
+      expect(refusal({ ...dms(8), selection: 'chunks' })).toMatchObject({ code: 'press_conflict', param: 'press.selection' });
+    });
   });
 
   test('nothing changes before the first compression, and a target that is never reached changes nothing at all', async () => {

@@ -1,6 +1,8 @@
 /** Threshold: what scores high enough stays, however much that is (DMS).          arXiv 2506.05345
  *      kept[h] = { t : s[h,t] >= threshold } and the last sliding_window_size tokens
  *  Heads keep as many as pass, each its own number, and what goes is freed; kvpress masks it.
+ *  While decoding, under a schedule: tokens that have left the window are judged once every interval tokens; interval 1 is DMS to the letter, a larger one
+ *  lets them be attended to so much longer.
  *  needs     scores that mean the same in every prompt: of each token alone */
 import * as z from 'zod';
 import type { Selection } from '../contract.ts';
@@ -24,6 +26,7 @@ export const threshold: Selection<typeof params> = {
   formula: 'kept[h] = the t with s[h,t] >= threshold, and the last sliding_window_size tokens',
   needs: 'scores of each token alone, on the host',
   params,
+  whileDecoding: true,
   decidesTotal: 'threshold and sliding_window_size',
   protect: ({ sliding_window_size }) => ({ first: 0, last: sliding_window_size }),
   refuses({ scorer: { part } }) {

@@ -17,6 +17,7 @@ export const topK: Selection<typeof params> = {
   formula: 'kept[h] = protected + the b[l,h] - P largest s[h,t]',
   needs: 'scores',
   params,
+  whileDecoding: true,
   protect: ({ protect_first, protect_last }) => ({ first: protect_first, last: protect_last }),
   rank: (context) => rankByScore(context, context.score(context)),
 };

@@ -8,7 +8,7 @@ import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { KvSequence } from '../../worker/engine/kv-cache.ts';
 import type { LoadOptions } from '../../worker/node.ts';
 import { golden, greedy, openGolden } from './golden.ts';
-import { CONFIGS, DECODING, givenRank, type Library, type LibraryRun, PENDING, unpack, withRatio } from './golden-library.ts';
+import { CONFIGS, DECODING, givenRank, type Library, type LibraryRun, unpack, withRatio } from './golden-library.ts';
 
 export interface SuiteOptions {
   readonly models: readonly string[];
@@ -118,7 +118,6 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
         });
 
   for (const [name, runs] of Object.entries(library.entries)) {
-    if (PENDING.includes(name)) continue;
     for (const run of pick(runs)) {
       test(`${name}${label(run)} scores, keeps and continues as kvpress does`, async () => {
         const request = parsePress(configOf(name, library, run.ratio));
