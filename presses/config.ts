@@ -11,7 +11,7 @@ import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from '.
 import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
 import { didYouMean, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
-import { partList, presetParts, presets, unavailable } from './presets.ts';
+import { partList, presetParts, presets, unavailable, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
 export { pressJsonSchema } from './config-schema.ts';
@@ -73,6 +73,8 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
   const { preset: name, ...asked } = json;
   if (typeof name === 'string' && Object.hasOwn(unavailable, name))
     throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${unavailable[name].why}`);
+  const apart = typeof name === 'string' ? whyNoFamily(name) : null;
+  if (apart !== null) throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${apart}`);
   if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownName('preset', name, Object.keys(presets), namePath);
   const { summary: _, params: defaults = {}, ...preset } = { params: undefined, ...presets[name] };
   const mayBeNamed = preset.scorer !== null && preset.schedule === undefined; // the schedule

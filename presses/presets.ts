@@ -217,14 +217,20 @@ function families(): Record<string, Preset> {
   const made: Record<string, Preset> = {};
   for (const layer_budget of FAMILIES) {
     for (const scorer of Object.keys(scorers) as (keyof typeof scorers)[]) {
-      if (`${layer_budget}_${scorer}` in named || !goTogether(scorers[scorer], layerBudgets[layer_budget])) continue;
+      if (`${layer_budget}_${scorer}` in named || whyNot(scorers[scorer], layerBudgets[layer_budget]) !== null) continue;
       made[`${layer_budget}_${scorer}`] = { summary: `${scorer}; ${layerBudgets[layer_budget].summary}`, scorer, layer_budget };
     }
   }
   return made;
 }
 
-function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
+/** Why there is no preset of such a name, where it names a layer budget of FAMILIES and a scorer that do not go together; else null. */
+export function whyNoFamily(name: string): string | null {
+  const family = FAMILIES.find((one) => name.startsWith(`${one}_`) && Object.hasOwn(scorers, name.slice(one.length + 1)));
+  return family === undefined ? null : whyNot(scorers[name.slice(family.length + 1) as keyof typeof scorers], layerBudgets[family]);
+}
+
+function whyNot(scorer: Scorer, budget: LayerBudget): string | null {
   const scored = { part: scorer, params: {} };
   const parts = {
     scorer: scored,
@@ -234,7 +240,7 @@ function goTogether(scorer: Scorer, budget: LayerBudget): boolean {
     transforms: [],
     schedule: { part: schedules.prefill, params: {} },
   };
-  return (budget.refuses?.(parts, parts.layerBudget.params) ?? scorer.refuses?.(parts, {}) ?? null) === null;
+  return budget.refuses?.(parts, parts.layerBudget.params) ?? scorer.refuses?.(parts, {}) ?? null;
 }
 
 export const presets: Readonly<Record<string, Preset>> = { ...named, ...families() };

@@ -433,6 +433,20 @@ describe('listPresses', () => {
     for (const { name, massMap } of Object.values(scorers)) expect(`zigzag_${name}` in presets).toBe(massMap !== null);
   });
 
+  test('a layer budget and a scorer that do not go together are no preset, and the reason is told', () => {
+    for (const scorer of Object.values(scorers)) {
+      const name = `zigzag_${scorer.name}`;
+      if (name in presets) continue;
+      expect(refusal(name)).toMatchObject({
+        code: 'press_unavailable',
+        param: 'press',
+        message: expect.stringMatching(/spread alike in every layer; use/),
+      });
+    }
+    expect(refusal('dynamickv_knorm').message).toMatch(/no common unit/);
+    expect(refusal('zigzag_nothing').code).toBe('press_unknown');
+  });
+
   test('no two parts of a preset share a parameter name, so that parameters may stand beside its name', () => {
     for (const name of Object.keys(presets)) {
       const parts = presetParts(name);
