@@ -2,6 +2,7 @@
 import type OpenAI from 'openai';
 import { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { presetParts } from '../../presses/presets.ts';
 import { plainPresets } from '../support/artifacts.ts';
 import { samples, twoParts } from '../support/samples.ts';
 import { type Completion, removePacked, startWorker, type TestWorker } from '../support/worker.ts';
@@ -183,7 +184,8 @@ describe('the same request', () => {
 
   test('at compression_ratio 0 gives the same bytes as without a press, for every preset', async () => {
     const { choices, usage } = await worker.chat({ ...long, seed: 3 });
-    for (const name of ['no_press', ...plainPresets]) {
+    const removing = plainPresets.filter((name) => !presetParts(name)!.transforms.some(({ actsAlone }) => actsAlone)); // snap_think changes what stays
+    for (const name of ['no_press', ...removing]) {
       const at0 = await worker.chat({ ...long, seed: 3, press: { preset: name, compression_ratio: 0 } });
       expect(JSON.stringify(at0.choices)).toBe(JSON.stringify(choices));
       expect(at0.usage.kv_cache).toEqual(usage.kv_cache);

@@ -4,6 +4,7 @@ import { Agent, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { AuthenticationError } from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { presetParts } from '../../presses/presets.ts';
 import { plainPresets } from '../support/artifacts.ts';
 import { samples, twoParts } from '../support/samples.ts';
 import { type Completion, removePacked, startWorker, type TestWorker, type WireError } from '../support/worker.ts';
@@ -53,7 +54,14 @@ describe('413 when the KV pool cannot hold a request', () => {
 
   test('names the bytes needed, the bytes free and a ratio; with that ratio every preset answers', async () => {
     const ratio = await fitting(large);
-    for (const preset of plainPresets) {
+    const late = plainPresets.filter((preset) => presetParts(preset)!.layerBudget.cascades === false); // they store the whole prompt first
+    expect(await refused({ ...large, press: { preset: late[0], compression_ratio: ratio } })).toMatchObject({
+      param: 'press',
+      message: expect.stringMatching(
+        /layer_budget "\w+" stores the whole prompt first; one that streams, e\.g\. "uniform", with compression_ratio 0\.\d+ fits/,
+      ),
+    });
+    for (const preset of plainPresets.filter((preset) => !late.includes(preset))) {
       for (const scope of [undefined, 'prompt'] as const) {
         const { status, body } = await worker.post<Completion>(CHAT, { ...large, press: { preset, compression_ratio: ratio, scope } });
         expect({ preset, scope, status, body }).toMatchObject({ status: 200, body: { usage: { kv_cache: { press: preset } } } });

@@ -1,9 +1,11 @@
 /** Whether a checked request can ever fit this server's memory, and if not, what would. */
+import { partParam } from '../../presses/budget-errors.ts';
 import type { BudgetMath } from '../../presses/budget-math.ts';
 import { checkPress } from '../../presses/check-press.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { uniform } from '../../presses/layer-budgets/uniform.ts';
 import type { Backend } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
 import { recentBytes } from './eviction.ts';
@@ -125,6 +127,11 @@ function whatFits(job: Job, parts: RoomParts): { param: string; advice: string }
   for (const maxTokens of answerLengths(job)) {
     const ratio = ratioOf(job, parts, last, last.mode, maxTokens);
     if (ratio !== null) return { param, advice: `compression_ratio ${ratio}${where}${instead}${answering(job, maxTokens)}` };
+    const early = last.layerBudget.part.cascades === false ? ratioOf(job, parts, { ...last, layerBudget: EVEN }, 'streaming', maxTokens, last) : null;
+    if (early !== null) {
+      const advice = `layer_budget "${last.layerBudget.part.name}" stores the whole prompt first; one that streams, e.g. "${uniform.name}", with compression_ratio ${early}${where}${instead}${answering(job, maxTokens)}`;
+      return { param: partParam(last, 'layer_budget'), advice };
+    }
     const streaming = last.mode === 'deferred' ? ratioOf(job, parts, last, 'streaming', maxTokens) : null;
     if (streaming === null) continue;
     const advice = `mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming}${where}${instead}${answering(job, maxTokens)}`;
@@ -133,11 +140,20 @@ function whatFits(job: Job, parts: RoomParts): { param: string; advice: string }
   return { param, advice: nothingFits(job) };
 }
 
-/** The ratio at which the request's own press would fit, or null. */
-function ratioOf({ checked, shape, press }: Job, { cache }: RoomParts, last: Press, mode: Press['mode'], maxTokens: number): number | null {
+const EVEN = { part: uniform, params: {} };
+
+/** The ratio at which the request's own press, or another in its place, would fit, or null. */
+function ratioOf(
+  { checked, shape, press }: Job,
+  { cache }: RoomParts,
+  last: Press,
+  mode: Press['mode'],
+  maxTokens: number,
+  place = last,
+): number | null {
   return fittingRatio(cache.pages, (ratio) => {
     const other = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
-    const presses = press.presses.map((one) => (one === last ? other : one));
+    const presses = press.presses.map((one) => (one === place ? other : one));
     const tried = orRefusal(() => checkPress({ ...press, presses }, checked!.size));
     return tried && requestSize(cache.shape, { ...shape, maxTokens, checked: tried }).pagesMost;
   });
