@@ -29,7 +29,7 @@ test('the float64 erfc that this is held against: known values', () => {
     expect(Math.abs(erfc(x) / want - 1)).toBeLessThan(1e-13);
 });
 
-test('gelu: 2.5e-7 |x| of float64 x Phi(x) (7.5e-8 the formula, the rest rounding) for every tail length and over the whole range', () => {
+test('gelu: 3e-7 |x| of float64 x Phi(x) (7.5e-8 the formula, the rest rounding, fused or not) for every tail length and over the whole range', () => {
   const random = new Random(1);
   const values = [...random.normals(1000), ...random.normals(1000, 20), ...Array.from({ length: 4001 }, (_, i) => (i - 2000) / 200)];
   for (const count of [1, 2, 3, 4, 5, 7, 8, 63, values.length]) {
@@ -37,7 +37,7 @@ test('gelu: 2.5e-7 |x| of float64 x Phi(x) (7.5e-8 the formula, the rest roundin
     const out = run(x);
     for (let i = 0; i < count; i++) {
       const want = (x[i] * erfc(-x[i] / Math.SQRT2)) / 2;
-      if (!(Math.abs(out[i] - want) <= 2.5e-7 * Math.abs(x[i]))) throw new Error(`gelu(${x[i]}) is ${out[i]}, not ${want}`);
+      if (!(Math.abs(out[i] - want) <= 3e-7 * Math.abs(x[i]))) throw new Error(`gelu(${x[i]}) is ${out[i]}, not ${want}`);
     }
   }
 });

@@ -55,6 +55,7 @@ export function expect(seen: any, about = ''): Record<string, (...wanted: any[])
   const matchers: Record<string, (...wanted: any[]) => void> = {
     toBe: (wanted) => is(Object.is(seen, wanted), `to be ${show(wanted)}`),
     toEqual: (wanted) => is(equal(seen, wanted), `to equal ${show(wanted)}`),
+    toContain: (wanted) => is(seen.includes(wanted), `to contain ${show(wanted)}`),
     toBeNaN: () => is(Number.isNaN(seen), 'to be NaN'),
     toBeLessThan: (wanted) => is(seen < wanted, `to be less than ${wanted}`),
     toBeLessThanOrEqual: (wanted) => is(seen <= wanted, `to be at most ${wanted}`),
