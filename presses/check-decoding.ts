@@ -1,7 +1,7 @@
 /** A press that acts while decoding, checked against one request before any compute. */
 import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
-import { partParam } from './budget-errors.ts';
+import { partParam, protectors, smallerParam } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection } from './check-parts.ts';
 import { protectedBy, queriesOf } from './check-press.ts';
@@ -39,12 +39,13 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   const notes: string[] = [];
   const first = size.tokens + interval(params); // tokens at the first compression, where a target that grows is lowest
   const least = targetAt(first);
-  const protect = protectedBy(press, least + interval(params));
+  const rows = least + interval(params); // before the first compression
+  const protect = protectedBy(press, rows);
   const wanted = protect.first + protect.last;
   if (least < wanted && !press.compat && !counts) {
-    if (press.onTight === 'reject') throw tightTarget(press, least, wanted);
+    if (press.onTight === 'reject') throw tightTarget(press, least, wanted, rows);
     notes.push(
-      `the target of ${least} entries is below the ${wanted} that ${press.scorer.part.name} protects: the most recent of them are kept (on_tight "uniform")`,
+      `the target of ${least} entries is below the ${wanted} that ${protectors(press, rows)}: the most recent of them are kept (on_tight "uniform")`,
     );
   }
   if (press.headBudget.part.ragged && !press.scorer.part.comparable) {
@@ -69,13 +70,16 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   };
 }
 
-function tightTarget(press: Press, target: number, wanted: number): InputError {
-  const { protectedBy: by, name } = press.scorer.part;
+function tightTarget(press: Press, target: number, wanted: number, rows: number): InputError {
   const { target_compression_ratio: ratio } = press.schedule.params;
   const field = ratio === undefined ? 'target_size' : 'target_compression_ratio';
   const what = ratio === undefined ? `target_size ${target}` : `target_compression_ratio ${ratio} leaves ${target} entries at first, and that`;
   const larger = ratio === undefined ? `a target_size of ${wanted} or more` : 'a smaller ratio';
-  const smaller = by === null ? '' : ` or ${by} up to ${target}`;
-  const message = `${what} is below the ${wanted} tokens that ${name} protects; ${larger}${smaller} would work, or "on_tight": "uniform"`;
+  const way = smallerParam(press, (changed) => {
+    const { first, last } = protectedBy({ ...press, ...changed }, rows);
+    return first + last <= target;
+  });
+  const smaller = way === null ? '' : ` or ${way}`;
+  const message = `${what} is below the ${wanted} tokens that ${protectors(press, rows)}; ${larger}${smaller} would work, or "on_tight": "uniform"`;
   return new InputError('press_budget_tight', partParam(press, 'schedule', field), message);
 }

@@ -4,7 +4,7 @@
  */
 import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
-import { emptyBudget, lostQueries, memoryTooSmall, partParam, shortPrompt, tightBudget } from './budget-errors.ts';
+import { emptyBudget, lostQueries, memoryTooSmall, partParam, protectors, shortPrompt, type Tries, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection, decider } from './check-parts.ts';
 import type { BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
@@ -199,10 +199,33 @@ function checkEven({ press, exact }: Stage): void {
   );
 }
 
+/** Why not: the message looks for what would work. */
+class Refusal {
+  readonly error: (tries: Tries) => InputError;
+
+  constructor(error: (tries: Tries) => InputError) {
+    this.error = error;
+  }
+}
+
 /** Null when a memory budget turns out to hold everything, or when there is one token only. */
 function checkStage(press: Press, caps: readonly number[], size: PressSize, path: string, notes: string[]): Stage | null {
-  const { scorer, layerBudget, onTight, compat } = press;
-  const { layers, kvHeads, math } = size;
+  const tries = (changed: Partial<Press>): boolean => {
+    try {
+      return !(judge({ ...press, ...changed }, caps, size, path, []) instanceof Refusal);
+    } catch (error) {
+      if (error instanceof InputError) return false;
+      throw error;
+    }
+  };
+  const judged = judge(press, caps, size, path, notes);
+  if (judged instanceof Refusal) throw judged.error(tries);
+  return judged;
+}
+
+function judge(press: Press, caps: readonly number[], size: PressSize, path: string, notes: string[]): Stage | Refusal | null {
+  const { layerBudget, onTight, compat } = press;
+  const { layers, kvHeads, math, pages } = size;
   const asked = protectedBy(press, Math.max(...caps));
   const shortest = Math.min(...caps);
   const tokens = Math.max(...caps);
@@ -226,7 +249,8 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
   });
   const budgets = inPath(path, () => exactBudgets(layerBudget, context(asked)));
   const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));
-  if (least < 1) throw emptyBudget(press, shortest, ratio, budgets, math, path);
+  const cache = pages ? { pageBytes: pages.pageBytes, pages: wholePages(caps, kvHeads, pages) } : null;
+  if (least < 1) return new Refusal((tries) => emptyBudget(press, shortest, ratio, budgets, cache, tries));
   if (tokens === 1) {
     notes.push(`"${press.name}" removed nothing of one token`);
     return null;
@@ -243,24 +267,29 @@ function checkStage(press: Press, caps: readonly number[], size: PressSize, path
   }
   const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
   if (!tight) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
-  if (shortest <= wanted && (compat || onTight === 'reject')) throw shortPrompt(press, shortest, wanted, least);
+  if (shortest <= wanted && (compat || onTight === 'reject')) return new Refusal((tries) => shortPrompt(press, shortest, wanted, tries));
   if (compat) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets }; // kvpress keeps some of the protected; here the lowest positions
-  if (onTight === 'reject') throw tightBudget(press, shortest, wanted, least, ratio, budgets, math, path);
+  if (onTight === 'reject') return new Refusal((tries) => tightBudget(press, shortest, wanted, ratio, least, budgets, cache, tries));
 
   // on_tight "uniform": every layer keeps as many as the others; of the protected tokens the most recent, then the first ones
   const kept = Math.min(...even);
-  if (kept < 1) throw emptyBudget(press, shortest, ratio, even, math, path);
+  if (kept < 1) return new Refusal((tries) => emptyBudget(press, shortest, ratio, even, cache, tries));
   const lastKept = Math.min(asked.last, kept);
   const keep = { first: Math.min(asked.first, kept - lastKept), last: lastKept };
   const part = layerBudget.part.ragged ? `; layer_budget "${uniform.name}" instead of "${layerBudget.part.name}"` : '';
   notes.push(
-    `the budget of ${least} tokens is below the ${wanted} that ${scorer.part.name} protects: the most recent of them are kept (on_tight "uniform")${part}`,
+    `the budget of ${least} tokens is below the ${wanted} that ${protectors(press, tokens)}: the most recent of them are kept (on_tight "uniform")${part}`,
   );
   return { press, keep, layerBudget: { part: uniform, params: {} }, context: context(keep), exact: even };
 }
 
 function exactBudgets({ part, params }: Stage['layerBudget'], context: BudgetContext): readonly number[] | null {
   return part.signal === 'none' ? part.limits([], context, params) : null;
+}
+
+/** Of the whole cache. */
+function wholePages(caps: readonly number[], kvHeads: number, { entriesPerPage, extraTokens }: PageSizes): number {
+  return kvHeads * caps.reduce((sum, cap) => sum + Math.ceil((cap + extraTokens) / entriesPerPage), 0);
 }
 
 /** The largest n_avg whose pages surely fit, as a ratio. Equal lists round up to pages one like the other; unequal ones as badly as they can. */
@@ -271,7 +300,7 @@ function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, 
   const lists = layers * kvHeads;
   const tokens = Math.max(...caps);
   const rectangular = !press.layerBudget.part.ragged && !press.headBudget.part.ragged && caps.every((cap) => cap === tokens);
-  const all = kvHeads * caps.reduce((sum, cap) => sum + Math.ceil((cap + extraTokens) / entriesPerPage), 0);
+  const all = wholePages(caps, kvHeads, pages);
   const pagesFor = (average: number): number =>
     rectangular
       ? lists * Math.ceil((average + extraTokens) / entriesPerPage)

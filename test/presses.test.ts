@@ -581,10 +581,51 @@ describe('checkPress', () => {
   test('a budget of nothing is refused', () => {
     const error = refusal(() => check({ preset: 'knorm', compression_ratio: 0.99 }, { tokens: 50 }));
     expect(error).toMatchObject({ code: 'press_budget_empty', param: 'press.compression_ratio' });
-    expect(error.message).toBe('compression_ratio 0.99 leaves none of 50 tokens; a compression_ratio up to 0.98 keeps at least one');
+    expect(error.message).toBe('compression_ratio 0.99 leaves none of 50 tokens; a compression_ratio up to 0.98 would work');
     expect(refusal(() => check({ preset: 'tova' }, { tokens: 1 })).code).toBe('press_budget_empty');
     const layered = { scorer: 'knorm', layer_budget: { name: 'per_layer', compression_ratios: [0, 0, 0.999, 0] } };
     expect(refusal(() => check(layered)).message).toMatch(/none of 301 tokens in layer 2/);
+  });
+
+  test('what a refusal suggests works: it was tried', () => {
+    const pages = { pageBytes: 4096, entriesPerPage: 16, extraTokens: 5 };
+    const cases: [Record<string, unknown>, number, RegExp, Record<string, unknown>][] = [
+      // A ratio that keeps one token of each layer is no help where more is protected, or where layers are unequal.
+      [
+        { preset: 'compactor', compression_ratio: 0.999 },
+        64,
+        /none of 64 tokens; a compression_ratio up to 0.8125 would/,
+        { compression_ratio: 0.8125 },
+      ],
+      [{ scorer: 'knorm', layer_budget: 'pyramid', compression_ratio: 0.97 }, 130, /compression_ratio up to (0\.\d+) would/, {}],
+      [{ scorer: 'knorm', layer_budget: 'pyramid', memory_budget: 11 * 4096 }, 130, /a memory_budget of (\d+) bytes would work/, {}],
+      // The scorer's parameter is no help where the selection protects too.
+      [
+        { preset: 'snapkv', protect_first: 40, compression_ratio: 0.75 },
+        200,
+        /104 that snapkv and selection "top_k" protect.* or window_size up to 10 /,
+        { window_size: 10 },
+      ],
+      [
+        { preset: 'knorm', protect_last: 30, compression_ratio: 0.5 },
+        40,
+        /fewer than the 30 that selection "top_k" protects; a compression_ratio up to 0.25 would/,
+        { compression_ratio: 0.25 },
+      ],
+      [
+        { preset: 'snapkv', window_size: 4, protect_last: 50 },
+        50,
+        /protect 50 tokens, but only 50 are to be pressed; "on_tight": "uniform" would/,
+        { on_tight: 'uniform' },
+      ],
+    ];
+    for (const [press, tokens, expected, works] of cases) {
+      const { message, param } = refusal(() => check(press, { tokens, pages }));
+      expect(message).toMatch(expected);
+      const found = Number(expected.exec(message)?.[1]);
+      const changed = found ? { [param!.replace('press.', '')]: found } : works;
+      expect(() => check({ ...press, ...changed }, { tokens, pages })).not.toThrow();
+    }
   });
 
   test('of one token nothing can be removed', () => {
