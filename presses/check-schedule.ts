@@ -51,7 +51,7 @@ function checkDecodingParts(press: Press): void {
       throw new InputError(
         'press_conflict',
         partParam(press, 'schedule', target),
-        `${target} beside selection "${selection.part.name}", which says itself how much is kept; leave one of them out`,
+        `${here} with ${target} beside selection "${selection.part.name}", which says itself how much is kept; leave one of them out`,
       );
     }
     if (transforms.length > 0) {

@@ -85,7 +85,10 @@ const namesOf = (combination: Combination, kind: Kind): string[] => (combination
 
 function config(combination: Combination): Record<string, unknown> {
   const parts = (kind: Kind): object[] => namesOf(combination, kind).map((name) => part(kind, name));
-  return { ...Object.fromEntries(kinds.map((kind) => [kind, parts(kind)[0]])), transforms: parts('transforms') };
+  const chosen = { ...Object.fromEntries(kinds.map((kind) => [kind, parts(kind)[0]])), transforms: parts('transforms') };
+  // What says itself how much is kept takes no target.
+  const { target_size: _, ...schedule } = part('schedule', combination.schedule) as Record<string, unknown>;
+  return combination.selection === 'threshold' ? { ...chosen, schedule } : chosen;
 }
 
 const PLAIN: Combination = {
@@ -249,8 +252,8 @@ describe(`${chosen.length} combinations on a small model`, () => {
     checkPages(bytes_kept, kept + LAYERS * (tokens.length - covered));
     expect(decoding !== undefined).toBe(combination.schedule !== 'prefill');
     if (decoding === undefined) return;
-    expect(decoding.compressions).toBeGreaterThanOrEqual(2);
-    for (const entries of decoding.entries_per_layer) expect(entries).toBeLessThan(TARGET + INTERVAL + REST);
+    expect(decoding.compressions).toBeGreaterThanOrEqual(own ? 1 : 2); // a threshold may let all pass
+    for (const entries of decoding.entries_per_layer) expect(entries).toBeLessThan(own ? tokens.length + LONG_ANSWER : TARGET + INTERVAL + REST);
     checkPages(decoding.bytes_end, sum(decoding.entries_per_layer));
   }
 
