@@ -44,6 +44,8 @@ export interface ArtifactNeed {
   readonly source: string;
   /** Throws `misfit` where it is not what the part takes, or not for this model. */
   check(artifact: Artifact, model: ArtifactModel): void;
+  /** Throws `Misfit` where it does not go with the part's other parameters. */
+  suits?(artifact: Artifact, params: Record<string, unknown>): void;
 }
 
 export const ARTIFACTS_FOLDER = 'artifacts';

@@ -281,6 +281,18 @@ describe('over HTTP, with models/needle', () => {
     return { used_bytes, kv_used_bytes, kv_reserved_bytes };
   };
 
+  test('a sketch of another width than is asked for is refused in the plan too, and the field is that of the preset', async () => {
+    const refused = (param: string) => ({
+      status: 400,
+      body: { error: { param, message: expect.stringMatching(/is 12, and the parameter sketch_dimension is 48/) } },
+    });
+    for (const one of await both({ preset: 'compactor', artifact: 'sketch-12.safetensors' })) expect(one).toMatchObject(refused('press.artifact'));
+    const composed = [{ preset: 'knorm', compression_ratio: 0.1 }, { scorer: { name: 'leverage', artifact: 'sketch-12.safetensors' } }];
+    for (const one of await both(composed)) expect(one).toMatchObject(refused('press[1].scorer.artifact'));
+    const [fits] = await both({ preset: 'compactor', sketch_dimension: 12, artifact: 'sketch-12.safetensors' });
+    expect(fits.status).toBe(200);
+  });
+
   test('every preset that reads a file answers, as its plan said, and leaves nothing on the device', async () => {
     const before = held();
     const presets = [

@@ -311,8 +311,14 @@ describe('passes in the engine', () => {
         .press,
     ).toBe('kvzip');
     expect((await generation(bare, some, 'kvcompose')).usage.press).toBe('kvcompose');
-    expect(await refused(bare, some, { preset: 'kvzip', ...asked, repeat_prompt: [99_999] })).toMatchObject({ code: 'token_unknown' });
-    expect(await refused(bare, some, { preset: 'kvcompose', task_prompt: [] })).toMatchObject({ code: 'press_param_range' });
+    expect(await refused(bare, some, { preset: 'kvzip', ...asked, repeat_prompt: [99_999] })).toMatchObject({
+      code: 'token_unknown',
+      param: 'press.repeat_prompt',
+    });
+    expect(await refused(bare, some, { preset: 'kvcompose', task_prompt: [] })).toMatchObject({
+      code: 'press_param_range',
+      param: 'press.task_prompt',
+    });
     expect(await refused(bare, some, { preset: 'kvzip', prefix_tokens: 100, ...asked })).toMatchObject({
       code: 'press_param_range',
       param: 'press.prefix_tokens',

@@ -7,7 +7,7 @@
  *  Within Compactor these scores are one of two parts, and it hands over a part of the layer. */
 import * as z from 'zod';
 import type { View } from '../../worker/backend/backend.ts';
-import { type Artifact, type ArtifactModel, artifactError, artifactName, Misfit, tensorOf } from '../artifacts.ts';
+import { type Artifact, type ArtifactModel, artifactName, Misfit, tensorOf } from '../artifacts.ts';
 import type { ScoreContext, Scorer, ScratchSize } from '../contract.ts';
 import { seedNumber, wholeNumber } from '../params.ts';
 import { solved } from '../solved.ts';
@@ -40,6 +40,10 @@ export const sketchArtifact = {
     const width = artifact.tensors.get('sketch')?.shape[2] ?? 0;
     if (width > 256) throw new Misfit(`its sketch_dimension is ${width}, 256 at most would work`);
     tensorOf(artifact, 'sketch', [kvHeads, headDim, width]);
+  },
+  suits(artifact: Artifact, { sketch_dimension: k }: Record<string, unknown>): void {
+    const width = artifact.tensors.get('sketch')!.shape[2];
+    if (width !== k) throw new Misfit(`its sketch_dimension is ${width}, and the parameter sketch_dimension is ${k}; they must be equal`);
   },
 };
 
@@ -102,12 +106,7 @@ function sketchMatrix(context: ScoreContext, { sketch_dimension: k, seed, artifa
   const matrix = new Float32Array(H * d * width);
   const first = (context.firstHead ?? 0) * d; // each of the layer's heads has its own rows
   if (artifact !== null) {
-    const { shape, values } = context.artifact(artifact).tensors.get('sketch')!;
-    if (shape[2] !== k)
-      throw artifactError(
-        'press.scorer.artifact',
-        `${artifact} has a sketch_dimension of ${shape[2]}, and sketch_dimension is ${k}; they must be equal`,
-      );
+    const { values } = context.artifact(artifact).tensors.get('sketch')!;
     for (let row = 0; row < H * d; row++) matrix.set(values.subarray((first + row) * k, (first + row + 1) * k), row * width);
     return matrix;
   }

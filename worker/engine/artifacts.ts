@@ -64,14 +64,14 @@ export class Artifacts {
     const named = request.presses.flatMap((press) =>
       chosenParts(press).flatMap(({ kind, part, params }) => {
         const name = part.artifact && params[part.artifact.param];
-        return typeof name === 'string' ? [{ name, need: part.artifact!, param: partParam(press, kind, part.artifact!.param) }] : [];
+        return typeof name === 'string' ? [{ name, need: part.artifact!, params, param: partParam(press, kind, part.artifact!.param) }] : [];
       }),
     );
     if (named.length === 0) return noArtifacts;
     const found = new Map<string, Artifact>();
-    for (const { name, need, param } of named) {
+    for (const { name, need, params, param } of named) {
       const artifact = found.get(name) ?? (await this.#open(name, need, param));
-      this.#check(artifact, need, param);
+      this.#check(artifact, need, params, param);
       found.set(name, artifact);
     }
     return (name) => found.get(name) ?? noArtifacts(name);
@@ -145,11 +145,11 @@ export class Artifacts {
     throw artifactError(param, `${name} takes ${formatBytes(bytes)} as f32, and at most ${formatBytes(this.#mostBytes)} of artefacts are held here`);
   }
 
-  #check(artifact: Artifact, need: ArtifactNeed, param: string): void {
+  #check(artifact: Artifact, need: ArtifactNeed, params: Record<string, unknown>, param: string): void {
     const right = this.#checked.get(artifact) ?? new Set();
-    if (right.has(need)) return;
     try {
-      need.check(artifact, this.#model);
+      if (!right.has(need)) need.check(artifact, this.#model);
+      need.suits?.(artifact, params);
     } catch (error) {
       if (!(error instanceof Misfit)) throw error;
       throw artifactError(param, `${artifact.name}: ${error.message}; it would hold ${need.what}: ${need.layout}`);

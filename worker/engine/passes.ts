@@ -31,11 +31,24 @@ export function passesOf(
   const answerStart = tokenizer?.chat.answerStart() ?? '\n';
   const lists = passes.tokens({ tokens, encode, answerStart, param: (field) => partParam(press, 'scorer', field) }, press.scorer.params);
 
+  const given = Object.entries(press.scorer.params);
+  const paramOf = (is: (words: readonly unknown[] | string) => boolean): string => {
+    const found = given.find(([, value]) => (typeof value === 'string' || Array.isArray(value)) && is(value));
+    return partParam(press, 'scorer', found?.[0]);
+  };
   if (lists.length === 0 || lists.some(({ length }) => length === 0))
-    throw new InputError('press_param_range', param, `scorer "${name}" reads something over the prompt: give it one token at least`);
+    throw new InputError(
+      'press_param_range',
+      paramOf(({ length }) => length === 0),
+      `scorer "${name}" reads something over the prompt: give it one token at least`,
+    );
   const unknown = lists.flatMap((list) => list.filter((id) => id >= info.vocabSize)).at(0);
   if (unknown !== undefined)
-    throw new InputError('token_unknown', param, `scorer "${name}" is to read token ${unknown}, which is not in the vocabulary of ${info.vocabSize}`);
+    throw new InputError(
+      'token_unknown',
+      paramOf((words) => Array.isArray(words) && words.includes(unknown)),
+      `scorer "${name}" is to read token ${unknown}, which is not in the vocabulary of ${info.vocabSize}`,
+    );
   const all = lists.reduce((sum, { length }) => sum + length, 0);
   const most = 2 * tokens.length + ASKED_TOKENS;
   if (all > most) {
