@@ -4,6 +4,9 @@ import { entryTypes } from '../worker/backend/backend.ts';
 import { partList, presetParts, presets } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
+/** More than anyone composes; each one scores the whole prompt. */
+export const MOST_PRESSES = 16;
+
 /** A press that was asked for always acts: without a ratio or a memory budget it removes half. */
 export const DEFAULT_RATIO = 0.5;
 
@@ -104,7 +107,7 @@ export function pressJsonSchema(): Record<string, unknown> {
     ...fields,
   });
   const one = z.union([z.enum(names), ...names.map(presetSchema), composition]);
-  const press = z.union([one, z.array(one).min(1).describe('presses composed, applied in order')]);
+  const press = z.union([one, z.array(one).min(1).max(MOST_PRESSES).describe('presses composed, applied in order')]);
   const { $schema: _, ...schema } = z.toJSONSchema(press, { io: 'input', reused: 'ref' });
   return schema;
 }

@@ -7,7 +7,7 @@ import { partParam } from './budget-errors.ts';
 import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
 import { checkTail, isIdle, keepsAll, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
 import { checkSchedules } from './check-schedule.ts';
-import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, memoryBytes } from './config-schema.ts';
+import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, MOST_PRESSES, memoryBytes } from './config-schema.ts';
 import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
 import { didYouMean, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
@@ -33,6 +33,8 @@ export function parsePress(json: unknown): PressRequest {
   if (json === undefined || json === null) return { presses: [], name: 'no_press', scope: null, explain: false, entryType: null };
   if (Array.isArray(json) && json.length === 0)
     throw new InputError('press_form', 'press', 'press must hold at least one press, got []; leave it out for no press');
+  if (Array.isArray(json) && json.length > MOST_PRESSES)
+    throw new InputError('press_form', 'press', `press must hold ${MOST_PRESSES} presses or fewer, got ${json.length}`);
   const elements = Array.isArray(json) ? json.map((one, i) => parseElement(one, `press[${i}]`)) : [parseElement(json, 'press')];
   const shared = agreed(elements);
   const presses = elements.flatMap(({ press }) =>

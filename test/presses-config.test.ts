@@ -247,6 +247,7 @@ describe('what a mistake is told: the field, the value seen, what would work', (
     [5, 'press_form', 'press', 'press must be a preset name, an object with "preset" or "scorer", or a list of these, got 5'],
     [{}, 'press_form', 'press', 'press needs "preset" or "scorer", got {}'],
     [[], 'press_form', 'press', 'press must hold at least one press, got []; leave it out for no press'],
+    [Array(17).fill('think'), 'press_form', 'press', 'press must hold 16 presses or fewer, got 17'], // each one scores the whole prompt
     [['knorm', 7], 'press_form', 'press[1]', 'press[1] must be a preset name, an object with "preset" or "scorer", or a list of these, got 7'],
     [
       [{ preset: 'knorm', compression_ratio: -1 }, 'keydiff'],
