@@ -1,31 +1,72 @@
-/** edgepress presses: what can be named in a press config. */
+/** edgepress presses: what can be named in a press config, in a line each; of the names given, all that there is to say. */
 import type { Command } from 'commander';
-import { listPresses, type PartList } from '../presses/list-presses.ts';
+import { didYouMean } from '../presses/did-you-mean.ts';
+import { InputError } from '../presses/input-error.ts';
+import { listPresses, type PartList, presetFamilies } from '../presses/list-presses.ts';
+
+type List = ReturnType<typeof listPresses>;
 
 export function pressesCommand(program: Command): void {
   program
     .command('presses')
-    .description('list the presses, their parts and parameters')
+    .description('list the presses and their parts; of those named, formula, needs and parameters')
+    .argument('[name...]', 'presets and parts; "all" is every one of them')
     .option('--json', 'print JSON: what GET /v1/presses answers')
-    .action(({ json }: { json?: boolean }) => {
+    .action((names: string[], { json }: { json?: boolean }) => {
       const list = listPresses();
-      if (json) {
-        console.log(JSON.stringify(list, null, 2));
-        return;
-      }
-      for (const [kind, parts] of Object.entries(list)) {
-        console.log(`\n${kind.replaceAll('_', ' ')}`);
-        for (const { name, summary, paper, formula, ...rest } of parts) {
-          console.log(`  ${name.padEnd(20)} ${summary}${paper ? ` (${paper})` : ''}`);
-          const more = (line: string): void => console.log(`  ${''.padEnd(20)} ${line}`);
-          more(formula);
-          const needs = needsOf(rest);
-          if (needs !== '') more(`needs ${needs}`);
-          if ('cost' in rest && rest.cost !== null) more(`costs: ${rest.cost}`);
-          if ('parameters' in rest) for (const line of parameterLines(rest.parameters as ObjectSchema)) more(line);
-        }
-      }
+      if (json) console.log(JSON.stringify(list, null, 2));
+      else if (names.length === 0) printNames(list);
+      else printDetails(list, names);
     });
+}
+
+function printNames(list: List): void {
+  const families = presetFamilies(list.presets);
+  const inFamily = ({ name, scorer, layer_budget }: List['presets'][number]): boolean =>
+    name === `${layer_budget}_${scorer}` && families.get(layer_budget!)?.includes(scorer!) === true;
+  console.log('presets ({"preset": ...}; edgepress presses <name> tells more of it)');
+  for (const preset of list.presets) {
+    if (inFamily(preset)) continue;
+    const notes = [preset.artifact?.required ? 'reads a file' : '', preset.extra_passes ? 'reads the prompt again' : ''].filter(Boolean);
+    console.log(`  ${preset.name.padEnd(37)} ${preset.summary}${notes.length > 0 ? ` [${notes.join(', ')}]` : ''}`);
+  }
+  for (const [budget, scorers] of families) console.log(`  ${`${budget}_<scorer>`.padEnd(37)} <scorer>: ${scorers.join(', ')}`);
+  for (const [kind, parts] of Object.entries(list)) {
+    if (kind === 'presets') continue;
+    console.log(`\n${kind.replaceAll('_', ' ')}`);
+    for (const { name, summary } of parts) console.log(`  ${name.padEnd(20)} ${summary}`);
+  }
+}
+
+function printDetails(list: List, names: readonly string[]): void {
+  const known = [...new Set(Object.values(list).flatMap((parts) => parts.map(({ name }) => name)))];
+  for (const name of names) {
+    if (name !== 'all' && !known.includes(name))
+      throw new InputError('press_unknown', 'name', `unknown preset or part "${name}"${didYouMean(name, known)}`);
+  }
+  for (const [kind, parts] of Object.entries(list)) {
+    const asked = parts.filter(({ name }) => names.includes(name) || names.includes('all'));
+    if (asked.length > 0) console.log(`\n${kind.replaceAll('_', ' ')}`);
+    for (const part of asked) {
+      const { name, summary, paper, formula } = part;
+      const lines = [`${summary}${paper ? ` (${paper})` : ''}`, formula, ...moreLines(part)];
+      console.log(lines.map((line, i) => `  ${(i === 0 ? name : '').padEnd(20)} ${line}`).join('\n'));
+    }
+  }
+}
+
+/** What it needs and costs; of a part its parameters, of a preset its parts. */
+function moreLines(part: List[keyof List][number]): string[] {
+  if (!('schedule' in part || 'parameters' in part)) return []; // what is unavailable
+  const needs = needsOf(part);
+  const lines = needs === '' ? [] : [`needs ${needs}`];
+  if ('parameters' in part)
+    return [...lines, ...(part.cost === null ? [] : [`costs: ${part.cost}`]), ...parameterLines(part.parameters as ObjectSchema)];
+  if (!('scorer' in part) || part.scorer === null) return lines;
+  const { scorer, layer_budget, head_budget, selection, transforms, schedule, params } = part;
+  const set = Object.entries(params ?? {}).map(([param, value]) => `${param} ${JSON.stringify(value)}`);
+  const parts = JSON.stringify({ scorer, layer_budget, head_budget, selection, transforms, schedule });
+  return [...lines, `parts: ${parts}${set.length > 0 ? `, with ${set.join(', ')}` : ''}`];
 }
 
 interface Needs {

@@ -52,6 +52,23 @@ function describePreset(name: string) {
   };
 }
 
+/** Presets that are told in one line: those that are nothing but a scorer under a layer budget and are called after both, by layer budget. */
+export function presetFamilies(list: ReturnType<typeof listPresses>['presets']): Map<string, string[]> {
+  const families = new Map<string, string[]>();
+  for (const { name, scorer, layer_budget, head_budget, selection, transforms, schedule, params } of list) {
+    const more = [
+      head_budget !== 'uniform',
+      selection !== 'top_k',
+      transforms?.length !== 0,
+      schedule !== 'prefill',
+      Object.keys(params ?? {}).length > 0,
+    ];
+    if (name !== `${layer_budget}_${scorer}` || more.includes(true)) continue;
+    families.set(layer_budget!, [...(families.get(layer_budget!) ?? []), scorer!]);
+  }
+  return families;
+}
+
 const DEFAULTS: readonly PartInfo<z.ZodObject>[] = [layerBudgets.uniform, headBudgets.uniform, selections.top_k, schedules.prefill];
 
 function describe(part: PartInfo<z.ZodObject>): PartList[number] {
