@@ -77,7 +77,7 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
     throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${unavailable[name].why}`);
   const apart = typeof name === 'string' ? whyNoFamily(name) : null;
   if (apart !== null) throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${apart}`);
-  if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownName('preset', name, Object.keys(presets), namePath);
+  if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownPreset(name, namePath);
   const { summary: _, params: defaults = {}, ...preset } = { params: undefined, ...presets[name] };
   const mayBeNamed = preset.scorer !== null && preset.schedule === undefined; // the schedule
   const kind = Object.keys(KINDS).find((kind) => kind in asked && !(kind === 'schedule' && mayBeNamed));
@@ -331,6 +331,24 @@ function fromIssue(issue: z.core.$ZodIssue, given: Json, path: string, known: re
   if (value === undefined) return new InputError('press_param_missing', `${path}.${field}`, `${field} is missing; it ${issue.message}`);
   const code = issue.code === 'invalid_type' || issue.code === 'invalid_union' ? 'press_param_type' : 'press_param_range';
   return new InputError(code, `${path}.${field}`, `${field} ${issue.message}, got ${show(value)}`);
+}
+
+/** A part's name is no misspelt preset: told are the presets that begin or end with it, and how a scorer is named. */
+function unknownPreset(name: unknown, param: string): InputError {
+  const names = Object.keys(presets);
+  const decoded = typeof name === 'string' && name.startsWith('decoding_') ? name.slice('decoding_'.length) : '';
+  if (Object.hasOwn(presets, decoded))
+    return new InputError('press_unknown', param, `unknown preset "${name}"; {"preset": "${decoded}", "schedule": "decoding"} says it`);
+  if (typeof name !== 'string' || ![scorers, layerBudgets, headBudgets, selections, transforms].some((parts) => Object.hasOwn(parts, name)))
+    return unknownName('preset', name, names, param);
+  const asScorer = Object.hasOwn(scorers, name) ? `; the scorer alone is {"scorer": "${name}"}` : '';
+  const holding = names.filter((preset) => preset.startsWith(`${name}_`) || preset.endsWith(`_${name}`));
+  const presetsWith = holding.length > 0 ? `; presets with it: ${toldNames(holding)}` : '';
+  return new InputError(
+    'press_unknown',
+    param,
+    `unknown preset "${name}"${asScorer}${presetsWith}${asScorer || presetsWith ? '' : didYouMean(name, names)}`,
+  );
 }
 
 function unknownName(kind: string, name: unknown, known: readonly string[], param: string): InputError {

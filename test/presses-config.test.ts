@@ -207,6 +207,14 @@ describe('what a mistake is told: the field, the value seen, what would work', (
     ],
     // names
     ['zigzag_snpkv', 'press_unknown', 'press', 'unknown preset "zigzag_snpkv"; did you mean "zigzag_snapkv"?'],
+    ['adakv', 'press_unknown', 'press', 'unknown preset "adakv"; presets with it: adakv_compactor, adakv_snapkv, adakv_keydiff, adakv_pyramidkv'],
+    [
+      'leverage',
+      'press_unknown',
+      'press',
+      'unknown preset "leverage"; the scorer alone is {"scorer": "leverage"}; presets with it: zigzag_leverage, cake_leverage, lava_leverage, dynamickv_leverage, squeeze_leverage',
+    ],
+    ['decoding_snapkv', 'press_unknown', 'press', 'unknown preset "decoding_snapkv"; {"preset": "snapkv", "schedule": "decoding"} says it'],
     [{ preset: 'SnapKV', compression_ratio: 0.5 }, 'press_unknown', 'press.preset', 'unknown preset "SnapKV"; did you mean "snapkv"?'],
     [
       { scorer: 'snapkv', layer_budget: { name: 'zigzg' } },
