@@ -60,7 +60,7 @@ function otherBudgetLines({ other_layer_budgets: others, layers }: Inspection): 
   if (others === undefined) return [];
   const width = Math.max(9, ...others.map(({ layer_budget }) => layer_budget.length)) + 2;
   const line = (name: string, budgets: readonly number[]): string =>
-    `  ${name.padEnd(width)}${budgets.map((b) => String(round(b)).padStart(6)).join('')}`;
+    `  ${name.padEnd(width)}${budgets.map((b) => String(round(b)).padStart(8)).join('')}`;
   const dealt = others.flatMap(({ layer_budget, budgets, why }) =>
     budgets ? [line(layer_budget, budgets)] : [`  ${layer_budget.padEnd(width)}  ${why}`],
   );
@@ -130,7 +130,7 @@ export function heatMapSvg(inspection: Inspection, title: string): string {
   ].join('\n');
 }
 
-const COLOURS = ['#1864ab', '#e8590c', '#2b8a3e', '#9c36b5', '#c92a2a', '#5c940d', '#0b7285', '#e67700', '#5f3dc4', '#495057'];
+const COLOURS = ['#1864ab', '#e8590c', '#2b8a3e', '#9c36b5', '#c92a2a', '#5c940d', '#0b7285', '#f06595', '#5f3dc4', '#495057'];
 
 /** Tokens per layer: what was dealt, and what others would have dealt. */
 function chartSvg({ layers, other_layer_budgets: others }: Inspection, top: number): string {

@@ -14,7 +14,9 @@ export function otherBudgets(press: Press): { readonly asked: readonly Chosen<La
   for (const part of Object.values(layerBudgets) as LayerBudget[]) {
     if (part === press.layerBudget.part) continue;
     const params = part.params.safeParse({});
-    const because = params.success ? refusal({ ...press, layerBudget: { part, params: params.data } }) : `it needs ${part.needs}`;
+    const because = params.success
+      ? refusal({ ...press, layerBudget: { part, params: params.data } })
+      : `it needs ${part.artifact ? `a file, ${part.artifact.what}` : part.needs}`;
     if (because === null && params.success) asked.push({ part, params: params.data });
     else unasked.push({ layerBudget: part.name, budgets: null, why: because });
   }

@@ -15,7 +15,7 @@ export const pyramid: PlannedBudget<typeof params> = {
   name: 'pyramid',
   summary: 'lower layers keep more, in a straight line',
   paper: 'arXiv 2406.02069',
-  formula: 'b[l] = hi - l(hi - lo)/(L - 1), lo = b/beta, hi = 2b - lo',
+  formula: 'b[l] = hi - l(hi - lo)/(L - 1), lo = b/beta, hi = 2b - lo; uniform where lo is less than what the scorer protects',
   needs: 'nothing',
   params,
   signal: 'none',
