@@ -1,7 +1,7 @@
 /** The README's tables of presses, from the registry: `npm run readme` writes them; with --check it fails where they are not what it would write. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import process from 'node:process';
-import { listPresses, type PartList } from '../presses/list-presses.ts';
+import { listPresses, type PartList, presetFamilies } from '../presses/list-presses.ts';
 
 const BEGIN = '<!-- begin: npm run readme writes these tables from the registry -->';
 const END = '<!-- end -->';
@@ -41,7 +41,11 @@ function table<P extends PartList[number]>(kind: string, parts: readonly P[], mo
 }
 
 function presets(list: ReturnType<typeof listPresses>['presets']): string {
-  const rows = list.map(({ name, scorer, layer_budget, head_budget, selection, transforms, schedule, params, artifact }) => {
+  const families = presetFamilies(list);
+  const alone = list.filter(
+    ({ name, scorer, layer_budget }) => !(families.get(layer_budget ?? '')?.includes(scorer!) && name === `${layer_budget}_${scorer}`),
+  );
+  const rows = alone.map(({ name, scorer, layer_budget, head_budget, selection, transforms, schedule, params, artifact }) => {
     const parts =
       scorer === null
         ? ''
@@ -61,7 +65,14 @@ function presets(list: ReturnType<typeof listPresses>['presets']): string {
     '|---|---|---|',
     ...rows.map((row) => `| ${row.join(' | ')} |`),
   ].join('\n');
-  return `<details><summary>${list.length} presets</summary>\n\n${body}\n\n</details>`;
+  const joined = [...families].map(([budget, scorers]) => `- \`${budget}_<scorer>\`: ${scorers.join(', ')}`);
+  return [
+    `<details><summary>${list.length} presets</summary>`,
+    body,
+    'And each of these scorers under a layer budget:',
+    joined.join('\n'),
+    '</details>',
+  ].join('\n\n');
 }
 
 function linked(paper: string | null): string {
