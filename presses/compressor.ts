@@ -33,6 +33,8 @@ export interface CompressorOptions {
   readonly backend: Backend;
   readonly checked: CheckedPress;
   readonly store: KeptStore;
+  /** For scorers that draw and were given no seed of their own; null = a random one. */
+  readonly seed?: number | null;
   /** Queries that observe the retained mass; 0 = not measured. */
   readonly massWindow?: number;
 }
@@ -70,7 +72,7 @@ export class Compressor {
   /** What the passes over the prompt are added up in, layer after layer. */
   #sums: DeviceBuffer | null = null;
 
-  constructor({ backend, checked, store, massWindow = OBSERVATION_WINDOW }: CompressorOptions) {
+  constructor({ backend, checked, store, seed = null, massWindow = OBSERVATION_WINDOW }: CompressorOptions) {
     const last = checked.stages.at(-1);
     if (last === undefined) throw new Error('nothing to compress: the press removes nothing');
     const n = checked.size.tokens;
@@ -79,7 +81,7 @@ export class Compressor {
     this.#last = last;
     this.#store = store;
     this.#massWindow = Math.min(massWindow, n - 1);
-    this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
+    this.#seed = seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
     this.#notes = new Set(checked.notes);
     this.#others = checked.others.map((budget) => new Onlooker(budget));
     this.hidden = readsHidden(checked.stages);

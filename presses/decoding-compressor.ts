@@ -113,7 +113,7 @@ export class DecodingCompressor {
   constructor(options: DecodingOptions) {
     this.#options = options;
     this.#counting = countingSelection(options.checked.press);
-    this.#seed = crypto.getRandomValues(new Uint32Array(1))[0];
+    this.#seed = Math.floor(options.random() * 2 ** 32);
     this.notes = new Set(options.checked.notes);
     this.#attention = options.layers.map(({ shape }) => Array.from({ length: shape.kvHeads }, () => new Map()));
     this.#since = options.layers.map(() => 0);

@@ -158,6 +158,21 @@ describe('needle', () => {
   });
 
   describe('sampling', () => {
+    test('the seed of a request is also that of presses which draw and have none of their own', async () => {
+      const kept = async (press: unknown, seed: number | null): Promise<unknown> => {
+        const request = requestOf(short, press, { maxTokens: 1, seed });
+        for await (const event of engine.generate(request)) if (event.type === 'prompt') return event.kvCache.explain!.kept;
+      };
+      for (const press of [
+        { preset: 'random', explain: true },
+        { scorer: 'leverage', compression_ratio: 0.5, explain: true },
+      ]) {
+        expect(await kept(press, 4)).toEqual(await kept(press, 4));
+        expect(await kept(press, 4)).not.toEqual(await kept(press, 5));
+        expect(await kept(press, null)).not.toEqual(await kept(press, null));
+      }
+    });
+
     const drawn = { temperature: 1, maxTokens: 12, seed: 7 };
 
     test('the same seed draws the same tokens; another seed others; greedy needs none', async () => {

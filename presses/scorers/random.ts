@@ -6,7 +6,7 @@ import type { Scorer } from '../contract.ts';
 import { seedNumber } from '../params.ts';
 
 const params = z.strictObject({
-  seed: seedNumber('the same seed keeps the same tokens; without one, each request draws its own and reports it'),
+  seed: seedNumber('the same seed keeps the same tokens; without one, that of the request, or one that is drawn and reported'),
 });
 
 export const random: Scorer<typeof params> = {

@@ -279,7 +279,7 @@ export class EdgeEngine implements Engine {
       if (sequence === null) return false;
       try {
         const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed);
-        run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent() };
+        run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent(), seed };
       } catch (error) {
         sequence.close();
         throw error;

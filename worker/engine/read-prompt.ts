@@ -6,6 +6,7 @@ import { type Forward, passSize, type TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
 import { type KvCache, type KvSequence, type KvShape, layerBytesOf } from './kv-cache.ts';
+import { pressSeed } from './sampler.ts';
 import { type Running, TURN_STALE_MS, type Turns } from './turns.ts';
 import type { Explanation, KvCacheUsage } from './types.ts';
 
@@ -45,7 +46,7 @@ export class PromptReader {
     const slot = await this.#turnToRead(run, signal);
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
-    const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence }) : null;
+    const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence, seed: pressSeed(run.seed) }) : null;
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();

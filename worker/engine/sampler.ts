@@ -22,6 +22,11 @@ export function splitmix64(seed: bigint): () => bigint {
   };
 }
 
+/** What presses draw by: 32 bits of the request's seed, so that the same request keeps the same tokens; null without one. */
+export function pressSeed(seed: number | null): number | null {
+  return seed === null ? null : Number(splitmix64(BigInt(seed))() & 0xffffffffn);
+}
+
 /** The same seed gives the same draws on every runtime; null takes 64 random bits. Negative seeds count modulo 2^64. */
 export function seededRandom(seed: number | bigint | null): Random {
   const next = splitmix64(seed === null ? crypto.getRandomValues(new BigUint64Array(1))[0] : BigInt(seed));

@@ -14,6 +14,8 @@ export interface Running {
   /** When it last showed a sign of life. */
   beat: number;
   readonly spent: Spent;
+  /** The request's own, for presses that draw; null = each draws another. */
+  readonly seed: number | null;
 }
 
 /** Milliseconds of compute so far. */
