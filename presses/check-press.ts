@@ -266,7 +266,12 @@ function judge(press: Press, caps: readonly number[], size: PressSize, path: str
     return null;
   }
   const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
-  if (!tight) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
+  if (!tight) {
+    const { part, params } = layerBudget;
+    const silent = part.signal === 'none' ? (part.fallback?.(context(asked), params) ?? null) : null;
+    if (silent !== null) notes.push(`layer_budget "${part.name}": ${silent}`);
+    return { press, keep: asked, layerBudget, context: context(asked), exact: budgets };
+  }
   if (shortest <= wanted && (compat || onTight === 'reject')) return new Refusal((tries) => shortPrompt(press, shortest, wanted, tries));
   if (compat) return { press, keep: asked, layerBudget, context: context(asked), exact: budgets }; // kvpress keeps some of the protected; here the lowest positions
   if (onTight === 'reject') return new Refusal((tries) => tightBudget(press, shortest, wanted, ratio, least, budgets, cache, tries));

@@ -262,6 +262,8 @@ interface LayerBudgetPart<S extends z.ZodObject> extends PartInfo<S> {
 /** Budgets that are known before the prompt is read. */
 export interface PlannedBudget<S extends z.ZodObject = z.ZodObject> extends LayerBudgetPart<S> {
   readonly signal: 'none';
+  /** Where its rule could not be kept to on this prompt and another stands in: why, in words for the report; else null. */
+  fallback?(context: BudgetContext, params: z.infer<S>): string | null;
 }
 
 /** What is measured of one layer: MBA of each head, an entropy, scores in falling order, ... */

@@ -227,6 +227,28 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     expect(report.keptPerLayer).toEqual([39, 26, 14, 1]);
     const one = await runPress(await make(), press, 100, shape, blankLayers(1, 100, shape));
     expect(one.report.keptPerLayer).toEqual([20]);
+    expect([report.notes, one.report.notes]).toEqual([[], []]);
+  });
+
+  test('pyramid that is none says so, and why', async () => {
+    const shape = shapeOf(1, 1, 4);
+    const flat = async (press: Record<string, unknown>) => {
+      const { report } = await runPress(
+        await make(),
+        { scorer: 'streaming_llm', layer_budget: 'pyramid', ...press },
+        100,
+        shape,
+        blankLayers(3, 100, shape),
+      );
+      expect(new Set(report.keptPerLayer).size).toBe(1);
+      return report.notes.join();
+    };
+    expect(await flat({ compression_ratio: 0.6 })).toMatch(
+      /layer_budget "pyramid": every layer keeps 40 tokens, .* leave 2 to the last one, fewer than the 4 protected ones/,
+    );
+    expect(await flat({ compression_ratio: 0.02 })).toMatch(
+      /every layer keeps 98 tokens, for none can keep more than the 96 that are not protected; a higher ratio/,
+    );
   });
 
   test('per_layer gives each layer its own ratio', async () => {
@@ -661,7 +683,7 @@ describe('checkPress', () => {
 
   test('adakv over scores without a common unit is noted', () => {
     expect(check({ scorer: 'knorm', head_budget: 'adakv' }).notes.join()).toMatch(/no common unit/);
-    for (const preset of names.filter((name) => name.includes('adakv'))) expect(check(preset).notes).toEqual([]); // shares, cosines
+    for (const preset of names.filter((name) => name.includes('adakv'))) expect(check(preset).notes.join()).not.toMatch(/no common unit/); // shares, cosines
   });
 
   describe('memory_budget', () => {

@@ -31,6 +31,15 @@ export const pyramid: PlannedBudget<typeof params> = {
     if (layers === 1) return [...even];
     return math.pyramid(layers, tokens, compressionRatio, protectedTokens, beta, compat);
   },
+  fallback(context, params) {
+    const { protectedTokens: W, averageBudget: b, tokens: N } = context;
+    const budgets = pyramid.limits([], context, params);
+    if (params.beta === 1 || context.layers === 1 || new Set(budgets).size > 1) return null;
+    const even = `every layer keeps ${budgets[0]} tokens, for`;
+    if (b > N - W) return `${even} none can keep more than the ${N - W} that are not protected; a higher ratio makes a ramp`;
+    const least = Math.max(Math.floor(b / params.beta), 2 * b - (N - W)); // lo
+    return `${even} a ramp would leave ${least} to the last one, fewer than the ${W} protected ones; fewer of these, a smaller beta or a lower ratio makes a ramp`;
+  },
   bounds(context, params) {
     return pyramid.limits([], context, params).map((b) => ({ min: b, max: b }));
   },

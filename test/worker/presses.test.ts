@@ -108,6 +108,7 @@ describe('usage.kv_cache and /v1/press/plan', () => {
         const notes = [
           ...(headBudget.ragged && !scorer.comparable ? ['no common unit'] : []),
           ...(layerBudget.cascades === false ? ['decides after the last layer'] : []),
+          ...(layerBudget.name === 'pyramid' && new Set(cache.kept_per_layer).size === 1 ? ['a ramp would leave'] : []),
           ...(drawsLots(preset) ? ['seed'] : []),
           ...(transforms.some(({ name }) => name === 'rerotate') ? ['were turned'] : []),
           ...(transforms.some(({ name }) => name === 'think') ? ['frees no memory'] : []),
