@@ -8,7 +8,7 @@ import { InputError } from '../presses/input-error.ts';
 import { partList, presetParts, presets } from '../presses/presets.ts';
 import { formatBytes } from '../worker/engine/bytes.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import { probeRequest } from '../worker/engine/probe.ts';
+import { median, once } from './bench-run.ts';
 
 /** Above this share of the time of reading, a part says why. */
 const WORTH_A_WORD = 0.05;
@@ -100,16 +100,7 @@ export const COSTS_HEADER = `${'press'.padEnd(38)} ${'of prefill'.padStart(8)} $
 
 async function reading(engine: EdgeEngine, press: PressRequest, promptTokens: number): Promise<{ workMs: number; pressMs: number }> {
   const before = process.cpuUsage();
-  for await (const event of engine.generate(probeRequest(engine.info.vocabSize, promptTokens, 1, press))) {
-    if (event.type !== 'finish') continue;
-    const { prefillMs, pressMs } = event.timings;
-    const { user, system } = process.cpuUsage(before);
-    return { workMs: engine.backend.queued ? prefillMs + pressMs : (user + system) / 1000, pressMs };
-  }
-  throw new Error('the run ended without a result');
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 2)];
+  const { timings } = await once(engine, press, { promptTokens, decodeTokens: 0 });
+  const { user, system } = process.cpuUsage(before);
+  return { workMs: engine.backend.queued ? timings.prefillMs + timings.pressMs : (user + system) / 1000, pressMs: timings.pressMs };
 }

@@ -1,12 +1,10 @@
 /** edgepress bench: prefill and decode tokens/s, press time, peak bytes. Random tokens, greedy, medians over runs after a warm-up. */
 import type { Command } from 'commander';
-import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import { probeRequest } from '../worker/engine/probe.ts';
-import type { Timings } from '../worker/engine/types.ts';
 import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
 import { benchedPresses, COSTS_HEADER, type PressCost, pressCosts, printPressCost } from './bench-presses.ts';
+import { type Measured, median, once } from './bench-run.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
 import { randomModel, shapes } from './random-model.ts';
@@ -45,10 +43,7 @@ async function run(options: BenchOptions): Promise<void> {
     const runs: Measured[] = [];
     await once(engine, press, options); // warm-up: the compiler's tiers, the page tables
     for (let i = 0; i < options.runs; i++) runs.push(await once(engine, press, options));
-    const median = (pick: (run: Measured) => number): number => {
-      const sorted = runs.map(pick).sort((a, b) => a - b);
-      return sorted[Math.floor((sorted.length - 1) / 2)];
-    };
+    const middle = (pick: (run: Measured) => number): number => median(runs.map(pick));
     const { backend, memory } = engine.health();
     const result = {
       model: engine.info.id,
@@ -59,10 +54,10 @@ async function run(options: BenchOptions): Promise<void> {
       prompt_tokens: options.promptTokens,
       decode_tokens: options.decodeTokens,
       runs: runs.length,
-      prefill_tokens_per_s: median(({ timings }) => (options.promptTokens / timings.prefillMs) * 1000),
-      decode_tokens_per_s: median(({ timings, decoded }) => (decoded / timings.decodeMs) * 1000),
-      prefill_ms: median(({ timings }) => timings.prefillMs),
-      press_ms: median(({ timings }) => timings.pressMs) as number | null,
+      prefill_tokens_per_s: middle(({ timings }) => (options.promptTokens / timings.prefillMs) * 1000),
+      decode_tokens_per_s: middle(({ timings, decoded }) => (decoded / timings.decodeMs) * 1000),
+      prefill_ms: middle(({ timings }) => timings.prefillMs),
+      press_ms: middle(({ timings }) => timings.pressMs) as number | null,
       kv_bytes_full: runs[0].bytesFull,
       kv_bytes_kept: runs[0].bytesKept,
       kv_bytes_peak: runs[0].bytesPeak,
@@ -111,24 +106,6 @@ function checkLength({ promptTokens, decodeTokens }: BenchOptions, contextLength
     'prompt_tokens',
     `--prompt-tokens ${promptTokens} and --decode-tokens ${decodeTokens} make ${all} tokens with the first one generated, more than the context length of ${contextLength}; ${contextLength - 1} in all would work`,
   );
-}
-
-interface Measured {
-  readonly timings: Timings;
-  readonly decoded: number;
-  readonly bytesFull: number;
-  readonly bytesKept: number;
-  readonly bytesPeak: number;
-}
-
-async function once(engine: EdgeEngine, press: PressRequest, { promptTokens, decodeTokens }: BenchOptions): Promise<Measured> {
-  const request = probeRequest(engine.info.vocabSize, promptTokens, decodeTokens + 1, press); // the first token comes out of the prefill
-  for await (const event of engine.generate(request)) {
-    if (event.type !== 'finish') continue;
-    const { bytes_full, bytes_kept, bytes_peak } = event.usage.kvCache;
-    return { timings: event.timings, decoded: event.usage.completionTokens - 1, bytesFull: bytes_full, bytesKept: bytes_kept, bytesPeak: bytes_peak };
-  }
-  throw new Error('the run ended without a result');
 }
 
 function runtimeName(): string {

@@ -156,14 +156,25 @@ export function observingQueries({ scorer, layerBudget, selection }: PressParts,
   return most === Infinity ? n : Math.min(n - 1, most);
 }
 
-/** Whether any of the presses reads the attention module's input. */
-export function readsHidden(stages: readonly Pick<Stage, 'press'>[]): boolean {
-  return stages.some(({ press }) => press.scorer.part.hidden);
+/** What is kept of every layer for a press, beside keys and values. */
+export interface PressReads {
+  /** How many of the last queries: those of the widest window. */
+  readonly queries: number;
+  /** The attention module's input. */
+  readonly hidden: boolean;
+  /** What attention changed. */
+  readonly change: boolean;
 }
 
-/** Whether the layer budget, or one that only looks on, reads what attention changed. */
-export function readsChange({ stages, others }: Pick<CheckedPress, 'stages' | 'others'>): boolean {
-  return [...stages.map(({ layerBudget }) => layerBudget), ...others].some(({ part }) => part.signal !== 'none' && part.change);
+/** `massWindow` queries observe the retained mass; layer budgets that only look on read too. */
+export function readsOf({ stages, others, size: { tokens } }: Pick<CheckedPress, 'stages' | 'others' | 'size'>, massWindow: number): PressReads {
+  const presses = [...stages.map(({ press }) => press), ...others.map((layerBudget) => ({ ...stages.at(-1)!.press, layerBudget }))];
+  const budgets = [...stages.map(({ layerBudget }) => layerBudget), ...others];
+  return {
+    queries: Math.max(Math.min(massWindow, tokens - 1), ...presses.map((press) => queriesOf(press, tokens))),
+    hidden: stages.some(({ press }) => press.scorer.part.hidden),
+    change: budgets.some(({ part }) => part.signal !== 'none' && part.change),
+  };
 }
 
 /** What a press keeps whatever the scores say: by its scorer's rule and its selection's. */

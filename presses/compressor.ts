@@ -8,10 +8,12 @@
  *   deferred    every layer is stored whole and truncated once, at the end. The same cache, entry for entry
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
-import type { Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
+
+import { type Backend, type DeviceBuffer, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
+import { Borrowed } from '../worker/backend/borrowed.ts';
 import { noArtifacts } from './artifacts.ts';
 import { countingSelection } from './check-parts.ts';
-import { type CheckedPress, protectedCount, queriesOf, readsChange, readsHidden, type Stage } from './check-press.ts';
+import { type CheckedPress, type PressReads, protectedCount, readsOf, type Stage } from './check-press.ts';
 import type {
   HostRows,
   KeptStore,
@@ -50,12 +52,8 @@ interface KeptLayer {
 }
 
 export class Compressor {
-  /** How many of the last queries of the pressed tokens `layer` must be handed. */
-  readonly queries: number;
-  /** Whether `layer` must be handed the attention module's input. */
-  readonly hidden: boolean;
-  /** Whether `layer` must be handed what attention changed. */
-  readonly change: boolean;
+  /** What `layer` must be handed of the pressed tokens beside keys and values. */
+  readonly reads: PressReads;
 
   readonly #backend: Backend;
   readonly #checked: CheckedPress;
@@ -84,19 +82,16 @@ export class Compressor {
     this.#seed = seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
     this.#notes = new Set(checked.notes);
     this.#others = checked.others.map((budget) => new Onlooker(budget));
-    this.hidden = readsHidden(checked.stages);
-    this.change = readsChange(checked);
-    const onlookers = checked.others.map((layerBudget) => queriesOf({ ...last.press, layerBudget }, n));
-    this.queries = Math.max(...onlookers, this.#massWindow, ...checked.stages.map(({ press }) => queriesOf(press, n)));
+    this.reads = readsOf(checked, massWindow);
   }
 
   /** Takes layer 0, 1, ... L-1 in turn. Whatever it borrows from the device is given back before it resolves or throws. */
   async layer(tensors: LayerTensors): Promise<void> {
-    const borrowed: DeviceBuffer[] = [];
+    const borrowed = new Borrowed(this.#backend);
     try {
       await this.#layer(tensors, borrowed);
     } finally {
-      for (const buffer of borrowed) this.#backend.free(buffer);
+      borrowed.giveBack();
     }
   }
 
@@ -105,11 +100,12 @@ export class Compressor {
     const { press, context } = this.#checked.stages[0];
     const { part, params } = press.scorer;
     this.#sums ??= this.#backend.alloc(rows.shape.queryHeads * rows.n * 4, 'sums of passes');
-    const borrowed: DeviceBuffer[] = [];
+    const borrowed = new Borrowed(this.#backend);
     try {
-      part.passes!.observe({ ...rows, ...this.#lending(borrowed), sums: this.#sums, compat: context.compat }, params);
+      const { scratch } = borrowed;
+      part.passes!.observe({ ...rows, backend: this.#backend, scratch, sums: this.#sums, compat: context.compat }, params);
     } finally {
-      for (const buffer of borrowed) this.#backend.free(buffer);
+      borrowed.giveBack();
     }
   }
 
@@ -153,7 +149,7 @@ export class Compressor {
     return [...asked, ...this.#checked.unasked];
   }
 
-  async #layer(tensors: LayerTensors, borrowed: DeviceBuffer[]): Promise<void> {
+  async #layer(tensors: LayerTensors, borrowed: Borrowed): Promise<void> {
     const index = this.#kept.length;
     const { kvHeads: H } = tensors.shape;
     const context = this.#context(tensors, borrowed);
@@ -188,9 +184,9 @@ export class Compressor {
     const entry: KeptLayer = { layer: tensors.layer, counts: heads.map(() => ranked), sorted: [], masses: [], wholeMass: [], lmba: null };
     const read = Promise.all([
       signal,
-      this.#read(order, H * stride).then((bytes) => new Uint32Array(bytes)),
-      this.#read(scores, H * n).then((bytes) => new Float32Array(bytes)),
-      masses ? this.#read(masses, H * tensors.n).then((bytes) => new Float32Array(bytes)) : null,
+      readWords(this.#backend, order, H * stride),
+      readFloats(this.#backend, scores, H * n),
+      masses && readFloats(this.#backend, masses, H * tensors.n),
     ]);
     const host: Promise<HostRows> = read.then(([seen, ranksRead, scoresRead, massesRead]) => {
       const ranks = heads.map((h) => ranksRead.subarray(h * stride, h * stride + ranked));
@@ -323,10 +319,11 @@ export class Compressor {
     return masses;
   }
 
-  #context(tensors: LayerTensors, borrowed: DeviceBuffer[]): ScoreContext {
+  #context(tensors: LayerTensors, { scratch }: Borrowed): ScoreContext {
     return {
       ...tensors,
-      ...this.#lending(borrowed),
+      backend: this.#backend,
+      scratch,
       sums: this.#sums,
       layers: this.#checked.size.layers,
       seed: this.#seed,
@@ -341,16 +338,6 @@ export class Compressor {
     };
   }
 
-  #lending(borrowed: DeviceBuffer[]): Pick<ScoreContext, 'backend' | 'scratch'> {
-    const backend = this.#backend;
-    const scratch = (bytes: number, label: string): DeviceBuffer => {
-      const buffer = backend.alloc(bytes, label);
-      borrowed.push(buffer);
-      return buffer;
-    };
-    return { backend, scratch };
-  }
-
   #later(work: Promise<void>): void {
     work.catch(() => {}); // finish() waits for it, unless the request ends before
     this.#storing.push(work);
@@ -359,11 +346,6 @@ export class Compressor {
   #once<T>(key: string, make: () => T): T {
     if (!this.#made.has(key)) this.#made.set(key, make());
     return this.#made.get(key) as T;
-  }
-
-  async #read(view: View, count: number): Promise<ArrayBuffer> {
-    const bytes = await this.#backend.read(view, count * 4);
-    return bytes.slice().buffer; // its own memory, aligned
   }
 }
 

@@ -9,12 +9,15 @@
  *
  * kvpress, and compat: rows in the order of the last compression's scores, then the new ones; all queries turned to the position of the newest.
  */
-import type { AttentionShape, Backend, DeviceBuffer, RankOrder, View } from '../worker/backend/backend.ts';
+
+import { type AttentionShape, type Backend, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
+import { Borrowed } from '../worker/backend/borrowed.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import { countingSelection } from './check-parts.ts';
 import { protectedCount } from './check-press.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
+import { joined } from './gather.ts';
 import { sum } from './sum.ts';
 
 const F32 = 4;
@@ -193,7 +196,7 @@ export class DecodingCompressor {
       const scores = entries.map(() => new Float32Array(n).fill(Infinity));
       return { read: Promise.resolve({ ...group, ranks: entries.map(() => inTurn), scores }) };
     }
-    const borrowed: DeviceBuffer[] = [];
+    const borrowed = new Borrowed(backend);
     try {
       const context = this.#context(layer, group, moment, borrowed);
       const whole = ragged || transforms.length > 0;
@@ -211,16 +214,16 @@ export class DecodingCompressor {
         },
         selection.params,
       );
-      const order = this.#read(ranked.order, entries.length * stride);
-      const scores = whole ? this.#read(ranked.scores, entries.length * n) : null;
+      const order = readWords(backend, ranked.order, entries.length * stride);
+      const scores = whole ? readFloats(backend, ranked.scores, entries.length * n) : null;
       const read = Promise.all([order, scores]).then(([rows, values]) => ({
         ...group,
-        ranks: entries.map((_, h) => new Uint32Array(rows, h * stride * 4, count)),
-        scores: values === null ? [] : entries.map((_, h) => new Float32Array(values, h * n * 4, n)),
+        ranks: entries.map((_, h) => rows.subarray(h * stride, h * stride + count)),
+        scores: values === null ? [] : entries.map((_, h) => values.subarray(h * n, (h + 1) * n)),
       }));
       return { read };
     } finally {
-      for (const buffer of borrowed) backend.free(buffer);
+      borrowed.giveBack();
     }
   }
 
@@ -229,18 +232,13 @@ export class DecodingCompressor {
     layer: number,
     { first, n, entries, positions }: Group,
     { tokens, recent, target }: Moment,
-    borrowed: DeviceBuffer[],
+    { scratch }: Borrowed,
     mostQueries = this.#options.checked.window,
   ): ScoreContext {
     const { backend, checked, store, layers, queries } = this.#options;
     const { shape, model } = layers[layer];
     const heads = entries.length;
     const queryHeads = (shape.queryHeads / shape.kvHeads) * heads;
-    const scratch = (bytes: number, label: string): DeviceBuffer => {
-      const buffer = backend.alloc(bytes, label);
-      borrowed.push(buffer);
-      return buffer;
-    };
     const [k, v] = ['keys', 'values'].map((what) => scratch(n * heads * shape.headDim * F32, `${what} of a running sequence`));
     store.read(layer, first, entries, k, v);
     const { compat, scorer } = checked.press;
@@ -357,12 +355,8 @@ export class DecodingCompressor {
     const entries = positions.map((list) => Uint32Array.from(list, (_, entry) => entry).sort((a, b) => list[a] - list[b]));
     const group = shape.queryHeads / shape.kvHeads;
     for (const head of heads) {
-      const borrowed: DeviceBuffer[] = [];
-      const scratch = (bytes: number, label: string): DeviceBuffer => {
-        const buffer = backend.alloc(bytes, label);
-        borrowed.push(buffer);
-        return buffer;
-      };
+      const borrowed = new Borrowed(backend);
+      const { scratch } = borrowed;
       try {
         const n = entries[head].length;
         const [k, v] = ['keys', 'values'].map((what) => scratch(n * shape.headDim * F32, `${what} of one head`));
@@ -374,7 +368,7 @@ export class DecodingCompressor {
         const mean = scratch(n * F32, 'mean attention');
         backend.scoreWindow(attention, q, k, window, n, { ...shape, queryHeads: group, kvHeads: 1 });
         backend.groupMean(mean, attention, 1, group, n);
-        const values = new Float32Array(await this.#read(mean, n));
+        const values = await readFloats(backend, mean, n);
         const before = this.#attention[layer][head];
         const now = new Map<number, number>();
         for (const [row, entry] of entries[head].entries()) {
@@ -383,7 +377,7 @@ export class DecodingCompressor {
         }
         this.#attention[layer][head] = now; // what went is forgotten
       } finally {
-        for (const buffer of borrowed) backend.free(buffer);
+        borrowed.giveBack();
       }
     }
   }
@@ -391,7 +385,7 @@ export class DecodingCompressor {
   /** Changes what stays by what goes, and stores it anew: f32 and f16 rows that were not changed come back bit for bit, int8 rows are rounded again. */
   async #transform({ layer }: Held, groups: readonly Ranked[], kept: readonly Uint32Array[], moment: Moment): Promise<void> {
     const { backend, checked, store } = this.#options;
-    const borrowed: DeviceBuffer[] = [];
+    const borrowed = new Borrowed(backend);
     try {
       const changed: { readonly group: Ranked; readonly k: View; readonly v: View }[] = [];
       for (const group of groups) {
@@ -421,14 +415,13 @@ export class DecodingCompressor {
           return stand[group.first + h].map((entry) => row.get(entry)!);
         });
         const stride = Math.max(1, ...rows.map(({ length }) => length));
-        const order = backend.alloc(rows.length * stride * F32, 'rows of entries');
-        borrowed.push(order);
+        const order = borrowed.scratch(rows.length * stride * F32, 'rows of entries');
         backend.write(order, joined(rows, stride));
         store.rewrite(layer, group.first, rows.length, { rows: order, stride }, k, v);
       }
       this.#since[layer] = 0;
     } finally {
-      for (const buffer of borrowed) backend.free(buffer);
+      borrowed.giveBack();
     }
   }
 
@@ -466,23 +459,11 @@ export class DecodingCompressor {
     check.catch(() => {}); // it is waited for at the end, unless the request ends before
     this.#checks.push(check);
   }
-
-  async #read(view: View, count: number): Promise<ArrayBuffer> {
-    const bytes = await this.#options.backend.read(view, count * F32);
-    return bytes.slice().buffer; // its own memory, aligned
-  }
 }
 
 /** So that the position of row t is at start + t. */
 function from(start: number, positions: Uint32Array): Uint32Array {
   const all = new Uint32Array(Math.max(0, start) + positions.length);
   all.set(positions, Math.max(0, start));
-  return all;
-}
-
-/** [lists, stride], each list from the start of its row. */
-function joined(lists: readonly Uint32Array[], stride: number): Uint32Array {
-  const all = new Uint32Array(lists.length * stride);
-  for (const [i, list] of lists.entries()) all.set(list, i * stride);
   return all;
 }

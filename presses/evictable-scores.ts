@@ -1,11 +1,11 @@
 /** A layer's scores on the host. */
-import type { MassMap } from '../worker/backend/backend.ts';
+import { type MassMap, readFloats } from '../worker/backend/backend.ts';
 import type { SignalContext } from './contract.ts';
 import { falling } from './layer-budgets/share-of-best.ts';
 
 /** [H] scores without those of protected tokens, by position. */
 export async function evictableScores({ backend, scores, n, shape: { kvHeads: H }, keep }: SignalContext): Promise<Float32Array[]> {
-  const all = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
+  const all = await readFloats(backend, scores, H * n);
   const first = Math.min(n, keep.first);
   const end = Math.max(first, n - keep.last);
   return Array.from({ length: H }, (_, h) => all.subarray(h * n + first, h * n + end));

@@ -2,7 +2,7 @@
  * The rows that are left of one layer while composed presses narrow them. Rows stand in ascending position, so that a later
  * press sees what it would see in a shorter prompt; each head has its own rows, as many as the others.
  */
-import type { Backend, RankOrder, View } from '../worker/backend/backend.ts';
+import { type RankOrder, readWords } from '../worker/backend/backend.ts';
 import type { HostRows, KeptRows, ScoreContext } from './contract.ts';
 
 export class Gathered {
@@ -32,7 +32,7 @@ export class Gathered {
     const { backend, scratch, k, v, shape } = this.#full;
     if (count === this.context.n) return;
     const { kvHeads: H, headDim: d } = shape;
-    const ranks = await readRows(backend, rows, H * stride);
+    const ranks = await readWords(backend, rows, H * stride);
     const kept = Array.from({ length: H }, (_, h) => ranks.slice(h * stride, h * stride + count).sort());
     this.#positions = kept.map((list, h) => list.map((row) => this.position(h, row)));
     const ascending = scratch(H * count * 4, 'gathered rows');
@@ -48,7 +48,7 @@ export class Gathered {
   async orderInFullRows(order: RankOrder, counts: readonly number[]): Promise<RankOrder> {
     if (!this.narrowed) return order;
     const { backend, shape } = this.#full;
-    const ranks = await readRows(backend, order.rows, shape.kvHeads * order.stride);
+    const ranks = await readWords(backend, order.rows, shape.kvHeads * order.stride);
     return this.#written(counts.map((count, h) => ranks.slice(h * order.stride, h * order.stride + count).map((row) => this.position(h, row))));
   }
 
@@ -77,8 +77,4 @@ export function joined(lists: readonly Uint32Array[], stride: number): Uint32Arr
   const all = new Uint32Array(lists.length * stride);
   for (const [i, list] of lists.entries()) all.set(list, i * stride);
   return all;
-}
-
-export async function readRows(backend: Backend, rows: View, count: number): Promise<Uint32Array> {
-  return new Uint32Array((await backend.read(rows, count * 4)).slice().buffer);
 }

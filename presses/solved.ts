@@ -1,5 +1,5 @@
 /** W with Wᵀ W = (M + ridge I)⁻¹ of positive matrices, so that xᵀ (M + ridge I)⁻¹ x = |W x|². */
-import type { View } from '../worker/backend/backend.ts';
+import { readWords, type View } from '../worker/backend/backend.ts';
 import type { ScoreContext } from './contract.ts';
 import { InputError } from './input-error.ts';
 
@@ -19,7 +19,7 @@ export function solved(
   const [out, tries] = [scratch(rows * d * d * F32, 'Cholesky inverses'), scratch(rows * F32, 'ridges tried')];
   backend.choleskyInverse(out, tries, matrices, rows, d, ridge, TRIES);
   const check = async (): Promise<void> => {
-    const taken = new Uint32Array((await backend.read(tries, rows * F32)).slice().buffer);
+    const taken = await readWords(backend, tries, rows);
     if (taken.includes(0)) {
       const largest = ridge * 10 ** (TRIES - 1);
       throw new InputError(

@@ -5,7 +5,7 @@
  *  conserves sum(b_l) = T;  cascades as proportional.ts says: the method's own idea
  *  D and V are taken per query and head here, which leaves the ratios between layers as they are. */
 import * as z from 'zod';
-import { at } from '../../worker/backend/backend.ts';
+import { at, readFloats } from '../../worker/backend/backend.ts';
 import type { MeasuredBudget } from '../contract.ts';
 import { realNumber, wholeNumber } from '../params.ts';
 import { sum } from '../sum.ts';
@@ -38,7 +38,7 @@ export const cake: MeasuredBudget<typeof params> = {
     const moments = windowMoments(context, W); // [3, Hq, n]
     const means = scratch(2 * H * n * F32, 'group means of variance and entropy'); // [2, H, n]: G times less to read
     for (const plane of [0, 1]) backend.groupMean(at(means, plane * H * n * F32), at(moments, (plane + 1) * Hq * n * F32), H, Hq / H, n);
-    const read = new Float32Array((await backend.read(means, 2 * H * n * F32)).slice().buffer);
+    const read = await readFloats(backend, means, 2 * H * n);
     const candidates = (plane: number): number =>
       sum(Array.from({ length: H }, (_, h) => sum(read.subarray((plane * H + h) * n, (plane * H + h) * n + n - W))));
     const [shift, spread] = [candidates(0) / H, candidates(1) / H / W];

@@ -6,7 +6,9 @@
  *  cascades  exactly, as "global" does
  *  kvpress keeps trunc(L N (1 - r)) tokens, and gives layer 0 the largest c of all layers at every k, so that it is the longest (what builds its masks takes
  *  the length of layer 0 for all): under compat only, where layer 0 may gain by later layers, so that all are stored whole until the end. */
+
 import * as z from 'zod';
+import { readFloats } from '../../worker/backend/backend.ts';
 import type { BudgetContext, MeasuredBudget, Signal } from '../contract.ts';
 import { InputError } from '../input-error.ts';
 import { oneOf, wholeNumber } from '../params.ts';
@@ -29,7 +31,7 @@ export const composite: MeasuredBudget<typeof params> = {
   ragged: true,
   queries: () => 0,
   async measure({ backend, scores, n, shape: { kvHeads: H }, keep }, { agg_head }) {
-    const all = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
+    const all = await readFloats(backend, scores, H * n);
     const heads = Array.from({ length: H }, (_, h) => falling(all.subarray(h * n + Math.min(n, keep.first), (h + 1) * n - keep.last)));
     return heads[0].map((_, k) => {
       const at = heads.map((scores) => scores[k]);

@@ -7,7 +7,7 @@
  *  kvpress leaves the n_last newest tokens out of m, keeps n_recent - n_last recent ones, which for n_recent = n_last duplicates tokens, and keeps everything at a
  *  threshold of 1, its default: all that but the duplicates under compat. */
 import * as z from 'zod';
-import { at } from '../../worker/backend/backend.ts';
+import { at, readFloats } from '../../worker/backend/backend.ts';
 import type { BudgetContext, MeasuredBudget } from '../contract.ts';
 import { InputError } from '../input-error.ts';
 import { fraction, wholeNumber } from '../params.ts';
@@ -45,7 +45,7 @@ export const lazy: MeasuredBudget<typeof params> = {
     const recent = Math.min(n_recent, seen);
     const first = Math.min(n_initial, compat ? seen : seen - recent); // kvpress counts twice what is both
     const read = async (from: number, count: number): Promise<number> =>
-      count === 0 ? 0 : sum(new Float32Array((await backend.read(at(mean, from * F32), count * F32)).slice().buffer));
+      count === 0 ? 0 : sum(await readFloats(backend, at(mean, from * F32), count));
     const [initial, latest] = await Promise.all([read(0, first), read(seen - recent, recent)]);
     return [initial + latest];
   },

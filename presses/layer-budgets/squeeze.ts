@@ -5,7 +5,9 @@
  *  does not cascade: a layer may change its cluster as others come, so that every layer is stored whole until the end
  *  The clusters are those of least squared error, found exactly; the method's own k-means starts at random. With fewer than three different c_l there are
  *  fewer clusters; with one, every layer keeps as many. */
+
 import * as z from 'zod';
+import { readFloats } from '../../worker/backend/backend.ts';
 import type { MeasuredBudget } from '../contract.ts';
 import { fraction } from '../params.ts';
 import { sum } from '../sum.ts';
@@ -32,7 +34,7 @@ export const squeeze: MeasuredBudget<typeof params> = {
   queries: () => 0,
   async measure({ backend, change }) {
     if (!change) return [NaN]; // the report says so
-    const cosines = new Float32Array((await backend.read(change.cosines, change.tokens * 4)).slice().buffer);
+    const cosines = await readFloats(backend, change.cosines, change.tokens);
     return [sum(cosines) / change.tokens];
   },
   limits(signals, context, { squeeze_share: p }) {

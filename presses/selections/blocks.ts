@@ -7,9 +7,9 @@
  *            from it reads noise; queries of other positions would be no better. Such scorers are refused
  *  waits     for the device once a block */
 import * as z from 'zod';
-import type { Protected } from '../../worker/backend/backend.ts';
+import { type Protected, readFloats, readWords } from '../../worker/backend/backend.ts';
 import type { Selection } from '../contract.ts';
-import { joined, readRows } from '../gather.ts';
+import { joined } from '../gather.ts';
 import { wholeNumber } from '../params.ts';
 import { ReusedScratch } from '../part-of-layer.ts';
 import { rankByScore } from './top-k.ts';
@@ -61,10 +61,10 @@ export const blocks: Selection<typeof params> = {
       };
       const scored = context.score({ ...context, ...where, n: m, k: keys, v: values, window: 0, hidden: null, scratch: reused.lend });
       backend.topK(order, scored, H, m, b, compat ? cut(context.protects(m), b) : { first: keep.first, last: Math.max(0, end - n + keep.last) });
-      const ranks = await readRows(backend, order, H * b);
+      const ranks = await readWords(backend, order, H * b);
       best = best.map((_, h) => ranks.slice(h * b, (h + 1) * b).map((row) => candidates[h][row]));
       if (end < n) continue;
-      const last = new Float32Array((await backend.read(scored, H * m * 4)).slice().buffer);
+      const last = await readFloats(backend, scored, H * m);
       for (const [i, score] of last.entries()) spread[Math.floor(i / m) * n + candidates[Math.floor(i / m)][i % m]] = score;
     }
     backend.write(order, joined(best, b));

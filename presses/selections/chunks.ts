@@ -4,7 +4,7 @@
  *  compat: kvpress keeps max(1, int(C(1 - r))) of the C chunks, whole, so that the total is not int(N(1 - r)); protected tokens count in their chunks with
  *  the scores that kvpress pads them with, the largest + 1, and stay only with these; a prompt shorter than a chunk is pressed token by token */
 import * as z from 'zod';
-import { at, type View } from '../../worker/backend/backend.ts';
+import { at, readFloats, type View } from '../../worker/backend/backend.ts';
 import type { BudgetContext, RankContext, Ranked, Selection } from '../contract.ts';
 import { wholeNumber } from '../params.ts';
 import { rankByScore } from './top-k.ts';
@@ -62,7 +62,7 @@ function keptChunks(n: number, { compressionRatio, math }: BudgetContext, chunkL
 async function rankAsKvpress(context: RankContext, scores: View, chunkLength: number): Promise<Ranked> {
   const { backend, scratch, n, keep, shape } = context;
   const H = shape.kvHeads;
-  const s = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
+  const s = await readFloats(backend, scores, H * n);
   const evictable = (t: number): boolean => t >= keep.first && t < n - keep.last;
   const most = s.reduce((best, score, i) => (evictable(i % n) ? Math.max(best, score) : best), -Infinity);
   const means = Array.from({ length: Math.ceil(n / chunkLength) }, (_, c) => {

@@ -6,10 +6,9 @@
  *  compat: k1 = int((1 - r) N first_stage_ratio)
  *  A measured layer budget sees (s + epsilon) w, in this order: LMBA is what this order needs to hold the mass. */
 import * as z from 'zod';
-import { at, type View } from '../../worker/backend/backend.ts';
+import { at, readFloats, readWords, type View } from '../../worker/backend/backend.ts';
 import { protectedCount } from '../check-press.ts';
 import type { RankContext, Selection } from '../contract.ts';
-import { readRows } from '../gather.ts';
 import { groupOutputNorms, outputNormsBytes } from '../output-norm.ts';
 import { fraction, realNumber } from '../params.ts';
 
@@ -69,8 +68,8 @@ async function firstStage(context: RankContext, scores: View, byScore: View, rat
   const { backend, n, keep, shape, averageBudget, compat, compressionRatio, headCounts } = context;
   const H = shape.kvHeads;
   if (headCounts === null) return Array(H).fill(Math.floor(compat ? (1 - compressionRatio) * n * ratio : averageBudget * ratio));
-  const s = new Float32Array((await backend.read(scores, H * n * 4)).slice().buffer);
-  const ranks = await readRows(backend, byScore, H * n);
+  const s = await readFloats(backend, scores, H * n);
+  const ranks = await readWords(backend, byScore, H * n);
   const P = protectedCount(keep, n);
   const sorted = Array.from({ length: H }, (_, h) => Float32Array.from(ranks.subarray(h * n + P, (h + 1) * n), (row) => s[h * n + row]));
   const { counts, sure } = headCounts(sorted);

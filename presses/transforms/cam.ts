@@ -4,7 +4,9 @@
  *      beta ~ Bernoulli(pi);   V_r += beta V_e / |window(e)|  for r in window(e)
  *  Heads keep the same tokens, by the mean of their scores; under a head budget that shares by score each head has its own (kvpress stops there: row 8).
  *  Sums and draws are made on the host, and so is the adding: a compression comes once in many tokens. Keys stay as they are. */
+
 import * as z from 'zod';
+import { readFloats } from '../../worker/backend/backend.ts';
 import type { RunningHead, Transform } from '../contract.ts';
 import { wholeNumber } from '../params.ts';
 
@@ -32,7 +34,7 @@ export const cam: Transform<typeof params> = {
     const H = heads.length;
     const merged = heads.map((head) => merges(head, steps, merge_budget, random));
     if (merged.every(({ length }) => length === 0)) return;
-    const values = new Float32Array((await backend.read(v, n * H * d * 4)).slice().buffer); // [n, H, d]
+    const values = await readFloats(backend, v, n * H * d); // [n, H, d]
     for (const [h, list] of merged.entries()) {
       for (const { from, to } of list) {
         for (const row of to) for (let c = 0; c < d; c++) values[(row * H + h) * d + c] += values[(from * H + h) * d + c] / to.length;

@@ -3,7 +3,9 @@
  *      w_e = max(sigma_e, 0) ok_e |V_e| / (|V_e| + |V_r(e)| + 1e-6);   V'_r = (V_r + sum of w_e V_e) / (1 + sum of w_e),  over the e with r(e) = r
  *  Keys stay as they are. The fraction is a quantile, interpolated linearly, over the tokens that reach the threshold. compat "kvpress": over all that go, those below it
  *  counting as minus infinity; where the quantile falls among them it is no number, and the head merges nothing. */
+
 import * as z from 'zod';
+import { readFloats } from '../../worker/backend/backend.ts';
 import type { Transform } from '../contract.ts';
 import { fraction } from '../params.ts';
 
@@ -34,7 +36,7 @@ export const merge: Transform<typeof params> = {
 
     const thresholds = new Float32Array(H).fill(similarity_threshold);
     if (merge_fraction < 1) {
-      const cosines = new Float32Array((await backend.read(similarity, H * n * F32)).slice().buffer);
+      const cosines = await readFloats(backend, similarity, H * n);
       for (let h = 0; h < H; h++) {
         const going = cosines.subarray(h * n, (h + 1) * n).filter((x) => x >= -1.5); // -2: stays
         const theta = quantile(candidates(going, thresholds[h], compat), 1 - merge_fraction);

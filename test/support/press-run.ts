@@ -102,7 +102,7 @@ export async function runPress(
   const checked = checkPress(request, { tokens: n, layers: layers.length, kvHeads: shape.kvHeads, math, artifact, ...options.size });
   const store = new PositionStore(backend, options.rows);
   const compressor = new Compressor({ backend, checked, store, massWindow: options.massWindow });
-  const window = compressor.queries;
+  const window = compressor.reads.queries;
   const table = ropeTable(noModel(shape).model.invFreq, 0, n);
   const passes = passLengths(request, n);
   for (const [layer, numbers] of layers.entries()) {
@@ -110,8 +110,8 @@ export async function runPress(
     const queries = numbers.q ?? new Float32Array(window * row);
     const tail = queries.subarray(queries.length - window * row); // the last of them
     const output = numbers.output ?? new Random(2000 + layer).normals(row * row, 0.1);
-    const input = compressor.hidden ? (numbers.hidden ?? new Random(100 + layer).normals(n * hiddenSize)) : new Float32Array();
-    const cosines = compressor.change ? (numbers.change ?? new Float32Array(n).fill(0.9 + layer / 100)) : new Float32Array();
+    const input = compressor.reads.hidden ? (numbers.hidden ?? new Random(100 + layer).normals(n * hiddenSize)) : new Float32Array();
+    const cosines = compressor.reads.change ? (numbers.change ?? new Float32Array(n).fill(0.9 + layer / 100)) : new Float32Array();
     const blocks = [numbers.k, numbers.v ?? numbers.k, tail, output, table, input, cosines].map((data, i) => {
       const block = backend.alloc(Math.max(4, data.byteLength), `layer ${layer} ${'kvqorxc'[i]}`);
       backend.write(block, data);
@@ -129,8 +129,8 @@ export async function runPress(
         q,
         window,
         shape,
-        hidden: compressor.hidden ? x : null,
-        change: compressor.change ? { cosines: change, tokens: n } : null,
+        hidden: compressor.reads.hidden ? x : null,
+        change: compressor.reads.change ? { cosines: change, tokens: n } : null,
         rope,
         model: { ...model, output: { ...model.output, ...viewOf(weights) } },
       });

@@ -26,6 +26,18 @@ export function at(view: View, bytes: number): View {
   return { buffer: view.buffer, offset: view.offset + bytes };
 }
 
+/** A copy of `count` f32 values at `source`. */
+export async function readFloats(backend: Pick<Backend, 'read'>, source: View, count: number): Promise<Float32Array> {
+  const { buffer, byteOffset } = await backend.read(source, count * 4);
+  return new Float32Array(buffer, byteOffset, count);
+}
+
+/** A copy of `count` u32 values at `source`. */
+export async function readWords(backend: Pick<Backend, 'read'>, source: View, count: number): Promise<Uint32Array> {
+  const { buffer, byteOffset } = await backend.read(source, count * 4);
+  return new Uint32Array(buffer, byteOffset, count);
+}
+
 /** How a weight matrix lies in memory; `layout/records.ts` draws q8 and q4. f16 and bf16 are plain rows of 16-bit values. */
 export type WeightType = 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 
@@ -200,7 +212,7 @@ export interface Backend {
   alloc(bytes: number, label: string, cutBefore?: CutBefore): DeviceBuffer;
   free(buffer: DeviceBuffer): void;
   write(target: View, data: ArrayBufferView): void;
-  /** A copy of `bytes` bytes at `source`. */
+  /** A copy of `bytes` bytes at `source`, at an address that values of 4 bytes may have. */
   read(source: View, bytes: number): Promise<Uint8Array>;
   copy(target: View, source: View, bytes: number): void;
   /** Resolves when the device is at most a little behind what was recorded, so that work does not pile up. Rejects when it is lost. */

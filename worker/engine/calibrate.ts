@@ -1,8 +1,10 @@
 /** Makes artefacts of presses by reading texts with the model: presses/calibration.ts has the arithmetic, presses/artifacts.md the files. */
+
 import { type CalibrationShape, DuoCalibration, type LayerRows, QueryMoments, unrotate } from '../../presses/calibration.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { PressRequest, ScoreContext } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { readFloats } from '../backend/backend.ts';
 import type { EdgeEngine } from './engine.ts';
 import { writeSafetensors } from './weights/safetensors.ts';
 
@@ -81,8 +83,8 @@ async function readLayers(engine: EdgeEngine, tokens: readonly number[]): Promis
         queries: () => Infinity,
         score(context: ScoreContext) {
           const { backend, layer, n, k, q, shape, model } = context;
-          const floats = async (from: typeof k, count: number) => new Float32Array((await backend.read(from, count * 4)).slice().buffer);
-          const [queries, keys] = [floats(q, n * shape.queryHeads * shape.headDim), floats(k, n * shape.kvHeads * shape.headDim)];
+          const queries = readFloats(backend, q, n * shape.queryHeads * shape.headDim);
+          const keys = readFloats(backend, k, n * shape.kvHeads * shape.headDim);
           read.push(Promise.all([queries, keys]).then(([q, k]) => ({ layer, n, q, k, shape, model })));
           return press.scorer.part.score(context, press.scorer.params);
         },

@@ -2,7 +2,7 @@
  * The tokens of an answer, one after another: sampled on the host from logits that are read back, or on the device where the backend can,
  * which then feeds each token to the next step itself and is asked for several of them at once.
  */
-import { at, type Backend, type DeviceBuffer, type View } from '../backend/backend.ts';
+import { at, type Backend, type DeviceBuffer, readFloats, readWords, type View } from '../backend/backend.ts';
 import type { Forward, Recent } from './forward.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { createSampler, type RawLogprobs, type Sampler, seededRandom, unusableLogits } from './sampler.ts';
@@ -38,11 +38,6 @@ export function createDecoder(parts: DecoderParts, sampling: Sampling): Decoder 
   return parts.backend.sample && sampling.topLogprobs === null ? new DeviceDecoder(parts, sampling) : new HostDecoder(parts, sampling);
 }
 
-export async function readLogits(backend: Backend, logits: View, vocabSize: number): Promise<Float32Array> {
-  const bytes = await backend.read(logits, vocabSize * 4);
-  return new Float32Array(bytes.buffer, bytes.byteOffset, vocabSize);
-}
-
 class HostDecoder implements Decoder {
   readonly #parts: DecoderParts;
   readonly #sampler: Sampler;
@@ -56,7 +51,7 @@ class HostDecoder implements Decoder {
   }
 
   async begin(logits: View): Promise<void> {
-    this.#logits = await readLogits(this.#parts.backend, logits, this.#parts.vocabSize);
+    this.#logits = await readFloats(this.#parts.backend, logits, this.#parts.vocabSize);
   }
 
   async next(): Promise<readonly DecodedToken[]> {
@@ -73,7 +68,7 @@ class HostDecoder implements Decoder {
   #step(): Promise<Float32Array> {
     const { backend, forward, sequence, recent, promptTokens, vocabSize } = this.#parts;
     const logits = forward.extend([this.#last], promptTokens + this.#count - 1, sequence, true, recent)!;
-    return readLogits(backend, logits, vocabSize);
+    return readFloats(backend, logits, vocabSize);
   }
 }
 
@@ -134,8 +129,7 @@ class DeviceDecoder implements Decoder {
 
   /** The next `count` of what was sampled. */
   async #read(count: number): Promise<DecodedToken[]> {
-    const bytes = await this.#parts.backend.read(this.#ids, MOST_AHEAD * 4);
-    const ids = new Uint32Array(bytes.slice().buffer);
+    const ids = await readWords(this.#parts.backend, this.#ids, MOST_AHEAD);
     const tokens = Array.from({ length: count }, (_, i) => ({ tokenId: ids[(this.#handed + i) % MOST_AHEAD], logprobs: null }));
     for (const { tokenId } of tokens) if (tokenId >= this.#parts.vocabSize) throw unusableLogits();
     this.#handed += count;

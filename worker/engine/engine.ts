@@ -2,9 +2,9 @@
 import { protectedCount } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { type Backend, DeviceFailed, OutOfDeviceMemory, type View } from '../backend/backend.ts';
+import { type Backend, DeviceFailed, OutOfDeviceMemory, readFloats, type View } from '../backend/backend.ts';
 import type { Artifacts } from './artifacts.ts';
-import { createDecoder, type Decoder, readLogits } from './decode.ts';
+import { createDecoder, type Decoder } from './decode.ts';
 import { Eviction, recentBytes } from './eviction.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
@@ -191,7 +191,7 @@ export class EdgeEngine implements Engine {
   async logits(prompt: PromptInput, press: PressRequest): Promise<Float32Array> {
     let logits: Float32Array | null = null;
     const take = async (view: View): Promise<void> => {
-      logits = await readLogits(this.#parts.backend, view, this.info.vocabSize);
+      logits = await readFloats(this.#parts.backend, view, this.info.vocabSize);
     };
     return this.#reads(await this.#check(prompt, press, 0), take, () => logits!);
   }

@@ -6,6 +6,7 @@
  */
 import type { LayerModel, LayerTensors, PassTensors } from '../../presses/contract.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
+import { Borrowed } from '../backend/borrowed.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
 import type { RecentRows } from './recent-rows.ts';
@@ -146,12 +147,8 @@ export class Forward {
     const window = Math.min(options.queries, N);
     const passes = options.passes ?? [];
     const { tokens: passTokens, longest } = passSize(passes);
-    const own: DeviceBuffer[] = [];
-    const alloc = (floats: number, label: string): DeviceBuffer => {
-      const buffer = this.#backend.alloc(Math.max(floats, 1) * F32, label);
-      own.push(buffer);
-      return buffer;
-    };
+    const borrowed = new Borrowed(this.#backend);
+    const alloc = (floats: number, label: string): DeviceBuffer => borrowed.scratch(Math.max(floats, 1) * F32, label);
     try {
       const hidden = alloc(N * D, 'hidden states of the prompt'); // [N, D]
       const k = alloc((N + longest) * H * d, 'keys of one layer'); // [N + longest, H, d]: the prompt's, then those of the pass that is being read
@@ -233,7 +230,7 @@ export class Forward {
       const take = options.logits;
       if (take) await options.run(() => take(this.#head(at(hidden, (N - 1) * D * F32))));
     } finally {
-      for (const buffer of own) this.#backend.free(buffer);
+      borrowed.giveBack();
     }
   }
 

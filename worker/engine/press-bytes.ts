@@ -1,23 +1,16 @@
 /** What a press takes of device memory while it works on one layer, known before any compute: all that presses/compressor.ts borrows, at most. */
 import type { CheckedDecoding } from '../../presses/check-decoding.ts';
 import { chosenParts, countingSelection } from '../../presses/check-parts.ts';
-import { type CheckedPress, queriesOf, readsChange, readsHidden } from '../../presses/check-press.ts';
+import { type CheckedPress, type PressReads, readsOf } from '../../presses/check-press.ts';
 import type { PassScratchSize } from '../../presses/contract.ts';
 import { OBSERVATION_WINDOW } from '../../presses/window-attention.ts';
-import type { PrefillOptions } from './forward.ts';
 import type { KvShape } from './kv-cache.ts';
 
-export type PressReads = Required<Pick<PrefillOptions, 'queries' | 'hidden' | 'change'>>;
 export const NO_READS: PressReads = { queries: 0, hidden: false, change: false };
 
-/** What is kept of every layer: how many of the last queries (of the widest window, the retained mass's among them), and whether the attention's input and what it changes. */
+/** What is kept of every layer while a press with these stages works, or none. */
 export function pressReads(checked: CheckedPress): PressReads {
-  const { stages, size, others } = checked;
-  if (stages.length === 0) return NO_READS;
-  const { press: last } = stages.at(-1)!;
-  const read = [...stages.map(({ press }) => press), ...others.map((layerBudget) => ({ ...last, layerBudget }))];
-  const queries = Math.max(Math.min(OBSERVATION_WINDOW, size.tokens - 1), ...read.map((press) => queriesOf(press, size.tokens)));
-  return { queries, hidden: readsHidden(stages), change: readsChange(checked) };
+  return checked.stages.length === 0 ? NO_READS : readsOf(checked, OBSERVATION_WINDOW);
 }
 
 /**

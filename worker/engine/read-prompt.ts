@@ -6,6 +6,7 @@ import { type Forward, passSize, type TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
 import { type KvCache, type KvSequence, type KvShape, layerBytesOf } from './kv-cache.ts';
+import { NO_READS } from './press-bytes.ts';
 import { pressSeed } from './sampler.ts';
 import { type Running, TURN_STALE_MS, type Turns } from './turns.ts';
 import type { Explanation, KvCacheUsage } from './types.ts';
@@ -47,6 +48,7 @@ export class PromptReader {
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
     const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence, seed: pressSeed(run.seed) }) : null;
+    const reads = compressor?.reads ?? NO_READS;
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
@@ -55,9 +57,8 @@ export class PromptReader {
       };
       sequence.scratchBytes = layerBytesOf(cache.shape, covered + passSize(passes).longest);
       await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
-        queries: Math.max(compressor?.queries ?? 0, remembered?.size ?? 0),
-        hidden: compressor?.hidden ?? false,
-        change: compressor?.change ?? false,
+        ...reads,
+        queries: Math.max(reads.queries, remembered?.size ?? 0),
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
         passes,

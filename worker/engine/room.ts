@@ -124,35 +124,27 @@ function whatFits(job: Job, parts: RoomParts): { param: string; advice: string }
   const whose = last === job.press.presses.at(-1) ? 'the last press' : last.path; // a press that acts while decoding may follow
   const where = `${job.press.presses.length > 1 ? ` of ${whose}` : ''} fits`;
   const instead = last.memoryBudgetBytes === null ? '' : ', in place of memory_budget';
+  const { part } = last.layerBudget;
+  const ways: { readonly press: Press; readonly param: string; readonly first: string }[] = [{ press: last, param, first: '' }];
+  if (part.cascades === false) {
+    const first = `layer_budget "${part.name}" stores the whole prompt first; one that streams, e.g. "${uniform.name}", with `;
+    ways.push({ press: { ...last, mode: 'streaming', layerBudget: { part: uniform, params: {} } }, param: partParam(last, 'layer_budget'), first });
+  }
+  if (last.mode === 'deferred')
+    ways.push({ press: { ...last, mode: 'streaming' }, param, first: 'mode "deferred" stores the whole prompt first; mode "streaming" with ' });
   for (const maxTokens of answerLengths(job)) {
-    const ratio = ratioOf(job, parts, last, last.mode, maxTokens);
-    if (ratio !== null) return { param, advice: `compression_ratio ${ratio}${where}${instead}${answering(job, maxTokens)}` };
-    const early = last.layerBudget.part.cascades === false ? ratioOf(job, parts, { ...last, layerBudget: EVEN }, 'streaming', maxTokens, last) : null;
-    if (early !== null) {
-      const advice = `layer_budget "${last.layerBudget.part.name}" stores the whole prompt first; one that streams, e.g. "${uniform.name}", with compression_ratio ${early}${where}${instead}${answering(job, maxTokens)}`;
-      return { param: partParam(last, 'layer_budget'), advice };
+    for (const { press, param, first } of ways) {
+      const ratio = ratioOf(job, parts, last, press, maxTokens);
+      if (ratio !== null) return { param, advice: `${first}compression_ratio ${ratio}${where}${instead}${answering(job, maxTokens)}` };
     }
-    const streaming = last.mode === 'deferred' ? ratioOf(job, parts, last, 'streaming', maxTokens) : null;
-    if (streaming === null) continue;
-    const advice = `mode "deferred" stores the whole prompt first; mode "streaming" with compression_ratio ${streaming}${where}${instead}${answering(job, maxTokens)}`;
-    return { param, advice };
   }
   return { param, advice: nothingFits(job) };
 }
 
-const EVEN = { part: uniform, params: {} };
-
-/** The ratio at which the request's own press, or another in its place, would fit, or null. */
-function ratioOf(
-  { checked, shape, press }: Job,
-  { cache }: RoomParts,
-  last: Press,
-  mode: Press['mode'],
-  maxTokens: number,
-  place = last,
-): number | null {
+/** The ratio at which the request would fit with `instead` in place of one of its presses, or null. */
+function ratioOf({ checked, shape, press }: Job, { cache }: RoomParts, place: Press, instead: Press, maxTokens: number): number | null {
   return fittingRatio(cache.pages, (ratio) => {
-    const other = { ...last, mode, compressionRatio: ratio, memoryBudgetBytes: null };
+    const other = { ...instead, compressionRatio: ratio, memoryBudgetBytes: null };
     const presses = press.presses.map((one) => (one === place ? other : one));
     const tried = orRefusal(() => checkPress({ ...press, presses }, checked!.size));
     return tried && requestSize(cache.shape, { ...shape, maxTokens, checked: tried }).pagesMost;
