@@ -1,4 +1,4 @@
-// Compiles worker/, presses/ and cli/ to dist/ (ESM and types), with the kernels where dist/worker looks for them.
+// Compiles worker/, presses/, evaluation/ and cli/ to dist/ (ESM and types), with the kernels where dist/worker looks for them.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -6,7 +6,7 @@ const coverage = readFileSync('test/coverage.md', 'utf8');
 const tests = (folder: string) => readdirSync(folder).flatMap((name) => (name.endsWith('.test.ts') ? [`${folder}/${name}`] : []));
 
 test('every test file stands in coverage.md', () => {
-  const files = ['test', 'test/parity', 'test/worker', 'test/real', 'test/browser', 'test/gpu', 'test/gpu/parity'].flatMap(tests);
+  const files = ['test', 'test/evaluation', 'test/parity', 'test/worker', 'test/real', 'test/browser', 'test/gpu', 'test/gpu/parity'].flatMap(tests);
   const missing = files.filter((file) => !coverage.includes(file) && !coverage.includes(file.replace(/[\w-]+(?=\.test\.ts$)/, '*')));
   expect(missing).toEqual([]);
 });
