@@ -3,13 +3,14 @@
  * Everything that is wrong without knowing the prompt is refused here; check-press.ts refuses the rest.
  */
 import type { z } from 'zod';
+import { presetElsewhere } from './aliases.ts';
 import { partParam } from './budget-errors.ts';
 import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
 import { checkTail, isIdle, keepsAll, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
 import { checkSchedules } from './check-schedule.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, MOST_PRESSES, memoryBytes } from './config-schema.ts';
 import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
-import { didYouMean, shownName, toldNames } from './did-you-mean.ts';
+import { didYouMean, nearestName, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
 import { partList, presetParts, presets, unavailable, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
@@ -148,18 +149,25 @@ function parseComposition(json: Json, path: string): Element {
   }
   const { scorer, layerBudget, headBudget, selection, schedule } = chosen;
   const rest = omit(json, Object.keys(KINDS));
-  for (const [kind, { part }] of Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget, selection, schedule })) {
-    const astray = Object.keys(rest).find((field) => field in part.params.shape);
-    if (astray === undefined) continue;
-    const value = show(rest[astray]);
-    const right = `"${kind}":{"name":"${part.name}","${astray}":${value}}`;
-    throw new InputError('press_param_unknown', `${path}.${astray}`, `${astray} is a parameter of ${kind} "${part.name}": write ${right}`);
+  const chosenParts = Object.entries({ scorer, layer_budget: layerBudget, head_budget: headBudget, selection, schedule });
+  for (const field of Object.keys(rest)) {
+    const here = [...Object.keys(KINDS), ...Object.keys(fields)];
+    if (here.includes(field)) continue;
+    for (const near of [(one: string) => one === field, (one: string) => nearestName(field, here) === null && nearestName(field, [one]) !== null]) {
+      const found = chosenParts
+        .flatMap(([kind, { part }]) => Object.keys(part.params.shape).map((param) => ({ kind, part, param })))
+        .find(({ param }) => near(param));
+      if (found === undefined) continue;
+      const { kind, part, param } = found;
+      const right = `"${kind}":{"name":"${part.name}","${param}":${show(rest[field])}}`;
+      throw new InputError('press_param_unknown', `${path}.${shownName(field)}`, `${param} is a parameter of ${kind} "${part.name}": write ${right}`);
+    }
   }
-  const fields = parseFields(rest, path, Object.keys(KINDS));
+  const beside = parseFields(rest, path, Object.keys(KINDS));
   const later = schedule.part === schedules.prefill ? [] : [schedule];
   const added = [...(selection.part === selections.top_k ? [] : [selection]), ...chosen.transforms, ...later].map(({ part }) => part.name);
   const name = [scorer.part.name, layerBudget.part.name, headBudget.part.name, ...added].join('+');
-  return finish(name, chosen, fields, path);
+  return finish(name, chosen, beside, path);
 }
 
 /** More than there are, few enough to read. */
@@ -333,28 +341,73 @@ function fromIssue(issue: z.core.$ZodIssue, given: Json, path: string, known: re
   return new InputError(code, `${path}.${field}`, `${field} ${issue.message}, got ${show(value)}`);
 }
 
-/** A part's name is no misspelt preset: told are the presets that begin or end with it, and how a scorer is named. */
+/** A part's name is no misspelt preset: told are how a press is spelled out with it, and the presets that hold it. */
 function unknownPreset(name: unknown, param: string): InputError {
   const names = Object.keys(presets);
-  const decoded = typeof name === 'string' && name.startsWith('decoding_') ? name.slice('decoding_'.length) : '';
-  if (Object.hasOwn(presets, decoded))
-    return new InputError('press_unknown', param, `unknown preset "${name}"; {"preset": "${decoded}", "schedule": "decoding"} says it`);
-  if (typeof name !== 'string' || ![scorers, layerBudgets, headBudgets, selections, transforms].some((parts) => Object.hasOwn(parts, name)))
-    return unknownName('preset', name, names, param);
-  const asScorer = Object.hasOwn(scorers, name) ? `; the scorer alone is {"scorer": "${name}"}` : '';
+  if (typeof name !== 'string') return unknownName('preset', name, names, param);
+  const unknown = (hint: string): InputError => new InputError('press_unknown', param, `unknown preset "${shownName(name)}"${hint}`);
+  const decoded = name.startsWith('decoding_') ? name.slice('decoding_'.length) : '';
+  if (Object.hasOwn(presets, decoded)) return unknown(`; {"preset": "${decoded}", "schedule": "decoding"} says it`);
+  const elsewhere = presetElsewhere(name);
+  if (elsewhere !== null) return unknown(`; ${elsewhere}`);
+  const parts = Object.values(KINDS).flatMap((kind) => Object.keys(kind));
+  if (kindOf(name) === null) return unknown(nearestName(name, names) ?? nearestName(name, parts) ?? didYouMean(name, names));
   const holding = names.filter((preset) => preset.startsWith(`${name}_`) || preset.endsWith(`_${name}`));
-  const presetsWith = holding.length > 0 ? `; presets with it: ${toldNames(holding)}` : '';
-  return new InputError(
-    'press_unknown',
-    param,
-    `unknown preset "${name}"${asScorer}${presetsWith}${asScorer || presetsWith ? '' : didYouMean(name, names)}`,
-  );
+  const near = holding.length > 0 ? `; presets with it: ${toldNames(holding, FEW)}` : (nearestName(name, names) ?? '');
+  return unknown(`; ${whatItIs(name)}${near}`);
+}
+
+/** Presets of a part, in a message that says more. */
+const FEW = 6;
+
+const KIND_WORDS: Record<keyof typeof KINDS, string> = {
+  scorer: 'scorer',
+  layer_budget: 'layer budget',
+  head_budget: 'head budget',
+  selection: 'selection',
+  transforms: 'transform',
+  schedule: 'schedule',
+};
+
+/** The kind of part that has such a name, scorers first. */
+function kindOf(name: string): keyof typeof KINDS | null {
+  return (Object.keys(KINDS) as (keyof typeof KINDS)[]).find((kind) => Object.hasOwn(KINDS[kind], name)) ?? null;
+}
+
+/** Of a part: its kind, and a press that has it and is taken; where each wants parameters, where they are told. */
+function whatItIs(name: string): string {
+  const kind = kindOf(name)!;
+  const given = kind === 'transforms' ? [name] : name;
+  const forms: Json[] = kind === 'scorer' ? [{ scorer: name }] : ['snapkv', 'knorm'].map((scorer) => ({ scorer, [kind]: given }));
+  const taken = [...forms, ...forms.map((form) => ({ ...form, schedule: 'decoding' }))].find(isTaken);
+  const how = taken === undefined ? `with parameters of its own: edgepress presses ${name}, or /v1/presses` : JSON.stringify(taken);
+  return `"${name}" is a ${KIND_WORDS[kind]}${taken === undefined ? ' ' : ': '}${how}`;
+}
+
+function isTaken(json: unknown): boolean {
+  try {
+    parsePress(json);
+    return true;
+  } catch (error) {
+    if (error instanceof InputError) return false;
+    throw error;
+  }
 }
 
 function unknownName(kind: string, name: unknown, known: readonly string[], param: string): InputError {
   if (typeof name !== 'string')
     return new InputError('press_param_type', param, `${kind} must be named by a text, got ${show(name)}; known: ${toldNames(known)}`);
-  return new InputError('press_unknown', param, `unknown ${kind} "${name.slice(0, 60)}"${didYouMean(name.slice(0, 60), known)}`);
+  const what = kind === 'transforms' ? 'transform' : kind;
+  return new InputError('press_unknown', param, `unknown ${what} "${shownName(name)}"${elsewhereThan(kind, name) ?? didYouMean(name, known)}`);
+}
+
+/** The name of something else: a part of another kind, or a preset where a part belongs. */
+function elsewhereThan(kind: string, name: string): string | null {
+  if (kind === 'preset') return null;
+  const paper = kind === 'scorer' ? presetElsewhere(name) : null;
+  if (paper !== null) return `; ${paper}`;
+  if (kindOf(name) !== null) return `; ${whatItIs(name)}`;
+  return Object.hasOwn(presets, name) ? `; "${name}" is a preset: {"preset":"${name}"}` : null;
 }
 
 function show(value: unknown): string {

@@ -1,12 +1,13 @@
 /** The `press` field of a request: every form, what it becomes, and what a mistake is told. */
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { PRESETS } from '../presses/aliases.ts';
 import { parsePress, pressJsonSchema } from '../presses/config.ts';
 import { toldNames } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { listPresses } from '../presses/list-presses.ts';
 import { partList, presetParts, presets } from '../presses/presets.ts';
-import { headBudgets, layerBudgets, scorers, selections } from '../presses/registry.ts';
+import { headBudgets, layerBudgets, scorers, selections, transforms } from '../presses/registry.ts';
 
 function refusal(json: unknown): { code: string; param: string | null; message: string } {
   try {
@@ -132,6 +133,27 @@ describe('parsePress', () => {
   });
 });
 
+test('what a name from elsewhere is told leads to what there is', () => {
+  for (const hint of Object.values(PRESETS)) {
+    const said = [...hint.matchAll(/\{.*\}/g), ...hint.replace(/\{.*\}/, '').matchAll(/"[a-z_]+[^_]"/g)].map(([json]) => JSON.parse(json));
+    expect(said.length, hint).toBeGreaterThan(0);
+    for (const press of said) if (press !== 'threshold') expect(() => parsePress(press), hint).not.toThrow();
+  }
+});
+
+test('what a part is told to be, where a preset is asked for, is a press that is taken', () => {
+  let told = 0;
+  for (const name of [scorers, layerBudgets, headBudgets, selections, transforms].flatMap((parts) => Object.keys(parts))) {
+    if (Object.hasOwn(presets, name) || name === 'uniform') continue;
+    const { message } = refusal(name);
+    const said = /\{.*?\}(?=;|$)/.exec(message);
+    if (said === null) expect(message).toContain('with parameters of its own');
+    else expect(() => parsePress(JSON.parse(said[0])), message).not.toThrow();
+    if (said) told++;
+  }
+  expect(told).toBeGreaterThan(15);
+});
+
 describe('what a mistake is told: the field, the value seen, what would work', () => {
   const known = toldNames(Object.keys(scorers));
   test.each<[unknown, string, string, string]>([
@@ -207,12 +229,17 @@ describe('what a mistake is told: the field, the value seen, what would work', (
     ],
     // names
     ['zigzag_snpkv', 'press_unknown', 'press', 'unknown preset "zigzag_snpkv"; did you mean "zigzag_snapkv"?'],
-    ['adakv', 'press_unknown', 'press', 'unknown preset "adakv"; presets with it: adakv_compactor, adakv_snapkv, adakv_keydiff, adakv_pyramidkv'],
+    [
+      'adakv',
+      'press_unknown',
+      'press',
+      'unknown preset "adakv"; "adakv" is a head budget: {"scorer":"snapkv","head_budget":"adakv"}; presets with it: adakv_compactor, adakv_snapkv, adakv_keydiff, adakv_pyramidkv',
+    ],
     [
       'leverage',
       'press_unknown',
       'press',
-      'unknown preset "leverage"; the scorer alone is {"scorer": "leverage"}; presets with it: zigzag_leverage, cake_leverage, lava_leverage, dynamickv_leverage, squeeze_leverage',
+      'unknown preset "leverage"; "leverage" is a scorer: {"scorer":"leverage"}; presets with it: zigzag_leverage, cake_leverage, lava_leverage, dynamickv_leverage, squeeze_leverage',
     ],
     ['decoding_snapkv', 'press_unknown', 'press', 'unknown preset "decoding_snapkv"; {"preset": "snapkv", "schedule": "decoding"} says it'],
     [{ preset: 'SnapKV', compression_ratio: 0.5 }, 'press_unknown', 'press.preset', 'unknown preset "SnapKV"; did you mean "snapkv"?'],
@@ -222,15 +249,55 @@ describe('what a mistake is told: the field, the value seen, what would work', (
       'press.layer_budget.name',
       'unknown layer_budget "zigzg"; did you mean "zigzag"?',
     ],
-    [{ scorer: 'h2o' }, 'press_unknown', 'press.scorer', `unknown scorer "h2o"; known: ${known}`],
+    [{ scorer: 'h2o' }, 'press_unknown', 'press.scorer', 'unknown scorer "h2o"; its score is "observed_attention"'],
+    [{ scorer: 'abacus' }, 'press_unknown', 'press.scorer', `unknown scorer "abacus"; known: ${known}`],
+    // names from elsewhere
+    ['H2O', 'press_unknown', 'press', 'unknown preset "H2O"; its score is "observed_attention"'],
+    ['SnapKVPress', 'press_unknown', 'press', 'unknown preset "SnapKVPress"; did you mean "snapkv"?'],
+    ['KVzip+', 'press_unknown', 'press', 'unknown preset "KVzip+"; did you mean "kvzip_plus"?'],
+    ['streaming', 'press_unknown', 'press', 'unknown preset "streaming"; did you mean "streaming_llm"?'],
+    ['zigzg', 'press_unknown', 'press', 'unknown preset "zigzg"; did you mean "zigzag"?'],
+    // parts and presets where others belong
+    [
+      'pyramid',
+      'press_unknown',
+      'press',
+      'unknown preset "pyramid"; "pyramid" is a layer budget: {"scorer":"snapkv","layer_budget":"pyramid"}; did you mean "pyramidkv"?',
+    ],
+    [
+      'threshold',
+      'press_unknown',
+      'press',
+      'unknown preset "threshold"; "threshold" is a selection with parameters of its own: edgepress presses threshold, or /v1/presses',
+    ],
+    [
+      { scorer: 'snapkv', layer_budget: 'adakv' },
+      'press_unknown',
+      'press.layer_budget',
+      'unknown layer_budget "adakv"; "adakv" is a head budget: {"scorer":"snapkv","head_budget":"adakv"}',
+    ],
+    [
+      { scorer: 'zigzag_snapkv' },
+      'press_unknown',
+      'press.scorer',
+      'unknown scorer "zigzag_snapkv"; "zigzag_snapkv" is a preset: {"preset":"zigzag_snapkv"}',
+    ],
     [{ preset: 'constructor' }, 'press_unknown', 'press.preset', `unknown preset "constructor"; known: ${toldNames(Object.keys(presets))}`],
     [{ scorer: { window_size: 4 } }, 'press_param_type', 'press.scorer.name', `scorer must be named by a text, got nothing; known: ${known}`],
     // unknown fields
+    [{ preset: 'snapkv', ratio: 0.5 }, 'press_param_unknown', 'press.ratio', 'unknown field "ratio"; did you mean "compression_ratio"?'],
+    [{ preset: 'snapkv', window: 8 }, 'press_param_unknown', 'press.window', 'unknown field "window"; did you mean "window_size"?'],
     [
-      { preset: 'snapkv', ratio: 0.5 },
+      { preset: 'knorm', flavour: 8 },
       'press_param_unknown',
-      'press.ratio',
-      'unknown field "ratio"; known: window_size, kernel_size, protect_first, protect_last, schedule, compression_ratio, memory_budget, scope, mode, compat, on_tight, explain, entry_type',
+      'press.flavour',
+      'unknown field "flavour"; known: protect_first, protect_last, schedule, compression_ratio, memory_budget, scope, mode, compat, on_tight, explain, entry_type',
+    ],
+    [
+      { scorer: 'snapkv', window: 8 },
+      'press_param_unknown',
+      'press.window',
+      'window_size is a parameter of scorer "snapkv": write "scorer":{"name":"snapkv","window_size":8}',
     ],
     [{ preset: 'snapkv', windw_size: 8 }, 'press_param_unknown', 'press.windw_size', 'unknown field "windw_size"; did you mean "window_size"?'],
     [
