@@ -24,9 +24,8 @@ async function start() {
   const port = await freePort(host, portArgument(values.port ?? PORT));
   const env = { XDG_RUNTIME_DIR: tmpdir(), ...process.env };
   for (const [flag, name] of Object.entries(VARIABLES)) if (values[flag] !== undefined) Object.assign(env, { [name]: values[flag] });
-  const [program, ...first] = deno;
-  const args = [...first, 'serve', '-A', '--no-lock', '--unstable-no-legacy-abort', '--host', host, '--port', String(port), 'worker/deno.ts'];
-  const server = spawn(program, args, { stdio: 'inherit', env });
+  const args = ['serve', '-A', '--no-lock', '--unstable-no-legacy-abort', '--host', host, '--port', String(port), 'worker/deno.ts'];
+  const server = spawn(deno(), args, { stdio: 'inherit', env });
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => server.kill(signal));
   server.on('exit', (code, signal) => process.exit(code ?? (signal ? 0 : 1)));
 }

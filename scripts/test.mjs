@@ -12,14 +12,14 @@ let only = ['node', 'wgpu', 'dawn'];
 for (let at = args.indexOf('--only'); at >= 0; at = args.indexOf('--only')) only = args.splice(at, 2)[1]?.split(',') ?? [];
 
 const parts = {
-  node: { title: 'Node', program: [process.execPath, vitest], config: 'vitest.config.ts', results: 'build/test-results.json' },
+  node: { title: 'Node', program: () => [process.execPath, vitest], config: 'vitest.config.ts', results: 'build/test-results.json' },
   wgpu: {
     title: 'wgpu in Deno',
-    program: [...deno, 'run', '-A', '--no-lock', vitest],
+    program: () => [deno(), 'run', '-A', '--no-lock', vitest],
     config: 'vitest.gpu.config.ts',
     results: 'build/test-results-wgpu.json',
   },
-  dawn: { title: 'Dawn in Node', program: [process.execPath, vitest], config: 'vitest.gpu.config.ts', results: 'build/test-results-dawn.json' },
+  dawn: { title: 'Dawn in Node', program: () => [process.execPath, vitest], config: 'vitest.gpu.config.ts', results: 'build/test-results-dawn.json' },
 };
 const unknown = only.filter((name) => !(name in parts));
 if (unknown.length > 0 || only.length === 0) {
@@ -55,7 +55,8 @@ for (const name of only) {
   // A filter may match in one part and not in another; without one, a part with no tests is a mistake.
   const filtered = args.length > 0 ? ['--passWithNoTests'] : [];
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];
-  const { status } = spawnSync(program[0], [...program.slice(1), 'run', '--config', config, ...reporters, ...filtered, ...args], {
+  const [command, ...first] = program();
+  const { status } = spawnSync(command, [...first, 'run', '--config', config, ...reporters, ...filtered, ...args], {
     stdio: 'inherit',
     env,
   });

@@ -2,6 +2,7 @@
 //   node scripts/vulkan.mjs      prints what it found, or says in one sentence what to install
 import { execFile, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,8 +12,12 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const lavapipe = join(root, '.cache', 'lavapipe');
 const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
 
-/** Deno of the package, without the wait for npx. */
-export const deno = [process.execPath, join(root, 'node_modules', 'deno', 'bin.cjs')];
+/** The program of the package deno. Not its bin.cjs, which would wait for the program and pass no signal on: the program would outlive it. */
+export function deno() {
+  const folder = join(root, 'node_modules', 'deno');
+  if (!existsSync(folder)) throw new Error('Deno comes with what `npm ci` installs; run it first');
+  return createRequire(import.meta.url)(join(folder, 'install_api.cjs')).runInstall();
+}
 
 /** Without Vulkan wgpu would take OpenGL, and Mesa complains where there is no folder for its sockets. */
 const quiet = {
@@ -43,7 +48,6 @@ const onDebian = existsSync('/etc/debian_version');
 const named = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'].find((name) => process.env[name]);
 
 async function firstWorking(stack, probe) {
-  if (!existsSync(deno[1])) throw new Error('the tests need what `npm ci` installs; run it first');
   const tried = [];
   for (const driver of drivers()) {
     const env = { ...quiet, ...(driver && { VK_ICD_FILENAMES: driver }) };
@@ -99,7 +103,7 @@ const describe = `(async (gpu) => {
 })(gpu).then(() => process.exit(0), ({ message }) => { console.error(message); process.exit(1); })`;
 
 function probeWgpu(env) {
-  return probe([...deno, 'eval', `const { gpu } = navigator; ${describe}`], env);
+  return probe([deno(), 'eval', `const { gpu } = navigator; ${describe}`], env);
 }
 
 function probeDawn(env) {

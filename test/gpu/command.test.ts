@@ -64,14 +64,16 @@ if (stack === 'wgpu') describe('deno serve', serving);
 
 function serving(): void {
   const servers: ChildProcess[] = [];
-  afterEach(async () => {
+  afterEach(stopAll);
+
+  async function stopAll(): Promise<void> {
     for (const server of servers.splice(0)) {
       if (server.exitCode !== null) continue;
       const ended = new Promise((resolve) => server.once('exit', resolve));
       server.kill('SIGTERM');
       await ended;
     }
-  });
+  }
 
   /** Starts `npm run start:gpu` without its build; resolves with what it printed once `sign` was there, or when it ended. */
   function start(args: string[], sign: RegExp, env: Record<string, string> = {}): Promise<string> {
@@ -107,6 +109,9 @@ function serving(): void {
 
     const busy = await start(['--port', new URL(origin).port], /taken/);
     expect(busy).toMatch(/edgepress: port \d+ of 127\.0\.0\.1 is taken by another program; --port \d+/);
+
+    await stopAll();
+    await expect(fetch(`${origin}/health`)).rejects.toThrow(); // what listened is gone too, not only what started it
   });
 
   test.each([
