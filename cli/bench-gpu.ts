@@ -86,8 +86,7 @@ export async function gpuFigures(engine: EdgeEngine, { decodeTokensPerS, kvBytes
   const prefill = await profile(backend, () => run(1));
   const both = await profile(backend, () => run(answerTokens + 1));
   const kernels = prefill && both ? [...named('prefill', prefill.kernels), ...named('decode', difference(both.kernels, prefill.kernels))] : null;
-  const total = prefill?.kernels.reduce((sum, { ms }) => sum + ms, 0);
-  const pressed = prefill?.kernels.filter(({ kernel }) => PRESS_KERNELS.some((name) => kernel.startsWith(name))).reduce((sum, { ms }) => sum + ms, 0);
+  const times = prefill && parted(prefill.kernels);
 
   const copied = await copyBandwidth(backend);
   const bytes = engine.info.weightBytes + kvBytesKept;
@@ -99,10 +98,22 @@ export async function gpuFigures(engine: EdgeEngine, { decodeTokensPerS, kvBytes
     submissions_per_token: perToken('submissions'),
     uploaded_bytes_per_token: perToken('uploadedBytes'),
     read_back_bytes_per_token: perToken('readBytes'),
-    press_share_of_prefill: total && pressed !== undefined ? pressed / total : null,
+    press_share_of_prefill: times && times.pressMs / (times.prefillMs + times.pressMs),
     untimed_dispatches: prefill && both ? prefill.untimed + both.untimed : null,
     kernels,
   };
+}
+
+/** Device time of reading a prompt, and of what presses it; null where the adapter has no timestamp queries. */
+export async function timesOfPress(backend: WebGpuBackend, read: () => Promise<unknown>): Promise<{ prefillMs: number; pressMs: number } | null> {
+  const times = await profile(backend, read);
+  return times && parted(times.kernels);
+}
+
+function parted(kernels: Times): { prefillMs: number; pressMs: number } {
+  const times = { prefillMs: 0, pressMs: 0 };
+  for (const { kernel, ms } of kernels) times[PRESS_KERNELS.some((name) => kernel.startsWith(name)) ? 'pressMs' : 'prefillMs'] += ms;
+  return times;
 }
 
 type Times = readonly { readonly kernel: string; readonly dispatches: number; readonly ms: number }[];

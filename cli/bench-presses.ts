@@ -1,106 +1,171 @@
 /**
- * What each press costs beside reading the prompt: `edgepress bench --presses`. Every run with a press stands beside one without, in turns, and what is
- * shown is the median of the pairs' ratios: the machine's moods fall on both alike. On WASM it is the process's CPU time, which others at work do not stretch.
+ * What each press costs beside reading the prompt: `edgepress bench --presses`.
+ *   of prefill = press_ms / prefill_ms, both by the engine's clock in the same run: the machine's moods fall on both alike. Median over runs.
+ *   whole run  = the time of a run with the press over one without, minus 1, in turns; median of the pairs. On WASM it is the process's CPU time,
+ *                which others at work do not stretch; it moves by points all the same. It alone sees what reading does more for a press.
+ * On a GPU, where both are queued together, the first is by the device's timestamps: kernels that only a press calls, over all others.
  */
-import { parsePress } from '../presses/config.ts';
-import type { PressRequest } from '../presses/contract.ts';
+import { isNoOp } from '../presses/config.ts';
+import type { Press, PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
-import { partList, presetParts, presets } from '../presses/presets.ts';
+import { presets } from '../presses/presets.ts';
+import { WebGpuBackend } from '../worker/backend/webgpu.ts';
 import { formatBytes } from '../worker/engine/bytes.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
-import { median, once } from './bench-run.ts';
+import type { Timings } from '../worker/engine/types.ts';
+import { timesOfPress } from './bench-gpu.ts';
+import { type Measured, median, once } from './bench-run.ts';
+import { type PressOptions, pressOf } from './options.ts';
+
+type Clocked = Pick<Timings, 'pressMs' | 'prefillMs'>;
 
 /** Above this share of the time of reading, a part says why. */
 const WORTH_A_WORD = 0.05;
 
 export interface PressCost {
   readonly press: string;
-  /** Time of reading and pressing over the time of reading alone, minus 1 (CPU time on WASM); null where it was refused. */
   readonly share_of_prefill: number | null;
-  /** Of which in scoring and selecting, as the engine's clock has it; null on a GPU, where both are queued together. */
   readonly press_ms: number | null;
+  readonly prefill_ms: number | null;
+  /** Null unless asked for. */
+  readonly share_of_whole_run: number | null;
+  /** Most that the press works with meanwhile, outside the cache. */
   readonly bytes_press: number | null;
+  /** A word on the cost, where one of the shares is above 5%, or the clock cannot see it. */
   readonly why: string | null;
+  /** Why there is no share of prefill. */
+  readonly not_measured: string | null;
 }
 
-/** "all", or preset names with commas. */
-export function benchedPresses(asked: string): string[] {
-  const names = asked === 'all' ? Object.keys(presets).filter((name) => name !== 'no_press') : asked.split(',').map((name) => name.trim());
-  for (const name of names) parsePreset(name);
-  return names;
+export interface AskedPress {
+  readonly name: string;
+  /** A preset that cannot do without a parameter: the refusal, for its line. */
+  readonly press: PressRequest | InputError;
 }
 
-/** A preset's name; what its parts cannot do without is told by the refusal, which the table shows. */
-function parsePreset(name: string): PressRequest | InputError {
+/** Each text is "all", preset names with commas, or one press as --press takes it: JSON or @file.json. */
+export function askedPresses(texts: readonly string[], options: PressOptions): AskedPress[] {
+  if (options.press !== 'no_press')
+    throw new InputError('press_conflict', 'press', `--press ${options.press} beside --presses; name it there: --presses '${options.press}'`);
+  return texts.flatMap((text) => {
+    if (/^\s*[[{"@]/.test(text)) return [{ name: text.trim(), press: pressOf({ ...options, press: text }) }];
+    const names = text === 'all' ? Object.keys(presets).filter((name) => name !== 'no_press') : text.split(',').map((name) => name.trim());
+    return names.map((name) => ({ name, press: ofPreset(name, options) }));
+  });
+}
+
+function ofPreset(name: string, options: PressOptions): PressRequest | InputError {
   try {
-    return parsePress(name);
+    return pressOf({ ...options, press: name });
   } catch (error) {
     if (error instanceof InputError && Object.hasOwn(presets, name)) return error;
     throw error;
   }
 }
 
-export async function pressCosts(
-  engine: EdgeEngine,
-  names: readonly string[],
-  { promptTokens, runs, done }: { promptTokens: number; runs: number; done: (cost: PressCost) => void },
-): Promise<void> {
-  const none = parsePress('no_press');
-  const refused = (press: string, error: InputError): PressCost => ({
-    press,
-    share_of_prefill: null,
-    press_ms: null,
-    bytes_press: null,
-    why: error.message,
-  });
+export interface CostOptions {
+  readonly promptTokens: number;
+  readonly runs: number;
+  readonly pairs: boolean;
+  /** Called before each press, with how long all that are left will take. */
+  next(name: string, index: number, secondsLeft: number): void;
+  done(cost: PressCost): void;
+}
+
+export async function pressCosts(engine: EdgeEngine, asked: readonly AskedPress[], none: PressRequest, options: CostOptions): Promise<void> {
+  const { promptTokens, runs, pairs, next, done } = options;
   await reading(engine, none, promptTokens); // warm-up
-  for (const name of names) {
-    const press = parsePreset(name);
-    if (press instanceof InputError) {
-      done(refused(name, press));
-      continue;
-    }
-    try {
-      const plan = await engine.plan({ prompt: { kind: 'length', tokens: promptTokens }, press, maxTokens: 1 });
-      await reading(engine, press, promptTokens); // warm-up: kernels that only this press calls
-      const pairs: { share: number; pressMs: number }[] = [];
-      for (let i = 0; i < runs; i++) {
-        const without = await reading(engine, none, promptTokens);
-        const pressed = await reading(engine, press, promptTokens);
-        pairs.push({ share: pressed.workMs / without.workMs - 1, pressMs: pressed.pressMs });
-      }
-      const share = median(pairs.map((pair) => pair.share));
-      const words = partList(presetParts(name)!).flatMap(({ cost }) => cost ?? []);
-      done({
-        press: name,
-        share_of_prefill: share,
-        press_ms: engine.backend.queued ? null : median(pairs.map(({ pressMs }) => pressMs)),
-        bytes_press: plan.bytes_press,
-        why: share > WORTH_A_WORD ? words.join('; ') || null : null,
-      });
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      done(refused(name, error));
-    }
+  let started = performance.now();
+  await reading(engine, none, promptTokens);
+  let perPress = (performance.now() - started) * (runs + 1) * (pairs ? 2 : 1);
+  started = performance.now();
+  for (const [index, { name, press }] of asked.entries()) {
+    next(name, index, (perPress * (asked.length - index)) / 1000);
+    done(await costOf(engine, { name, press }, none, options));
+    perPress = (performance.now() - started) / (index + 1);
   }
 }
 
-export function printPressCost({ press, share_of_prefill: share, press_ms: ms, bytes_press: bytes, why }: PressCost): void {
-  if (share === null) {
-    console.log(`${press.padEnd(38)} not run: ${why}`);
-    return;
+async function costOf(engine: EdgeEngine, { name, press }: AskedPress, none: PressRequest, options: CostOptions): Promise<PressCost> {
+  const { promptTokens, runs, pairs } = options;
+  const nothing = { press: name, share_of_prefill: null, press_ms: null, prefill_ms: null, share_of_whole_run: null, bytes_press: null, why: null };
+  if (press instanceof InputError) return { ...nothing, not_measured: `not run: ${press.message}` };
+  try {
+    const { bytes_press } = await engine.plan({ prompt: { kind: 'length', tokens: promptTokens }, press, maxTokens: 1 });
+    const idle = whyIdle(press);
+    if (idle !== null) return { ...nothing, bytes_press, not_measured: idle };
+    await reading(engine, press, promptTokens); // warm-up: kernels that only this press calls
+    const times: Clocked[] = [];
+    const ratios: number[] = [];
+    for (let i = 0; i < runs; i++) {
+      const without = pairs ? await reading(engine, none, promptTokens) : null;
+      const pressed = await reading(engine, press, promptTokens);
+      if (without) ratios.push(pressed.workMs / without.workMs - 1);
+      const timed = await clocked(engine, press, promptTokens, pressed);
+      if (timed) times.push(timed);
+    }
+    const share = times.length > 0 ? median(times.map(({ pressMs, prefillMs }) => pressMs / prefillMs)) : null;
+    const whole = pairs ? median(ratios) : null;
+    const costs = Math.max(share ?? 0, whole ?? 0) > WORTH_A_WORD ? press.presses.flatMap(words) : press.presses.flatMap(unseen);
+    return {
+      press: name,
+      share_of_prefill: share,
+      press_ms: share === null ? null : median(times.map(({ pressMs }) => pressMs)),
+      prefill_ms: share === null ? null : median(times.map(({ prefillMs }) => prefillMs)),
+      share_of_whole_run: whole,
+      bytes_press,
+      why: [...new Set(costs)].join('; ') || null,
+      not_measured: share === null ? 'the adapter has no timestamp queries, and a clock cannot tell reading from pressing there' : null,
+    };
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return { ...nothing, not_measured: `not run: ${error.message}` };
   }
-  const time = `${share >= 0 ? '+' : ''}${(100 * share).toFixed(1)}%`.padStart(8);
-  console.log(
-    `${press.padEnd(38)} ${time}  ${(ms === null ? '-' : `${ms.toFixed(0)} ms`).padStart(8)}  ${formatBytes(bytes!).padStart(10)}  ${why ?? ''}`.trimEnd(),
-  );
 }
 
-export const COSTS_HEADER = `${'press'.padEnd(38)} ${'of prefill'.padStart(8)} ${'press'.padStart(7)}  ${'extra'.padStart(10)}`;
+function whyIdle(press: PressRequest): string | null {
+  if (!isNoOp(press)) return null;
+  const later = press.presses.some(({ schedule }) => schedule.part.decoding !== null);
+  return later ? 'acts only while decoding: nothing happens to the prompt' : 'removes nothing: no press';
+}
 
-async function reading(engine: EdgeEngine, press: PressRequest, promptTokens: number): Promise<{ workMs: number; pressMs: number }> {
+function words({ scorer, layerBudget, headBudget, selection, transforms }: Press): string[] {
+  return [scorer, layerBudget, headBudget, selection, ...transforms].flatMap(({ part }) => part.cost ?? []);
+}
+
+/** What is done in the middle of reading, where no clock tells it apart. */
+function unseen({ layerBudget: { part } }: Press): string[] {
+  return part.signal === 'measured' && part.change && part.cost ? [`the clock does not see that ${part.cost}`] : [];
+}
+
+async function reading(engine: EdgeEngine, press: PressRequest, promptTokens: number): Promise<Measured & { workMs: number }> {
   const before = process.cpuUsage();
-  const { timings } = await once(engine, press, { promptTokens, decodeTokens: 0 });
+  const measured = await once(engine, press, { promptTokens, decodeTokens: 0 });
   const { user, system } = process.cpuUsage(before);
-  return { workMs: engine.backend.queued ? timings.prefillMs + timings.pressMs : (user + system) / 1000, pressMs: timings.pressMs };
+  const { prefillMs, pressMs } = measured.timings;
+  return { ...measured, workMs: engine.backend.queued ? prefillMs + pressMs : (user + system) / 1000 };
+}
+
+/** Null where nothing can tell them apart. */
+function clocked(engine: EdgeEngine, press: PressRequest, promptTokens: number, { timings }: Measured): Promise<Clocked | null> | Clocked {
+  const { backend } = engine;
+  return backend instanceof WebGpuBackend ? timesOfPress(backend, () => reading(engine, press, promptTokens)) : timings;
+}
+
+export function costsHeader(width: number, pairs: boolean): string {
+  return `${'press'.padEnd(width)} ${'of prefill'.padStart(10)}${pairs ? ` ${'whole run'.padStart(10)}` : ''} ${'press'.padStart(9)} ${'extra'.padStart(10)}`;
+}
+
+export function costLine(cost: PressCost, width: number, pairs: boolean): string {
+  const { share_of_prefill: share, share_of_whole_run: whole, press_ms: ms, bytes_press: bytes } = cost;
+  const percent = (value: number | null, sign = ''): string =>
+    (value === null ? '-' : `${value > 0 ? sign : ''}${(100 * value).toFixed(1)}%`).padStart(10);
+  const columns = [
+    cost.press.padEnd(width),
+    percent(share),
+    ...(pairs ? [percent(whole, '+')] : []),
+    (ms === null ? '-' : `${ms.toFixed(0)} ms`).padStart(9),
+    (bytes === null ? '-' : formatBytes(bytes)).padStart(10),
+  ];
+  return `${columns.join(' ')}  ${[cost.not_measured, cost.why].filter((word) => word !== null).join('; ')}`.trimEnd();
 }

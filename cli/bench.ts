@@ -1,9 +1,11 @@
 /** edgepress bench: prefill and decode tokens/s, press time, peak bytes. Random tokens, greedy, medians over runs after a warm-up. */
 import type { Command } from 'commander';
+import { parsePress } from '../presses/config.ts';
+import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
-import { benchedPresses, COSTS_HEADER, type PressCost, pressCosts, printPressCost } from './bench-presses.ts';
+import { type AskedPress, askedPresses, costLine, costsHeader, type PressCost, pressCosts } from './bench-presses.ts';
 import { type Measured, median, once } from './bench-run.ts';
 import { openModel } from './open-model.ts';
 import { countFrom, type ModelOptions, type PressOptions, pressOf, withModelOptions, withPressOptions } from './options.ts';
@@ -14,7 +16,8 @@ interface BenchOptions extends ModelOptions, PressOptions {
   readonly decodeTokens: number;
   readonly runs: number;
   readonly random?: string;
-  readonly presses?: string;
+  readonly presses?: readonly string[];
+  readonly pairs?: boolean;
 }
 
 export function benchCommand(program: Command, defaultModel: string): void {
@@ -24,20 +27,25 @@ export function benchCommand(program: Command, defaultModel: string): void {
     .option('--prompt-tokens <n>', 'prompt length', countFrom(1), 512)
     .option('--decode-tokens <n>', 'tokens to generate', countFrom(1), 128)
     .option('--runs <n>', 'counted runs, after one warm-up', countFrom(1), 3)
-    .option('--presses <names>', 'what each of these presets costs beside reading the prompt: all, or names with commas')
+    .option(
+      '--presses <presses>',
+      'what each of these costs beside reading the prompt: all presets, names with commas, or one press as --press takes it; may be repeated',
+      (text: string, before: readonly string[] = []) => [...before, text],
+    )
+    .option('--pairs', 'with --presses: also whole runs, each beside one without the press, which takes twice as long')
     .option('--random <shape>', `random 4-bit weights in place of a model: ${Object.keys(shapes).join(', ')}`);
   withModelOptions(withPressOptions(command), defaultModel).action(run);
 }
 
 async function run(options: BenchOptions): Promise<void> {
-  const press = pressOf(options);
   const { random } = options;
-  const presses = options.presses === undefined ? null : benchedPresses(options.presses);
+  const presses = options.presses === undefined ? null : askedPresses(options.presses, options);
+  const press = presses ? parsePress('no_press') : pressOf(options);
   const engine = random === undefined ? await openModel(options) : await openModel({ ...options, model: random }, randomModel(random));
   try {
-    checkLength(presses ? { ...options, decodeTokens: 1 } : options, engine.info.contextLength);
+    checkLength(presses ? { ...options, decodeTokens: 0 } : options, engine.info.contextLength);
     if (presses) {
-      await benchPresses(engine, presses, options);
+      await benchPresses(engine, presses, press, options);
       return;
     }
     const runs: Measured[] = [];
@@ -82,19 +90,34 @@ async function run(options: BenchOptions): Promise<void> {
   }
 }
 
-async function benchPresses(engine: EdgeEngine, names: readonly string[], { promptTokens, runs, json }: BenchOptions): Promise<void> {
+async function benchPresses(engine: EdgeEngine, asked: readonly AskedPress[], none: PressRequest, options: BenchOptions): Promise<void> {
+  const { promptTokens, runs, json, pairs = false } = options;
   const { backend } = engine.health();
+  const width = Math.min(60, Math.max(...asked.map(({ name }) => name.length), 5));
+  const watched = process.stderr.isTTY && !json;
   const costs: PressCost[] = [];
-  if (!json) {
-    console.log(`${engine.info.id}, ${promptTokens} tokens, ${backend.name} (${backend.variant}), ${runtimeName()}, median of ${runs} pairs of runs`);
-    console.log(COSTS_HEADER);
-  }
-  const done = (cost: PressCost): void => {
-    costs.push(cost);
-    if (!json) printPressCost(cost);
-  };
-  await pressCosts(engine, names, { promptTokens, runs, done });
+  await pressCosts(engine, asked, none, {
+    promptTokens,
+    runs,
+    pairs,
+    next(name, index, secondsLeft) {
+      if (index === 0 && !json) {
+        const what = `${engine.info.id}, ${promptTokens} tokens, ${backend.name} (${backend.variant}), ${runtimeName()}, median of ${runs}`;
+        console.log(`${what}; ${duration(secondsLeft)} for ${asked.length}\n${costsHeader(width, pairs)}`);
+      }
+      if (watched) process.stderr.write(`${name}, ${index + 1} of ${asked.length}, ${duration(secondsLeft)} left`);
+    },
+    done(cost) {
+      if (watched) process.stderr.write('\r\x1b[K');
+      costs.push(cost);
+      if (!json) console.log(costLine(cost, width, pairs));
+    },
+  });
   if (json) console.log(JSON.stringify({ model: engine.info.id, prompt_tokens: promptTokens, runs, costs }, null, 2));
+}
+
+function duration(seconds: number): string {
+  return seconds < 90 ? `about ${Math.ceil(seconds)} s` : `about ${Math.ceil(seconds / 60)} min`;
 }
 
 /** The engine would generate fewer tokens than asked, and the speed would be that of others. */

@@ -206,16 +206,31 @@ test('pack --quantize says what it leaves as it is', () => {
   expect([status, err]).toEqual([0, 'edgepress: 1 of 16 matrices quantised to q8; the others stay as the file has them\n']);
 });
 
-test('bench --presses tells what each press costs, and which could not run', () => {
-  const { status, out, err } = edgepress('bench', '--presses', 'knorm,snapkv', '--prompt-tokens', '64', '--runs', '1');
+test('bench --presses tells what each press costs of the same run, which did nothing to the prompt, and which could not run', () => {
+  const bench = (...args: string[]) => edgepress('bench', '--prompt-tokens', '64', '--runs', '1', ...args);
+  const { status, out, err } = bench(
+    '--presses',
+    'knorm,snapkv,decoding_knorm',
+    '--presses',
+    '[{"preset":"knorm","compression_ratio":0.2},"keydiff"]',
+  );
   expect([status, err]).toEqual([0, '']);
-  expect(out).toMatch(/^needle, 64 tokens, wasm/);
-  expect(out).toMatch(/knorm +[+-][\d.]+% +\d+ ms +[\d.]+ KiB/);
-  expect(out).toMatch(/snapkv +not run: snapkv protects 64 tokens/); // 64 are all there are
-  const { costs } = JSON.parse(edgepress('bench', '--presses', 'knorm', '--prompt-tokens', '64', '--runs', '1', '--json').out);
+  expect(out).toMatch(/^needle, 64 tokens, wasm .*, median of 1; about \d+ s for 4$/m);
+  expect(out).toMatch(/^knorm +[\d.]+% +\d+ ms +[\d.]+ KiB$/m);
+  expect(out).toMatch(/^snapkv +- +- +- {2}not run: snapkv protects 64 tokens/m); // 64 are all there are
+  expect(out).toMatch(/^decoding_knorm +- .* {2}acts only while decoding: nothing happens to the prompt$/m);
+  expect(out).toMatch(/^\[\{"preset":"knorm","compression_ratio":0.2\},"keydiff"\] +[\d.]+% /m);
+
+  const { costs } = JSON.parse(bench('--presses', 'kvzip,squeeze_knorm,think', '--pairs', '--ratio', '0.25', '--json').out);
+  const measured = { share_of_whole_run: expect.any(Number), bytes_press: expect.any(Number), not_measured: null };
   expect(costs).toMatchObject([
-    { press: 'knorm', share_of_prefill: expect.any(Number), press_ms: expect.any(Number), bytes_press: expect.any(Number) },
+    { press: 'kvzip', ...measured, why: expect.stringMatching(/^reads the prompt again/) },
+    { press: 'squeeze_knorm', ...measured, why: expect.stringContaining('the last layer attends with all queries') },
+    { press: 'think', share_of_prefill: null, not_measured: expect.stringMatching(/^not run: compression_ratio 0.25 with preset "think"/) },
   ]);
+  const [{ share_of_prefill, press_ms, prefill_ms }] = costs;
+  expect(share_of_prefill).toBeCloseTo(press_ms / prefill_ms, 9);
+  expect(share_of_prefill).toBeGreaterThan(0.5); // its passes are the press's
 });
 
 test('inspect draws a heat map', () => {
@@ -260,6 +275,9 @@ describe('mistakes', () => {
     [['plan', '--tokens', '1000', '-p', 'knorm', '--memory-budget', '1MiB', '--max-tokens', '2000'], 'max_tokens'],
     [['bench', '--prompt-tokens', '0'], '1 or more'],
     [['bench', '--presses', 'knorm,snapvk'], 'did you mean "snapkv"'],
+    [['bench', '--presses', '{"preset":"snapkv","window":3}'], '"window"'],
+    [['bench', '--presses', 'knorm', '--press', 'snapkv'], "--press snapkv beside --presses; name it there: --presses 'snapkv'"],
+    [['bench', '--presses', 'knorm', '--prompt-tokens', '4096'], '4095 in all would work'],
     [['bench', '--prompt-tokens', '4000'], 'context length of 4096'],
     [['pack', 'models/needle', join(folder, 'p'), '--shard', '64MiB'], "'--shard <bytes>' argument '64MiB' is invalid. Between 64 bytes and 25MiB"],
     [['pack', folder, join(folder, 'p')], `the folder ${folder} holds no config.json`],

@@ -60,6 +60,15 @@ test('bench --backend webgpu tells dispatches, bytes and the time of each kernel
   for (const name of ['prefill attend-causal', 'prefill top-k', 'decode attend-paged', 'decode rms-norm']) expect(names).toContain(name);
 });
 
+test('bench --presses on the GPU parts reading from pressing by the time of each kernel', () => {
+  const { status, out } = edgepress('bench', '--backend', 'webgpu', '--prompt-tokens', '140', '--runs', '1', '--presses', 'snapkv', '--json');
+  expect(status).toBe(0);
+  const [{ share_of_prefill, press_ms, prefill_ms, not_measured }] = JSON.parse(out).costs;
+  expect(not_measured).toBe(null);
+  expect(share_of_prefill).toBeGreaterThan(0);
+  expect(share_of_prefill).toBe(press_ms / prefill_ms);
+});
+
 if (stack === 'wgpu') describe('deno serve', serving);
 
 function serving(): void {

@@ -43,9 +43,11 @@ export interface PrefillOptions {
   onLayer(tensors: LayerTensors): void | Promise<void>;
   /** Runs one bounded piece of work; the scheduler puts other requests between pieces. */
   run<T>(piece: () => T | Promise<T>): Promise<T>;
+  /** Runs a piece of a pass; absent = `run`. */
+  runPass?<T>(piece: () => T | Promise<T>): Promise<T>;
   /**
    * Token lists to read over the prompt as if each alone followed it, at positions N, N+1, ...: layer by layer, right after the prompt, so that no
-   * cache of all layers is needed. What they compute is forgotten, but for what `onPass` takes of it: it is called for every piece, within `run`.
+   * cache of all layers is needed. What they compute is forgotten, but for what `onPass` takes of it: it is called for every piece, within `runPass`.
    */
   readonly passes?: readonly TokenList[];
   onPass?(rows: PassTensors): void;
@@ -145,7 +147,7 @@ export class Forward {
     const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
     const N = tokens.length;
     const window = Math.min(options.queries, N);
-    const passes = options.passes ?? [];
+    const { passes = [], runPass = options.run } = options;
     const { tokens: passTokens, longest } = passSize(passes);
     const borrowed = new Borrowed(this.#backend);
     const alloc = (floats: number, label: string): DeviceBuffer => borrowed.scratch(Math.max(floats, 1) * F32, label);
@@ -162,7 +164,7 @@ export class Forward {
         this.#backend.write(table, ropeTable(this.#invFreq, 0, N + longest));
         this.#embed(hidden, tokens);
       });
-      if (passes.length > 0) await options.run(() => this.#embed(passHidden, passes.flat()));
+      if (passes.length > 0) await runPass(() => this.#embed(passHidden, passes.flat()));
 
       const last = this.#weights.layers.length - 1;
       for (let l = 0; l <= last; l++) {
@@ -200,7 +202,7 @@ export class Forward {
           for (let start = 0; start < length; start += this.chunkTokens) {
             const n = Math.min(this.chunkTokens, length - start);
             const x = at(passHidden, (before + start) * D * F32);
-            await options.run(() => {
+            await runPass(() => {
               const row = N + start;
               this.#norm(this.#normed, x, weights.attnNorm, n);
               this.#project(weights, this.#normed, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n);

@@ -61,6 +61,7 @@ export class PromptReader {
         queries: Math.max(reads.queries, remembered?.size ?? 0),
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
+        runPass: (work) => piece('pressMs', work), // it is the press that asks
         passes,
         onPass: (rows) => compressor?.pass(rows),
         onLayer: async (tensors) => {

@@ -96,7 +96,7 @@ export interface Usage {
  */
 export interface Timings {
   prefillMs: number; // reading the prompt, the part after the press's scope too
-  pressMs: number; // scoring and selecting, storing what is kept; 0 without a press
+  pressMs: number; // the press's passes over the prompt, scoring and selecting, storing what is kept; 0 without a press
   decodeMs: number; // sampling, and reading every token generated but the last
 }
 
