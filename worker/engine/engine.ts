@@ -1,4 +1,6 @@
 /** The engine: checks a request, waits for room, reads and presses the prompt, decodes. Knows nothing of HTTP. */
+
+import type { PressReads } from '../../presses/check-press.ts';
 import { protectedCount } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
@@ -11,8 +13,9 @@ import { Gate } from './gate.ts';
 import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { PromptReader } from './read-prompt.ts';
+import type { Reading } from './reading.ts';
 import { isStatic } from './request-size.ts';
-import { checkRoom, fits, mostWorkBytes, pressWorkBytes } from './room.ts';
+import { checkRoom, fits, mostWorkBytes, pressWorkBytes, promptReads } from './room.ts';
 import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
 import type {
@@ -142,7 +145,7 @@ export class EdgeEngine implements Engine {
       const parts = { backend, forward, sequence, recent, promptTokens: job.tokens.length, vocabSize: this.info.vocabSize };
       const answer = createDecoder(parts, sampling);
       decoder = answer;
-      const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal);
+      const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal, request.reading);
       this.#admission.poke(); // it may hold less from now on
       yield { type: 'prompt', promptTokens: job.tokens.length, kvCache: usage };
 
@@ -183,6 +186,70 @@ export class EdgeEngine implements Engine {
       throw this.#told(error);
     } finally {
       decoder?.close();
+      this.#dismiss(run);
+    }
+  }
+
+  /**
+   * Reads what all of these presses cover of a prompt, once, for `generate` and `follow` to answer from under each of them. The full keys and values of all
+   * layers are then on the host, and no memory of the device is held. Throws InputError where presses cover different parts, or one is refused.
+   */
+  async readOnce(prompt: PromptInput, presses: readonly PressRequest[], signal?: AbortSignal): Promise<Reading> {
+    const jobs: Job[] = [];
+    for (const press of presses) jobs.push(await this.#check(prompt, press, 0));
+    const pressed = jobs.filter(({ checked, decoding }) => checked || decoding);
+    const [first] = pressed.length > 0 ? pressed : jobs;
+    const other = pressed.find(({ covered }) => covered !== first.covered);
+    if (other) {
+      const message = `"${first.press.name}" covers ${first.covered} tokens and "${other.press.name}" ${other.covered}: presses that share a reading have one scope`;
+      throw new InputError('press_scope', 'press.scope', message);
+    }
+    const all = jobs.map(promptReads);
+    const reads: PressReads = {
+      queries: Math.min(first.covered, Math.max(...all.map(({ queries }) => queries))),
+      hidden: all.some(({ hidden }) => hidden),
+      change: all.some(({ change }) => change),
+    };
+    // Nothing is stored: no pages.
+    const job: Job = { ...first, checked: null, decoding: null, passes: [], size: { ...first.size, pagesMost: 0, pagesEnd: 0 } };
+    const run = await this.#admit(job, null, signal);
+    try {
+      return await this.#reader.record(first.tokens.slice(0, first.covered), reads, run, signal);
+    } catch (error) {
+      throw this.#told(error);
+    } finally {
+      this.#dismiss(run);
+    }
+  }
+
+  /** The logits [vocab] after a prompt and after each of the tokens that go on, as if they had been sampled: tokens.length + 1 of them. */
+  async *follow(
+    { prompt, press, tokens, reading = null }: { prompt: PromptInput; press: PressRequest; tokens: readonly number[]; reading?: Reading | null },
+    signal?: AbortSignal,
+  ): AsyncGenerator<Float32Array, void, void> {
+    const { backend, forward } = this.#parts;
+    const { vocabSize } = this.info;
+    const unknown = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (unknown !== undefined) throw new InputError('token_unknown', 'tokens', `token ${unknown} is not in the vocabulary of ${vocabSize}`);
+    const job = await this.#check(prompt, press, tokens.length);
+    const run = await this.#admit(job, null, signal);
+    try {
+      const { sequence, eviction } = run;
+      let logits: Float32Array = new Float32Array();
+      const take = async (view: View): Promise<void> => {
+        logits = await readFloats(backend, view, vocabSize);
+      };
+      await this.#reader.read(job, run, take, signal, reading);
+      yield logits;
+      for (const [i, token] of tokens.entries()) {
+        const read = job.tokens.length + i;
+        if (eviction && i > 0 && eviction.room(read) <= 0) await this.#reader.instead(run, () => eviction.compress(read), signal);
+        await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], read, sequence, true, eviction?.recent ?? null)!), signal);
+        yield logits;
+      }
+    } catch (error) {
+      throw this.#told(error);
+    } finally {
       this.#dismiss(run);
     }
   }

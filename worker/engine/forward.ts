@@ -137,6 +137,10 @@ export class Forward {
     return this.#shape.hiddenSize;
   }
 
+  get vocabSize(): number {
+    return this.#shape.vocabSize;
+  }
+
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
   readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden' | 'change'>, passes = NO_PASSES): number {
     return prefillBytes(this.#shape, tokens, reads, passes) + this.#scratchBytes;

@@ -1,4 +1,6 @@
 /** Reads the prompts of admitted requests, one at a time, and presses them: only one holds hidden states and a layer's K,V. */
+
+import type { PressReads } from '../../presses/check-press.ts';
 import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
 import type { Backend } from '../backend/backend.ts';
@@ -7,6 +9,7 @@ import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
 import { type KvCache, type KvSequence, type KvShape, layerBytesOf } from './kv-cache.ts';
 import { NO_READS } from './press-bytes.ts';
+import { type Reading, Replay, record } from './reading.ts';
 import { pressSeed } from './sampler.ts';
 import { type Running, TURN_STALE_MS, type Turns } from './turns.ts';
 import type { Explanation, KvCacheUsage } from './types.ts';
@@ -37,10 +40,13 @@ export class PromptReader {
     return this.#reading?.freeBytes ?? this.#parts.backend.memory.freeBytes;
   }
 
-  /** `take` is handed the logits after the last token within the piece of work that makes them; null when nobody wants them. */
-  async read(job: Job, run: Running, take: TakeLogits | null, signal?: AbortSignal): Promise<KvCacheUsage> {
+  /**
+   * `take` is handed the logits after the last token within the piece of work that makes them; null when nobody wants them. What was read `before` is not read
+   * again, where it is just what the press looks at; without a press, where the prompt begins with it.
+   */
+  async read(job: Job, run: Running, take: TakeLogits | null, signal?: AbortSignal, before: Reading | null = null): Promise<KvCacheUsage> {
     const { forward, cache, backend } = this.#parts;
-    const { tokens, covered, checked, passes } = job;
+    const { tokens, checked, passes } = job;
     const { sequence } = run;
     const recent = run.eviction?.recent ?? null;
     const remembered = recent?.queries ?? null;
@@ -49,6 +55,10 @@ export class PromptReader {
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
     const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence, seed: pressSeed(run.seed) }) : null;
     const reads = compressor?.reads ?? NO_READS;
+    const wanted = { ...reads, queries: Math.max(reads.queries, remembered?.size ?? 0) };
+    const covered = compressor || before === null ? job.covered : Math.min(job.covered, before.tokens.length);
+    const pressed = covered === tokens.length ? tokens : tokens.slice(0, covered);
+    const replayed = passes.length === 0 && before?.serves(pressed, wanted) ? before : null;
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
@@ -56,9 +66,8 @@ export class PromptReader {
         return this.#turns.piece(run, backend.queued ? 'prefillMs' : part, work, signal);
       };
       sequence.scratchBytes = layerBytesOf(cache.shape, covered + passSize(passes).longest);
-      await forward.prefill(covered === tokens.length ? tokens : tokens.slice(0, covered), {
-        ...reads,
-        queries: Math.max(reads.queries, remembered?.size ?? 0),
+      await (replayed ? new Replay(backend, forward, replayed) : forward).prefill(pressed, {
+        ...wanted,
         logits: covered === tokens.length ? take : null,
         run: (work) => piece('prefillMs', work),
         runPass: (work) => piece('pressMs', work), // it is the press that asks
@@ -83,11 +92,30 @@ export class PromptReader {
           return logits && take?.(logits);
         });
       }
+      if (replayed) replayed.served++;
       const usage = { ...usageOf(job, run, cache, report), ...(explain && { explain }) };
       sequence.shrinkReservation(job.size.pagesEnd);
       return usage;
     } finally {
       compressor?.close();
+      if (this.#reading?.slot === slot) this.#reading = null;
+      slot.release();
+    }
+  }
+
+  /** Reads tokens for many presses; nothing is stored in the cache. */
+  async record(tokens: readonly number[], reads: PressReads, run: Running, signal?: AbortSignal): Promise<Reading> {
+    const { backend, forward } = this.#parts;
+    const slot = await this.#turnToRead(run, signal);
+    backend.trim();
+    this.#reading = { slot, freeBytes: backend.memory.freeBytes };
+    const piece = <T>(work: () => T | Promise<T>): Promise<T> => {
+      slot.beat();
+      return this.#turns.piece(run, 'prefillMs', work, signal);
+    };
+    try {
+      return await record(backend, forward, tokens, reads, piece);
+    } finally {
       if (this.#reading?.slot === slot) this.#reading = null;
       slot.release();
     }

@@ -1,7 +1,7 @@
 /** Whether a checked request can ever fit this server's memory, and if not, what would. */
 import { partParam } from '../../presses/budget-errors.ts';
 import type { BudgetMath } from '../../presses/budget-math.ts';
-import { checkPress } from '../../presses/check-press.ts';
+import { checkPress, type PressReads } from '../../presses/check-press.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
@@ -95,6 +95,12 @@ export function pressWorkBytes(job: Job, parts: RoomParts): number {
   return pressed - readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
 }
 
+/** What is kept of every layer while the prompt is read, for its press and for one that acts while decoding. */
+export function promptReads({ covered, checked, decoding }: Pick<Job, 'covered' | 'checked' | 'decoding'>): PressReads {
+  const { queries, ...others } = checked ? pressReads(checked) : NO_READS;
+  return { ...others, queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)) };
+}
+
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
 function readingBytes(
   { covered, checked, decoding, passes }: Pick<Job, 'covered' | 'checked' | 'decoding' | 'passes'>,
@@ -104,8 +110,7 @@ function readingBytes(
   const shape = { ...cache.shape, hiddenSize };
   const size = passSize(passes);
   const pressed = checked !== null && checked.stages.length > 0;
-  const { queries, ...others } = pressed ? pressReads(checked) : NO_READS;
-  const reads = { ...others, queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)) };
+  const reads = promptReads({ covered, checked, decoding });
   const scratch = backend.scratchBytes(pressed ? covered + size.longest : 0, reads.queries, shape);
   return (
     forward.readingBytes(covered, reads, size) + scratch + (pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0)

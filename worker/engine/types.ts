@@ -1,6 +1,7 @@
 /** What the API and the CLI say to the engine, and hear from it. No HTTP here. */
 import type { PressRequest, Scope } from '../../presses/contract.ts';
 import type { EntryType } from '../backend/backend.ts';
+import type { Reading } from './reading.ts';
 
 export interface Sampling {
   readonly maxTokens: number | null; // null = as many as the context length allows
@@ -38,6 +39,8 @@ export interface GenerateRequest {
   readonly prompt: PromptInput;
   readonly press: PressRequest;
   readonly sampling: Sampling;
+  /** What the press covers, read before (EdgeEngine.readOnce). Where it does not hold all that the press looks at, the prompt is read as without it. */
+  readonly reading?: Reading;
 }
 
 export interface TokenLogprob {

@@ -1,0 +1,200 @@
+/**
+ * Results as JSON lines, appended as they come. The first line says what was evaluated; each of the others is one answer.
+ *
+ * A run that ends anywhere leaves whole lines and at most one broken one, the last: opening the file again cuts that off and tells which answers are there.
+ */
+import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import * as z from 'zod';
+import { InputError } from '../presses/input-error.ts';
+
+const FORMAT = 1;
+const CHUNK_BYTES = 1 << 20;
+/** No answer is so long: a file with such a line is something else. */
+const MOST_LINE_BYTES = 1 << 26;
+const NEWLINE = 10;
+
+/** What answers must have in common to be compared: all that a sample's prompt and its greedy answer follow from, but for the press. */
+export const setupSchema = z.strictObject({
+  model: z.string(),
+  fingerprint: z.string(),
+  backend: z.string(),
+  entry_type: z.string(),
+  query_aware: z.boolean(),
+  /** Of the tasks or the dataset: their parameters and seed, whatever tells them apart. */
+  samples: z.record(z.string(), z.json()),
+});
+export type Setup = z.infer<typeof setupSchema>;
+
+export const answerSchema = z.strictObject({
+  sample: z.string(), // Sample.id
+  variant: z.string(), // Variant.key
+  task: z.string(),
+  length: z.number().nullable(), // the most tokens that were asked for
+  depth: z.number().nullable(), // of a needle, percent
+  words: z.number().nullable(), // LongBench-E
+  press: z.string(), // Variant.press
+  ratio: z.number().nullable(), // asked for; null where the press decides
+  prediction: z.string(),
+  answers: z.array(z.string()),
+  score: z.number().nullable(), // 0..1; null where there are no public answers
+  /** Mean over the answer's tokens of KL(full cache || this one), nats; null where it was not asked for. */
+  kl: z.number().nullable(),
+  tokens: z.number(), // of the prompt
+  covered: z.number(), // of which the press saw these
+  compression_ratio: z.number(), // really removed
+  bytes_kept: z.number(),
+  bytes_full: z.number(),
+  kept_per_layer: z.array(z.number()),
+  lmba_per_layer: z.array(z.number().nullable()),
+  retained_mass_per_layer: z.array(z.number().nullable()),
+  notes: z.array(z.string()),
+});
+export type Answer = z.infer<typeof answerSchema>;
+
+const headerSchema = z.strictObject({ edgepress_eval: z.literal(FORMAT), setup: setupSchema });
+
+/** One answer, as far as telling what is missing goes. */
+export function keyOf({ sample, variant }: Pick<Answer, 'sample' | 'variant'>): string {
+  return `${variant} ${sample}`;
+}
+
+/** A results file that is open for more. */
+export class ResultsFile {
+  readonly path: string;
+  readonly #done = new Set<string>();
+  readonly #fd: number;
+  #end = 0; // bytes of whole lines
+
+  /** Opens or makes the file, and drops a broken last line. Throws InputError where it holds something else, or answers of another setup. */
+  constructor(path: string, setup: Setup) {
+    this.path = path;
+    mkdirSync(dirname(path), { recursive: true });
+    this.#fd = openSync(path, 'a+');
+    try {
+      for (const { setup: other, answer, end } of rows(this.#fd, path)) {
+        if (other) checkSame(path, other, setup);
+        if (answer) this.#done.add(keyOf(answer));
+        this.#end = end;
+      }
+      ftruncateSync(this.#fd, this.#end);
+      if (this.#end === 0) this.#write(`${JSON.stringify({ edgepress_eval: FORMAT, setup })}\n`);
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
+    }
+  }
+
+  has(answer: Pick<Answer, 'sample' | 'variant'>): boolean {
+    return this.#done.has(keyOf(answer));
+  }
+
+  get size(): number {
+    return this.#done.size;
+  }
+
+  /** Answers that it has already are left out. The others are on the disk when it returns. */
+  append(answers: readonly Answer[]): void {
+    const fresh = answers.filter((answer) => !this.has(answer));
+    this.#write(fresh.map((answer) => `${JSON.stringify(answer)}\n`).join(''));
+    for (const answer of fresh) this.#done.add(keyOf(answer));
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #write(text: string): void {
+    const bytes = Buffer.from(text);
+    for (let written = 0; written < bytes.length; ) written += writeSync(this.#fd, bytes, written);
+    fsyncSync(this.#fd);
+    this.#end += bytes.length;
+  }
+}
+
+/** The setup and the answers of a results file; a broken last line is not among them. Throws InputError. */
+export function readResults(path: string): { setup: Setup; answers: Answer[] } {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    throw new InputError('file_unreadable', null, `${path}: ${(error as Error).message}`);
+  }
+  try {
+    const answers = new Map<string, Answer>();
+    let setup: Setup | null = null;
+    for (const row of rows(fd, path)) {
+      setup ??= row.setup;
+      if (row.answer) answers.set(keyOf(row.answer), row.answer);
+    }
+    if (setup === null) throw new InputError('results_invalid', null, `${path} holds no whole line: it is no results file, or its run ended at once`);
+    return { setup, answers: [...answers.values()] };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+interface Row {
+  readonly setup: Setup | null;
+  readonly answer: Answer | null;
+  readonly end: number; // bytes up to here
+}
+
+/** Whole lines from the beginning. */
+function* rows(fd: number, path: string): Generator<Row> {
+  let number = 0;
+  for (const { text, end } of lines(fd, path)) {
+    number++;
+    const schema = number === 1 ? headerSchema : answerSchema;
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch (error) {
+      throw broken(path, number, (error as Error).message);
+    }
+    const { success, data, error } = schema.safeParse(json);
+    if (!success) throw broken(path, number, z.prettifyError(error).replaceAll('\n', ' '));
+    yield number === 1 ? { setup: (data as z.infer<typeof headerSchema>).setup, answer: null, end } : { setup: null, answer: data as Answer, end };
+  }
+}
+
+function* lines(fd: number, path: string): Generator<{ text: string; end: number }> {
+  const chunk = Buffer.alloc(CHUNK_BYTES);
+  let rest = Buffer.alloc(0);
+  let end = 0;
+  for (let at = 0, read = 0; (read = readSync(fd, chunk, 0, CHUNK_BYTES, at)) > 0; at += read) {
+    let bytes = Buffer.concat([rest, chunk.subarray(0, read)]);
+    for (let stop = bytes.indexOf(NEWLINE); stop >= 0; stop = bytes.indexOf(NEWLINE)) {
+      end += stop + 1;
+      yield { text: bytes.toString('utf8', 0, stop), end };
+      bytes = bytes.subarray(stop + 1);
+    }
+    rest = Buffer.from(bytes);
+    if (rest.length > MOST_LINE_BYTES)
+      throw new InputError('results_invalid', null, `${path}: a line of more than ${MOST_LINE_BYTES} bytes: this is no results file`);
+  }
+}
+
+function broken(path: string, line: number, why: string): InputError {
+  const first =
+    line === 1 ? 'this is no results file of this version; name another folder, or remove it' : 'remove the line, and its answer is made again';
+  return new InputError('results_invalid', null, `${path}, line ${line}: ${why}: ${first}`);
+}
+
+function checkSame(path: string, there: Setup, asked: Setup): void {
+  const different = (Object.keys(asked) as (keyof Setup)[]).filter((key) => canonical(there[key]) !== canonical(asked[key]));
+  if (different.length === 0) return;
+  const words = different.map((key) => `${key} ${canonical(there[key])}, now ${canonical(asked[key])}`).join('; ');
+  throw new InputError(
+    'results_setup',
+    null,
+    `${path} holds answers of another setup (${words}): go on with the same options, or name another folder`,
+  );
+}
+
+/** JSON with its keys in order. */
+function canonical(value: unknown): string {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return JSON.stringify(value);
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`;
+}

@@ -1,0 +1,95 @@
+/** What is compared: presses times ratios. Each pair is a variant; what a press refuses is told, and the rest goes on. */
+import { decider } from '../presses/check-parts.ts';
+import { isIdle } from '../presses/check-press.ts';
+import { parsePress } from '../presses/config.ts';
+import type { PressRequest } from '../presses/contract.ts';
+import { InputError } from '../presses/input-error.ts';
+
+export interface Variant {
+  /** Unique, and the same from run to run: what results are told apart by. */
+  readonly key: string;
+  readonly press: string;
+  readonly ratio: number | null; // null where the press decides
+  readonly request: PressRequest;
+}
+
+export interface Refused {
+  readonly press: string;
+  readonly ratio: number | null;
+  readonly why: string;
+}
+
+/** A press to compare: a preset's name, any press config, or one with a name of its own. */
+export interface NamedPress {
+  readonly name: string;
+  readonly press: unknown;
+}
+
+/** Every combination of these parts; names of parts, or parts with parameters. */
+export interface Grid {
+  readonly scorers: readonly unknown[];
+  readonly layer_budgets?: readonly unknown[];
+  readonly head_budgets?: readonly unknown[];
+}
+
+export function gridPresses({ scorers, layer_budgets = ['uniform'], head_budgets = ['uniform'] }: Grid): NamedPress[] {
+  const presses = scorers.flatMap((scorer) =>
+    layer_budgets.flatMap((layer_budget) => head_budgets.map((head_budget) => ({ scorer, layer_budget, head_budget }))),
+  );
+  return presses.map((press) => ({ name: [press.scorer, press.layer_budget, press.head_budget].map(partName).join('+'), press }));
+}
+
+/** Every press at every ratio. Where a press, by a part or by its own numbers, decides how much it keeps, it is one variant. */
+export function variantsOf(
+  presses: readonly NamedPress[],
+  ratios: readonly number[],
+  queryAware: boolean,
+): { variants: Variant[]; refused: Refused[] } {
+  const variants = new Map<string, Variant>();
+  const refused: Refused[] = [];
+  const shared = { scope: queryAware ? 'prompt' : 'context' };
+  for (const { name, press } of presses) {
+    for (const ratio of ratiosOf(press, shared, ratios)) {
+      const key = ratio === null ? name : `${name}@${ratio}`;
+      try {
+        const request = parsePress(withFields(press, ratio === null ? shared : { ...shared, compression_ratio: ratio }));
+        variants.set(key, { key, press: name, ratio, request });
+      } catch (error) {
+        if (!(error instanceof InputError)) throw error;
+        refused.push({ press: name, ratio, why: error.message });
+      }
+    }
+  }
+  return { variants: [...variants.values()], refused };
+}
+
+/** [null] where the press says itself how much it keeps, or keeps all. */
+function ratiosOf(press: unknown, shared: object, ratios: readonly number[]): readonly (number | null)[] {
+  if (Array.isArray(press)) return [null]; // a list carries its own ratios
+  if (typeof press === 'object' && press !== null && ('compression_ratio' in press || 'memory_budget' in press)) return [null];
+  let parsed: PressRequest;
+  try {
+    parsed = parsePress(withFields(press, shared));
+  } catch (error) {
+    if (error instanceof InputError) return ratios; // told for each
+    throw error;
+  }
+  const [one] = parsed.presses;
+  const decides = !one?.schedule.part.prefill || decider(one) !== null || one.layerBudget.part.ownRatio !== undefined || isIdle(one);
+  return decides ? [null] : ratios;
+}
+
+function withFields(press: unknown, fields: object): unknown {
+  if (typeof press === 'string') return { preset: press, ...fields };
+  if (Array.isArray(press)) return press.map((one, i) => (i === 0 ? withFields(one, fields) : one));
+  if (typeof press === 'object' && press !== null) return { ...press, ...fields };
+  return press; // parsePress says what is wrong with it
+}
+
+function partName(part: unknown): string {
+  if (typeof part === 'string') return part;
+  if (typeof part !== 'object' || part === null) return JSON.stringify(part);
+  const { name, ...params } = part as { name?: unknown };
+  const given = Object.entries(params).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  return given.length === 0 ? String(name) : `${name}(${given.join(',')})`;
+}

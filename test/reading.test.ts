@@ -1,0 +1,127 @@
+/** One reading for many presses: every answer is what it would have been after a reading of its own, to the last bit. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parsePress } from '../presses/config.ts';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import type { Reading } from '../worker/engine/reading.ts';
+import type { PromptInput } from '../worker/engine/types.ts';
+import { ratioPresets, withArtifacts } from './support/artifacts.ts';
+import { requestOf } from './support/generation.ts';
+import { needleSamples, openGolden } from './support/golden.ts';
+
+const sample = needleSamples().find(({ task, context_length }) => task === 'niah_multikey' && context_length === 256)!;
+const prompt: PromptInput = { kind: 'tokens', tokens: sample.prompt_token_ids };
+const behind = sample.prompt_token_ids.length - 20; // what a scope of all but 20 tokens covers
+const passes = (name: string): boolean => parsePress(withArtifacts(name)).presses[0]?.scorer.part.passes !== undefined;
+const presets = ratioPresets.map((name) => withArtifacts(name));
+const scoped = (press: object) => ({ ...press, scope: { protect_last: 20 } });
+const others = [
+  { preset: 'decoding_knorm', interval: 4, target_size: 100 },
+  { preset: 'snapkv', window_size: 4, schedule: { name: 'decoding', interval: 4, target_size: 100 } },
+];
+let engine: EdgeEngine;
+
+beforeAll(async () => {
+  engine = await openGolden('needle');
+});
+afterAll(() => engine.close());
+
+async function answer(press: unknown, reading?: Reading) {
+  const tokens: number[] = [];
+  for await (const event of engine.generate({ ...requestOf(prompt, press, { maxTokens: 12, seed: 3, ignoreEos: true, topLogprobs: 0 }), reading })) {
+    if (event.type === 'text') tokens.push(...event.tokenIds, ...event.logprobs.map(({ logprob }) => logprob));
+    if (event.type === 'finish') return { tokens, usage: event.usage.kvCache };
+  }
+  throw new Error('no end');
+}
+
+function readOnce(presses: readonly unknown[]): Promise<Reading> {
+  return engine.readOnce(
+    prompt,
+    presses.map((press) => parsePress(press)),
+  );
+}
+
+describe('answers after one reading equal answers after readings of their own', () => {
+  test.each([
+    ['all of the prompt', presets],
+    ['its beginning', presets.map(scoped)],
+    ['presses that act while decoding', others],
+  ])('%s', async (_, presses) => {
+    const reading = await readOnce(presses);
+    expect(reading.tokens.length).toBe(presses === presets || presses === others ? prompt.tokens.length : behind);
+    let served = 0;
+    for (const press of presses) {
+      expect(await answer(press, reading), JSON.stringify(press)).toEqual(await answer(press));
+      if (!('preset' in press && passes(press.preset as string))) served++;
+    }
+    expect(reading.served).toBe(served);
+    const { used_bytes } = engine.health().memory;
+    await readOnce(presses);
+    expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0, used_bytes });
+  });
+});
+
+test('without a press the prompt may go on behind a reading', async () => {
+  const reading = await readOnce([scoped({ preset: 'knorm' })]);
+  const after = await answer('no_press', reading);
+  const alone = await answer('no_press');
+  expect(reading.served).toBe(1);
+  expect(after.usage).toMatchObject({ tokens: alone.usage.tokens, kept_per_layer: alone.usage.kept_per_layer });
+  // The rest is read by way of the cache: the same sums in another order.
+  for (const [i, value] of after.tokens.entries()) expect(Math.abs(value - alone.tokens[i])).toBeLessThan(1e-3);
+});
+
+test('a reading that holds too little, or of another prompt, is not used', async () => {
+  const little = await readOnce(['knorm']);
+  expect(await answer('observed_attention', little)).toEqual(await answer('observed_attention'));
+  const other = await engine.readOnce({ kind: 'tokens', tokens: sample.prompt_token_ids.slice(1) }, [parsePress('knorm')]);
+  expect(await answer('knorm', other)).toEqual(await answer('knorm'));
+  expect([little.served, other.served]).toEqual([0, 0]);
+});
+
+test('presses of different scope share no reading', async () => {
+  await expect(readOnce(['knorm', scoped({ preset: 'knorm' })])).rejects.toThrow(/have one scope/);
+});
+
+test('its size is what it holds', async () => {
+  const reading = await readOnce([{ preset: 'snapkv', window_size: 16 }]);
+  const n = prompt.tokens.length;
+  const window = reading.reads.queries;
+  expect(window).toBeGreaterThanOrEqual(16);
+  expect(reading.bytes).toBe(4 * (6 * (2 * n * 2 * 32 + window * 6 * 32) + 1536));
+});
+
+describe('follow', () => {
+  const forced = [5, 6, 7, 400, 401, 402, 10, 11];
+  const follow = async (press: unknown, reading?: Reading): Promise<number[][]> => {
+    const all: number[][] = [];
+    for await (const logits of engine.follow({ prompt, press: parsePress(press), tokens: forced, reading })) all.push([...logits]);
+    return all;
+  };
+
+  test('gives the logits after the prompt and after every token that goes on', async () => {
+    const all = await follow('no_press');
+    expect(all.length).toBe(forced.length + 1);
+    for (const count of [0, 3, forced.length]) {
+      const tokens = [...prompt.tokens, ...forced.slice(0, count)];
+      const logits = await engine.logits({ kind: 'tokens', tokens }, parsePress('no_press'));
+      for (const [i, value] of logits.entries()) expect(Math.abs(value - all[count][i])).toBeLessThan(1e-3);
+    }
+  });
+
+  test.each([{ preset: 'snapkv', window_size: 8 }, others[0]])('the same after a reading: $preset', async (press) => {
+    const reading = await readOnce([press]);
+    const pressed = await follow(press, reading);
+    expect(pressed).toEqual(await follow(press));
+    expect(pressed).not.toEqual(await follow('no_press'));
+    expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });
+  });
+
+  test('gives everything back when it is left early', async () => {
+    for await (const _ of engine.follow({ prompt, press: parsePress('knorm'), tokens: forced })) break;
+    expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });
+    await expect(async () => {
+      for await (const _ of engine.follow({ prompt, press: parsePress('knorm'), tokens: [1536] }));
+    }).rejects.toThrow(/not in the vocabulary/);
+  });
+});
