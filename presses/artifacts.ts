@@ -60,14 +60,20 @@ export function isArtifactName(name: string): boolean {
 
 /** The parameter's schema, which says of a missing or wrong name what would be right. */
 export function artifactName({ format, what, layout, source }: Omit<ArtifactNeed, 'check' | 'param'>) {
-  const error = `must name a .${format} file of letters, digits, ".", "_" and "-" in the model's folder ${ARTIFACTS_FOLDER}/: ${what}, ${layout}; ${source}`;
+  const error = `must name a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}; ${source}${LAYOUTS}`;
+  const named = `must name a .${format} file of letters, digits, ".", "_" and "-" in the model's folder ${ARTIFACTS_FOLDER}/`;
   const isName = (name: string): boolean => NAME.test(name) && name.endsWith(`.${format}`);
-  return z.string({ error }).refine(isName, { error }).describe(`a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}, ${layout}`);
+  return z
+    .string({ error })
+    .refine(isName, { error: named })
+    .describe(`a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}, ${layout}`);
 }
 
-export function missingArtifact(name: string, { what, layout, source, format }: ArtifactNeed, where: string): string {
-  return `there is no ${name} ${where}; it would be a .${format} file with ${what}: ${layout}; ${source}`;
+export function missingArtifact(name: string, { what, source }: ArtifactNeed, where: string): string {
+  return `there is no ${name} ${where}; it would hold ${what}; ${source}${LAYOUTS}`;
 }
+
+const LAYOUTS = '; layout: presses/artifacts.md, /v1/presses';
 
 /** An artefact that does not fit: the message follows its name. Whoever loads it knows the field. */
 export class Misfit extends Error {}

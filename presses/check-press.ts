@@ -96,7 +96,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
   const counting = last === undefined ? null : countingSelection(last.press);
   const own =
     counting?.part.bounds?.(last!.context, counting.params) ?? last?.press.headBudget.part.bounds?.(last.context, last.press.headBudget.params);
-  const budgeted = last && inPath(last.press.path, () => last.layerBudget.part.bounds(last.context, last.layerBudget.params));
+  const budgeted = last && inPress(last.press, () => last.layerBudget.part.bounds(last.context, last.layerBudget.params));
   const bounds = own ?? budgeted ?? caps.map((n) => ({ min: n, max: n }));
   const looking = request.explain && last !== undefined ? otherBudgets(last.press) : { asked: [], unasked: [] };
   return {
@@ -258,7 +258,7 @@ function judge(press: Press, caps: readonly number[], size: PressSize, path: str
     math,
     artifact: size.artifact ?? noArtifacts,
   });
-  const budgets = inPath(path, () => exactBudgets(layerBudget, context(asked)));
+  const budgets = inPress(press, () => exactBudgets(layerBudget, context(asked)));
   const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));
   const cache = pages ? { pageBytes: pages.pageBytes, pages: wholePages(caps, kvHeads, pages) } : null;
   if (least < 1) return new Refusal((tries) => emptyBudget(press, shortest, ratio, budgets, cache, tries));
@@ -276,6 +276,8 @@ function judge(press: Press, caps: readonly number[], size: PressSize, path: str
     notes.push(`"${press.name}" removed nothing of ${shortest} tokens: it protects ${wanted}`);
     return null;
   }
+  const whole = own?.part.keepsAll?.(context(asked), own.params) ?? null;
+  if (whole !== null) notes.push(`${own!.kind} "${own!.part.name}" removes nothing: ${whole}`);
   const tight = least < Math.min(wanted, shortest) || shortest <= wanted;
   if (!tight) {
     const { part, params } = layerBudget;
@@ -336,13 +338,14 @@ function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, 
   return most >= average ? 0 : 1 - most / average;
 }
 
-/** Parts name their field as press.layer_budget...; in a composition it is press[1].layer_budget... */
-function inPath<T>(path: string, run: () => T): T {
+/** A layer budget names its field as press.layer_budget...; in a preset that is press..., in a composition press[1].layer_budget... */
+function inPress<T>(press: Press, run: () => T): T {
   try {
     return run();
   } catch (error) {
     if (!(error instanceof InputError) || error.param === null) throw error;
-    throw new InputError(error.code, error.param.replace(/^press/, path), error.message);
+    const param = error.param.replace(/^press\.layer_budget/, partParam(press, 'layer_budget')).replace(/^press(?=\.compression_ratio)/, press.path);
+    throw new InputError(error.code, param, error.message);
   }
 }
 

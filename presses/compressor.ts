@@ -12,6 +12,7 @@
 import { type Backend, type DeviceBuffer, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
 import { noArtifacts } from './artifacts.ts';
+import { partParam } from './budget-errors.ts';
 import { countingSelection } from './check-parts.ts';
 import { type CheckedPress, type PressReads, protectedCount, readsOf, type Stage } from './check-press.ts';
 import type {
@@ -26,6 +27,7 @@ import type {
   ScoreContext,
   Signal,
 } from './contract.ts';
+import { checkScores } from './finite-scores.ts';
 import { Gathered } from './gather.ts';
 import { Onlooker } from './other-budgets.ts';
 import { sum } from './sum.ts';
@@ -190,6 +192,8 @@ export class Compressor {
     ]);
     const host: Promise<HostRows> = read.then(([seen, ranksRead, scoresRead, massesRead]) => {
       const ranks = heads.map((h) => ranksRead.subarray(h * stride, h * stride + ranked));
+      const byHead = heads.map((h) => scoresRead.subarray(h * n, (h + 1) * n));
+      checkScores(scorer.part.name, signalContext, byHead, keep);
       if (seen && budget.signal !== 'none') {
         this.#signals.push(seen);
         entry.lmba = budget.lmba?.(seen) ?? null;
@@ -200,7 +204,7 @@ export class Compressor {
         entry.masses = heads.map((h) => Float32Array.from(ranks[h].subarray(0, entry.counts[h]), (row) => massOf(h, row)));
         entry.wholeMass = heads.map((h) => sum(massesRead.subarray(h * tensors.n, (h + 1) * tensors.n)));
       }
-      return { ranks, scores: heads.map((h) => scoresRead.subarray(h * n, (h + 1) * n)) };
+      return { ranks, scores: byHead };
     });
 
     // Where what is read decides nothing, nobody waits for it before the end: on a GPU a wait costs more than the reading.
@@ -260,8 +264,8 @@ export class Compressor {
       await part.apply({ ...this.#inStage(stage, context), order, counts, among, keep: stage.keep }, params);
   }
 
-  #inStage({ context: { compressionRatio, compat } }: Stage, context: ScoreContext): ScoreContext {
-    return { ...context, compressionRatio, compat };
+  #inStage({ press, context: { compressionRatio, compat } }: Stage, context: ScoreContext): ScoreContext {
+    return { ...context, compressionRatio, compat, param: (field) => partParam(press, 'scorer', field) };
   }
 
   /** Heads may differ, so that sorted scores must be known before anything is stored. */
@@ -329,6 +333,7 @@ export class Compressor {
       seed: this.#seed,
       note: (text) => this.#notes.add(text),
       later: (check) => this.#later(check),
+      param: (field) => partParam(this.#last.press, 'scorer', field),
       compressionRatio: 0,
       compat: false,
       start: 0,

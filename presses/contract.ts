@@ -93,6 +93,8 @@ export interface ScoreContext extends LayerTensors {
   readonly seed: number;
   /** Scratch that lives until this layer is done; the compressor frees it on every path. */
   scratch(bytes: number, label: string): DeviceBuffer;
+  /** How an error names the scorer, or one of its parameters. */
+  param(field?: string): string;
   /** A line for the report. Said twice, it stands there once. */
   note(text: string): void;
   /** A check of what is on its way back from the device: nobody waits for it before the end, and where it throws, the request fails with that. */
@@ -159,6 +161,8 @@ export interface PartInfo<S extends z.ZodObject> {
   readonly cost?: string;
   /** It settles how much is kept by itself, by these parameters: no compression_ratio, no memory_budget, no other budget beside it. */
   readonly decidesTotal?: string;
+  /** Of such a part: why that is everything, in words for the report, where it shows before the prompt is read; else null. */
+  keepsAll?(context: BudgetContext, params: z.infer<S>): string | null;
   /** Trained data that it reads, and the parameter that names the file: read and checked before `context.artifact` is asked. */
   readonly artifact?: ArtifactNeed;
   /** Device bytes that it borrows on one layer, beside what every part of its kind takes (worker/engine/press-bytes.ts). */

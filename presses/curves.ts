@@ -9,7 +9,7 @@ export const aboutCurves = {
   format: 'safetensors',
   what: "LU-KV's curves, the fraction pruned from each KV head at 1% to 99% of the whole cache",
   layout: 'tensor curves [99, layers, KV heads], numbers between 0 and 1',
-  source: 'github.com/baidu-baige/LU-KV makes them as .npy files, which presses/artifacts.md says how to convert',
+  source: 'github.com/baidu-baige/LU-KV makes them as .npy files, to be converted',
 } as const;
 
 export const curvesNeed: ArtifactNeed = {

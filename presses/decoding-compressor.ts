@@ -13,10 +13,12 @@
 import { type AttentionShape, type Backend, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
+import { partParam } from './budget-errors.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import { countingSelection } from './check-parts.ts';
 import { protectedCount } from './check-press.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
+import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
 import { sum } from './sum.ts';
 
@@ -215,12 +217,13 @@ export class DecodingCompressor {
         selection.params,
       );
       const order = readWords(backend, ranked.order, entries.length * stride);
-      const scores = whole ? readFloats(backend, ranked.scores, entries.length * n) : null;
-      const read = Promise.all([order, scores]).then(([rows, values]) => ({
-        ...group,
-        ranks: entries.map((_, h) => rows.subarray(h * stride, h * stride + count)),
-        scores: values === null ? [] : entries.map((_, h) => values.subarray(h * n, (h + 1) * n)),
-      }));
+      const scores = readFloats(backend, ranked.scores, entries.length * n);
+      const read = Promise.all([order, scores]).then(([rows, values]) => {
+        const byHead = entries.map((_, h) => values.subarray(h * n, (h + 1) * n));
+        checkScores(scorer.part.name, context, byHead, keep);
+        const ranks = entries.map((_, h) => rows.subarray(h * stride, h * stride + count));
+        return { ...group, ranks, scores: whole ? byHead : [] };
+      });
       return { read };
     } finally {
       borrowed.giveBack();
@@ -267,6 +270,7 @@ export class DecodingCompressor {
       scratch,
       note: (text) => this.notes.add(text),
       later: (check) => this.#later(check),
+      param: (field) => partParam(checked.press, 'scorer', field),
       once: (key, make) => this.#once(key, make),
       compressionRatio: 1 - Math.min(1, target / n),
       compat,

@@ -11,7 +11,7 @@ export const aboutPattern = {
   format: 'json',
   what: "DuoAttention's pattern of heads",
   layout: '{"sink": tokens, "recent": tokens, "scores": one list per layer of one number per KV head, higher = it retrieves}',
-  source: 'edgepress calibrate --kind duo makes one of any text; presses/artifacts.md says how those of the paper are converted',
+  source: 'edgepress calibrate --kind duo makes one of any text; those of the paper can be converted',
 } as const;
 
 const MOST_TOKENS = 65_536;

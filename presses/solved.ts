@@ -9,7 +9,7 @@ const TRIES = 5;
 
 /** Of matrices [rows, d, d], which stay. Where f32 does not do with the first ridge, the report says so; where none does, the request fails. */
 export function solved(
-  { backend, scratch, layer, later, note }: ScoreContext,
+  { backend, scratch, layer, later, note, param }: ScoreContext,
   matrices: View,
   rows: number,
   d: number,
@@ -24,7 +24,7 @@ export function solved(
       const largest = ridge * 10 ** (TRIES - 1);
       throw new InputError(
         'press_numbers',
-        'press.scorer',
+        param(),
         `${scorer}: layer ${layer} has keys or values too large or too much alike for 32-bit arithmetic: no ridge from ${ridge} to ${largest} makes their matrix one that can be solved; use another scorer for this prompt`,
       );
     }

@@ -317,12 +317,79 @@ describe('over HTTP, with models/needle', () => {
     }
   });
 
+  /** Q-filters of one number at all places, or of both signs. */
+  const filters = (value: (i: number) => number): Uint8Array =>
+    oneTensor(
+      'filters',
+      'F32',
+      [6, 2, 32],
+      Float32Array.from({ length: 6 * 2 * 32 }, (_, i) => value(i)),
+    );
+
+  test('a file of numbers that f32 cannot multiply: infinite scores are said, and what is no number is refused by the field of its press', async () => {
+    writeFileSync(
+      join(folder, 'large.safetensors'),
+      filters((i) => (i % 32 === 0 ? 3e38 : 0)),
+    );
+    writeFileSync(
+      join(folder, 'both-signs.safetensors'),
+      filters((i) => (i % 2 === 0 ? 3.4e38 : -3.4e38)),
+    );
+    const before = held();
+    const ask = (press: unknown) => post('/v1/completions', { prompt, press, max_tokens: 4 });
+    const large = await ask({ preset: 'qfilter', artifact: 'large.safetensors' });
+    expect(large.status).toBe(200);
+    expect(large.body.usage.kv_cache.notes.join()).toMatch(
+      /qfilter: \d+ of 240 scores of layer 0 are infinite, so that which of them stay says nothing/,
+    );
+    const preset = { preset: 'qfilter', artifact: 'both-signs.safetensors' };
+    const spelled = { scorer: { name: 'qfilter', artifact: 'both-signs.safetensors' } };
+    for (const [press, param] of [
+      [preset, 'press'],
+      [[{ preset: 'knorm', compression_ratio: 0.1 }, preset], 'press[1]'],
+      [spelled, 'press.scorer'],
+      [
+        [
+          { preset: 'knorm', compression_ratio: 0.1 },
+          { ...preset, compression_ratio: 0.2 },
+        ],
+        'press[1]',
+      ],
+    ] as const) {
+      const message = expect.stringMatching(/^qfilter: scores of layer \d are not numbers/);
+      expect(await ask(press)).toMatchObject({ status: 400, body: { error: { code: 'press_numbers', param, message } } });
+    }
+    expect(held()).toEqual(before);
+  });
+
+  test('a file that is no JSON, with control characters in it, is told without them', async () => {
+    writeFileSync(join(folder, 'odd.json'), '\u001b[31m\u0000\u0007 no');
+    for (const { status, body } of await both({ preset: 'duo_attention', artifact: 'odd.json' })) {
+      expect({ status, body }).toMatchObject({ status: 400, body: { error: { code: 'press_artifact', param: 'press.artifact' } } });
+      expect(body.error.message).toMatch(/^odd\.json/);
+      expect(body.error.message).not.toMatch(/\p{Cc}/u);
+    }
+  });
+
+  test('heads that stream over no fewer tokens than there are, and why nothing goes', async () => {
+    writeFileSync(join(folder, 'wide.json'), jsonFile({ sink: 40, recent: 80, scores: Array(6).fill([0, 1]) }));
+    const notes = async (more = {}): Promise<string[]> =>
+      (await post('/v1/completions', { prompt, press: { preset: 'duo_attention', artifact: 'wide.json', ...more }, max_tokens: 4 })).body.usage
+        .kv_cache.notes;
+    expect(await notes()).toEqual([
+      'head_budget "duo" removes nothing: wide.json has heads keep the first 40 and the last 80 tokens, and there are 120',
+    ]);
+    expect(await notes({ head_compression_ratio: 0 })).toEqual([
+      'head_budget "duo" removes nothing: head_compression_ratio 0 makes no head keep less',
+    ]);
+  });
+
   test.each([
     [
       { preset: 'qfilter', artifact: 'nowhere.safetensors' },
       'press_artifact',
       'press.artifact',
-      /^there is no nowhere\.safetensors .*tensor filters/,
+      /^there is no nowhere\.safetensors in .*artifacts\/; it would hold Q-filters, .*hub is one; layout: presses\/artifacts\.md/,
     ],
     [
       { preset: 'qfilter', artifact: 'of-llama.safetensors' },

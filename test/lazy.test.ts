@@ -48,6 +48,20 @@ for (const { name, make } of runtimes) {
   test(`${name}: a prompt no longer than what stays is kept whole`, async () => {
     expect(await kept(press({ lazy_threshold: 0, n_recent: 47 }))).toEqual([all, all]);
   });
+
+  test(`${name}: where everything stays the report says why: too many recent tokens, or no lazy layer`, async () => {
+    const shape = shapeOf(4, 2, 8);
+    const notes = async (lazy: Record<string, unknown>, more = {}): Promise<readonly string[]> =>
+      (await runPress(await make(), press(lazy, more), N, shape, blankLayers(2, N, shape))).report.notes;
+    expect(await notes({ n_recent: 47, lazy_threshold: 0 })).toEqual([
+      'layer_budget "lazy" removes nothing: lazy layers keep the first 3 and the last 47 tokens, and there are 50; a smaller n_recent would remove some',
+    ]);
+    expect(await notes({ lazy_threshold: 0.201 })).toEqual([
+      'layer_budget "lazy": no layer is lazy: first and recent tokens get 0.20 of a layer\'s attention at most, and lazy_threshold is 0.201',
+    ]);
+    expect(await notes({ lazy_threshold: 0.199 })).toEqual([]);
+    expect((await notes({ lazy_threshold: 1 }, { compat: 'kvpress' }))[0]).toMatch(/removes nothing: no share is above a lazy_threshold of 1/);
+  });
 }
 
 test('takes no ratio: it settles how much is kept by itself', () => {

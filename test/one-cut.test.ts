@@ -1,11 +1,14 @@
 /** Layer budgets that make one cut through all layers, "global" and "composite", against one sort of everything. */
 import { describe, expect, test } from 'vitest';
+import { checkPress } from '../presses/check-press.ts';
+import { parsePress } from '../presses/config.ts';
 import { InputError } from '../presses/input-error.ts';
 import { shareOfBest } from '../presses/layer-budgets/share-of-best.ts';
 import type { Protected } from '../worker/backend/backend.ts';
 import { blankLayers, givenScores, runPress, shapeOf, withScorer } from './support/press-run.ts';
 import { type PressRuntime, runtimes } from './support/press-runtimes.ts';
 import { Random } from './support/random.ts';
+import { referenceBudgetMath } from './support/reference-budget-math.ts';
 
 const indices = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
@@ -200,4 +203,26 @@ describe.each(runtimes)('one cut on $name', ({ make }) => {
       message: expect.stringMatching(/keep_token_lower_bound 11 .* 10 or less would work/),
     });
   });
+});
+
+test('composite under compat, with more protected than kept, blames no lower bound; a preset names its own field', () => {
+  const size = { tokens: 100, layers: 2, kvHeads: 2, math: referenceBudgetMath };
+  const told = (press: unknown) => {
+    try {
+      checkPress(parsePress(press), size);
+    } catch (error) {
+      if (error instanceof InputError) return { code: error.code, param: error.param, message: error.message };
+      throw error;
+    }
+    return null;
+  };
+  const composite = { name: 'composite', keep_token_lower_bound: 5 };
+  expect(told({ scorer: 'streaming_llm', layer_budget: composite, compression_ratio: 0.98, compat: 'kvpress' })).toEqual({
+    code: 'press_budget_tight',
+    param: 'press.compression_ratio',
+    message: 'layer_budget "composite" is to keep 2 tokens per layer, fewer than the 4 that are protected; a smaller compression_ratio would work',
+  });
+  expect(told({ preset: 'kvcompose', keep_token_lower_bound: 60 })?.param).toBe('press.keep_token_lower_bound');
+  expect(told(['no_press', { preset: 'kvcompose', keep_token_lower_bound: 60 }])?.param).toBe('press[1].keep_token_lower_bound');
+  expect(told({ preset: 'kvcompose', keep_token_lower_bound: 50 })).toBeNull();
 });

@@ -332,7 +332,9 @@ describe('passes in the engine', () => {
       ),
     ).toMatchObject({
       code: 'press_passes_long',
-      message: expect.stringMatching(/250 further tokens over the prompt of 250, 500 in all; the context length is 400/),
+      message: expect.stringMatching(
+        /250 further tokens over the prompt of 250, 500 in all; the context length is 400; a shorter task_prompt would work/,
+      ),
     });
     const many = {
       preset: 'kvzip',
@@ -341,7 +343,12 @@ describe('passes in the engine', () => {
       repeat_next_prompt: Array(500).fill(1),
       repeat_answer_start: [2],
     };
-    expect(await refused(engine, long, many)).toMatchObject({ code: 'press_passes_long', message: expect.stringMatching(/at most are read/) });
+    expect(await refused(engine, long, many)).toMatchObject({
+      code: 'press_passes_long',
+      message: expect.stringMatching(
+        /at most are read; a larger chunk_size or a shorter repeat_prompt, repeat_next_prompt, repeat_answer_start would work$/,
+      ),
+    });
     for (const selection of ['segments', 'blocks']) {
       expect(() => parsePress({ scorer: 'kvzip', selection })).toThrow(new RegExp(`selection "${selection}"`));
     }

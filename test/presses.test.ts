@@ -212,11 +212,24 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     for (const block of borrowed) backend.free(block);
   });
 
-  test('equal scores go to the lower position, NaN goes last', async () => {
+  test('equal scores go to the lower position; infinite ones are told, and what is no number is refused', async () => {
     const shape = shapeOf(1, 1, 4);
-    const scores = [Float32Array.from([NaN, 1, 3, 1, 3, 1])];
-    const { kept } = await runPress(await make(), withScorer({}, givenScores(scores)), 6, shape, blankLayers(1, 6, shape));
-    expect(kept).toEqual([[[2, 4, 1]]]);
+    const run = async (...scores: number[]) => {
+      const { kept, report } = await runPress(
+        await make(),
+        withScorer({}, givenScores([Float32Array.from(scores)])),
+        6,
+        shape,
+        blankLayers(1, 6, shape),
+      );
+      return { kept: kept[0][0], notes: report.notes };
+    };
+    expect(await run(0, 1, 3, 1, 3, 1)).toEqual({ kept: [2, 4, 1], notes: [] });
+    expect(await run(-Infinity, 1, Infinity, 1, 3, 1)).toEqual({
+      kept: [2, 4, 1],
+      notes: [expect.stringMatching(/^given: 2 of 6 scores of layer 0 are infinite/)],
+    });
+    await expect(run(NaN, 1, 3, 1, 3, 1)).rejects.toMatchObject({ code: 'press_numbers', param: 'press.scorer' });
   });
 
   test('pyramid: 4 layers, 100 tokens, 20 on average: 39, 26, 14, 1', async () => {

@@ -30,6 +30,11 @@ export const duo: HeadBudget<typeof params> = {
     const streaming = streamingHeads(artifact(name), rho);
     return Array.from({ length: H }, (_, h) => (streaming.has(index * H + h) ? Math.min(b, Math.max(P, sink + recent)) : b));
   },
+  keepsAll({ tokens, artifact }, { artifact: name, head_compression_ratio: rho }) {
+    const { sink, recent } = patternOf(artifact(name));
+    if (streamingHeads(artifact(name), rho).size === 0) return `head_compression_ratio ${rho} makes no head keep less`;
+    return tokens > sink + recent ? null : `${name} has heads keep the first ${sink} and the last ${recent} tokens, and there are ${tokens}`;
+  },
   bounds(context, params) {
     return context.caps.map((n, index) => {
       const counts = duo.counts({ index, sorted: [], protectedTokens: context.protectedTokens }, n, context, params);

@@ -65,10 +65,15 @@ function tokens({ layers, tokens: n, caps, even, compressionRatio, compat }: Bud
 function sureTokens(context: BudgetContext, lowerBound: number): number[] {
   const sure = context.caps.map((cap) => Math.max(context.protectedTokens, Math.min(lowerBound, cap)));
   if (sum(sure) <= tokens(context)) return sure;
+  const most = Math.floor(tokens(context) / context.layers);
+  if (most < context.protectedTokens) {
+    const message = `layer_budget "composite" is to keep ${most} tokens per layer, fewer than the ${context.protectedTokens} that are protected; a smaller compression_ratio would work`; // under compat alone: else it is refused before
+    throw new InputError('press_budget_tight', 'press.compression_ratio', message);
+  }
   throw new InputError(
     'press_param_range',
     'press.layer_budget.keep_token_lower_bound',
-    `keep_token_lower_bound ${lowerBound} is more than the ${context.averageBudget} tokens per layer that are kept; ${context.averageBudget} or less would work`,
+    `keep_token_lower_bound ${lowerBound} is more than the ${most} tokens per layer that are kept; ${most} or less would work`,
   );
 }
 

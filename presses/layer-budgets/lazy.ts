@@ -55,6 +55,18 @@ export const lazy: MeasuredBudget<typeof params> = {
       share > given.lazy_threshold && canBeLazy(context.caps[l], context, given) ? Math.min(kept, context.caps[l]) : context.caps[l],
     );
   },
+  keepsAll(context, given) {
+    const { n_initial, n_recent, lazy_threshold } = given;
+    if (context.caps.some((cap) => canBeLazy(cap, context, given))) return null;
+    return context.compat && lazy_threshold === 1
+      ? 'no share is above a lazy_threshold of 1'
+      : `lazy layers keep the first ${n_initial} and the last ${n_recent} tokens, and there are ${context.tokens}; a smaller n_recent would remove some`;
+  },
+  fallback(signals, { lazy_threshold }) {
+    const most = Math.max(...signals.map(({ 0: share }) => share));
+    if (most > lazy_threshold) return null;
+    return `no layer is lazy: first and recent tokens get ${most.toFixed(2)} of a layer's attention at most, and lazy_threshold is ${lazy_threshold}`;
+  },
   bounds(context, given) {
     const kept = keptOfLazy(context, given);
     return context.caps.map((cap) => ({ min: canBeLazy(cap, context, given) ? Math.min(kept, cap) : cap, max: cap }));

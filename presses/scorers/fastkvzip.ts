@@ -20,7 +20,7 @@ const about = {
   what: "Fast KVzip's gates, one per layer",
   layout:
     'tensors layers.{l}.q_proj.weight [query heads e, hidden size], .q_proj.bias [query heads e], .k_proj.weight [KV heads e, hidden size], .q_norm.weight [e], .k_norm.weight [e], .k_base [KV heads, 1, sinks, e], .b [KV heads, 1, query heads per KV head]; e a multiple of 4',
-  source: 'Jang-Hyun/Fast-KVzip on the Hugging Face hub has them as .pt files, which presses/artifacts.md says how to convert',
+  source: 'Jang-Hyun/Fast-KVzip on the Hugging Face hub has them as .pt files, to be converted',
 } as const;
 
 const gates: ArtifactNeed = {

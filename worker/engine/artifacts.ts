@@ -107,7 +107,7 @@ export class Artifacts {
     if (!isArtifactName(name)) throw artifactError(param, `${param} must be the name of a file, got ${JSON.stringify(name.slice(0, 60))}`); // no path, whoever asks
     const file = await this.#source?.files.open(name);
     if (!file)
-      throw artifactError(param, missingArtifact(name, need, this.#source?.where ?? `: this model came without a folder ${ARTIFACTS_FOLDER}/`));
+      throw artifactError(param, missingArtifact(name, need, this.#source?.where ?? `here: this model came without a folder ${ARTIFACTS_FOLDER}/`));
     try {
       return need.format === 'json' ? await this.#json(file, param) : await this.#tensors(file, param);
     } catch (error) {

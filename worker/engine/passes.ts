@@ -49,13 +49,19 @@ export function passesOf(
       paramOf((words) => Array.isArray(words) && words.includes(unknown)),
       `scorer "${name}" is to read token ${unknown}, which is not in the vocabulary of ${info.vocabSize}`,
     );
+  const { shape } = press.scorer.part.params;
+  const texts = Object.keys(shape).filter((field) => shape[field].safeParse([]).success); // what is read, in words or as token ids
+  const helps = (chunks: string): string => {
+    const ways = [...('chunk_size' in shape ? [`a ${chunks} chunk_size`] : []), ...(texts.length > 0 ? [`a shorter ${texts.join(', ')}`] : [])];
+    return ways.length === 0 ? '' : `; ${ways.join(' or ')} would work`;
+  };
   const all = lists.reduce((sum, { length }) => sum + length, 0);
   const most = 2 * tokens.length + ASKED_TOKENS;
   if (all > most) {
     throw new InputError(
       'press_passes_long',
       param,
-      `scorer "${name}" is to read ${all} further tokens over the prompt of ${tokens.length}, ${most} at most are read: fewer or longer chunks, or shorter questions, would work`,
+      `scorer "${name}" is to read ${all} further tokens over the prompt of ${tokens.length}, ${most} at most are read${helps('larger')}`,
     );
   }
   const longest = lists.reduce((most, { length }) => Math.max(most, length), 0);
@@ -64,7 +70,7 @@ export function passesOf(
     throw new InputError(
       'press_passes_long',
       param,
-      `scorer "${name}" reads ${longest} further tokens over the prompt of ${tokens.length}, ${tokens.length + longest} in all; the context length is ${info.contextLength}: a shorter prompt, or a scorer that reads it once, such as "snapkv", would work`,
+      `scorer "${name}" reads ${longest} further tokens over the prompt of ${tokens.length}, ${tokens.length + longest} in all; the context length is ${info.contextLength}${helps('smaller')}; or a shorter prompt, or a scorer that reads it once, such as "snapkv"`,
     );
   }
   return lists;

@@ -79,7 +79,9 @@ export function parseJson(name: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw invalidModel(`${name} is not JSON: ${(error as Error).message}`);
+    // It quotes the file's beginning, whatever that is.
+    const why = (error as Error).message.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+    throw invalidModel(`${name} is not JSON: ${why}`);
   }
 }
 
