@@ -16,6 +16,10 @@ export interface CheckedDecoding {
   readonly queries: number;
   /** How many of them parts look at. */
   readonly window: number;
+  /** How many of the last hidden states of every layer are remembered; 0 = the scorer reads none. */
+  readonly hidden: number;
+  /** How many of the last tokens stay whatever the scores say, wherever and whenever it acts. */
+  readonly sure: number;
   /** T: what a compression leaves in a layer, mean over its KV heads, when so many tokens were read in all; at most, where the selection counts. */
   target(tokens: number): number;
   /** What is kept of n rows whatever the scores say, where T stay: of too many the most recent ones first. */
@@ -57,11 +61,16 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   const window = asked === Infinity ? buffer(params) : asked;
   // Attention since the last compression is that of all tokens since.
   const queries = press.transforms.length > 0 ? Math.max(window, interval(params)) : window;
+  const sure = counts ? (press.selection.part.protect?.(press.selection.params, 1).last ?? 0) : 0; // a target may leave less
+  // A token's score is asked for when it has left the window: until then it can wait, so that many are scored at once.
+  const hidden = press.scorer.part.hidden ? Math.min(buffer(params), Math.max(interval(params), sure)) : 0;
   return {
     press,
     interval: interval(params),
     queries,
     window,
+    hidden,
+    sure,
     target: targetAt,
     keep,
     math,

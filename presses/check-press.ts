@@ -194,9 +194,10 @@ export function shorterTail(tail: Tail, last: number, { name }: Pick<Press, 'nam
 }
 
 /** A press that reads the last queries needs the keys of those tokens: causal attention among them would be wrong without. */
-export function checkTail({ name, scorer }: Press, queries: number, { last, after }: Tail, path: string): void {
-  if (queries <= last && !(scorer.part.hidden && last < Infinity)) return;
-  throw lostQueries(name, scorer.part.hidden ? Infinity : queries, last, after, path);
+export function checkTail({ name, scorer, schedule }: Press, queries: number, { last, after }: Tail, path: string): void {
+  const hidden = scorer.part.hidden && schedule.part.prefill; // what acts while decoding alone scores the prompt before any press
+  if (queries <= last && !(hidden && last < Infinity)) return;
+  throw lostQueries(name, hidden ? Infinity : queries, last, after, path);
 }
 
 /** Renumbered layers go on at one position, so that all of them must keep equally many: an earlier press may have left them unequal. */

@@ -68,10 +68,10 @@ function checkDecodingParts(press: Press): void {
       `scorer "${scorer.part.name}" has the model read the prompt again before it scores, and ${here} would do so every few tokens; use it on the prompt`,
     );
   }
-  if (scorer.part.hidden) {
+  if (scorer.part.hidden && !scorer.part.perToken) {
     refuse(
       'scorer',
-      `scorer "${scorer.part.name}" reads what every token was before its layer, and ${here} has no more of it than keys and values; use one that reads those, or queries`,
+      `scorer "${scorer.part.name}" reads what all tokens were before their layer, and ${here} remembers that of the last ones only; use one that scores each token alone, or reads keys and values`,
     );
   }
   if (scorer.part.queries(scorer.params) === Infinity && !scorer.part.someQueries) {
@@ -97,15 +97,16 @@ function checkWindow(press: Press, presses: readonly Press[]): void {
   const { part, params } = press.schedule;
   const { interval, buffer } = part.decoding!;
   const queries = queriesOf(press, Infinity);
-  if (queries === Infinity) {
-    if (buffer(params) > 0) return;
+  const { hidden } = press.scorer.part;
+  if ((queries === Infinity || hidden) && buffer(params) === 0) {
     const param = partParam(press, 'schedule', 'hidden_states_buffer_size');
     throw new InputError(
       'press_conflict',
       param,
-      `hidden_states_buffer_size 0 remembers no queries, and ${press.scorer.part.name} reads them; 1 or more would work`,
+      `hidden_states_buffer_size 0 remembers no ${hidden ? 'hidden states' : 'queries'}, and ${press.scorer.part.name} reads them; 1 or more would work`,
     );
   }
+  if (queries === Infinity) return;
   const acting = presses.filter((other) => other === press || !isIdle(other));
   for (const other of acting) {
     const { last } = protectedBy(other, Infinity);

@@ -206,7 +206,7 @@ export interface PressParts {
 export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
   /** How many of the last queries `score` needs (W); 0 = none, Infinity = those of all tokens. */
   queries(params: z.infer<S>): number;
-  /** It reads `hidden`. */
+  /** It reads `hidden`. Where it is `perToken` too it works while decoding, where it is handed hidden states alone, of some tokens at a time. */
   readonly hidden?: boolean;
   /** It has the model read further tokens over the whole prompt before it scores. */
   readonly passes?: Passes<S>;

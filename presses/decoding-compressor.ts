@@ -4,6 +4,7 @@
  *   rows      a list's entries in ascending original position, whatever order they lie in: to the scorer it is a shorter text. Where a sliding window
  *             hides some from all that follows, these go without being scored
  *   queries   the real ones of the last tokens, as attention saw them
+ *   scores    of rows as they are stored; of hidden states those that tokens got while theirs was there (token-scores.ts)
  *   heads     of equal length are scored at once; of unequal length one by one, as a layer with one KV head
  *   storage   what stays is moved as it is stored, and only the gaps are filled: nothing is rounded twice
  *
@@ -21,6 +22,7 @@ import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './con
 import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
 import { sum } from './sum.ts';
+import type { ScoredStore, TokenScores } from './token-scores.ts';
 
 const F32 = 4;
 
@@ -33,13 +35,15 @@ const NO_TABLE: View = {
 };
 
 /** The running sequence: lists (layer, KV head) of stored entries, in any order. */
-export interface RunningStore {
+export interface RunningStore extends ScoredStore {
   /** By how many positions entries of the prompt were moved together: what followed stands so many earlier, as RoPE has it. */
   readonly shift: number;
   /** Where tokens of these positions in the text stand, as RoPE has it. */
   standing(layer: number, head: number, positions: Uint32Array): Uint32Array;
   /** Where each entry stood in the text, in list order. */
   positions(layer: number, head: number): Uint32Array;
+  /** The score of each entry, in list order. */
+  scores(layer: number, head: number): Float32Array;
   /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
   read(layer: number, first: number, entries: readonly Uint32Array[], k: View, v: View): void;
   /** Writes every entry of some heads anew: entry i of head first + h is row order[h, i] of k, v ([n, heads, d] f32). */
@@ -61,6 +65,8 @@ export interface DecodingOptions {
   readonly store: RunningStore;
   /** Null where the press looks at none. */
   readonly queries: RecentQueries | null;
+  /** Null where the press scores rows as they are stored. */
+  readonly scores: TokenScores | null;
   readonly layers: readonly { readonly shape: AttentionShape; readonly model: LayerModel }[];
   /** Numbers in [0, 1) from the request's seed. */
   random(): number;
@@ -127,9 +133,10 @@ export class DecodingCompressor {
 
   /** Brings every layer to its target; `tokens` were read so far, `recent` of them since it last acted. Whatever it borrows from the device is given back before it resolves or throws. */
   async compress(tokens: number, recent: number): Promise<void> {
-    const { checked, layers, store } = this.#options;
+    const { checked, layers, store, scores } = this.#options;
     const moment = { tokens, recent, target: checked.target(tokens) };
     this.#same.clear();
+    if (scores !== null && scores.waiting(tokens) > checked.sure) await scores.score(tokens);
     // All layers are recorded before anything is waited for: on a GPU a wait costs more than the reading.
     const recorded: { readonly held: Held; readonly ranked: Promise<readonly Ranked[]> }[] = [];
     for (const layer of layers.keys()) {
@@ -331,10 +338,11 @@ export class DecodingCompressor {
   }
 
   /** Scores of the rows; the mean over the heads where all are to keep the same tokens, and have the same. */
-  #score(context: ScoreContext, { entries, positions }: Group): View {
+  #score(context: ScoreContext, group: Group): View {
+    const { entries, positions } = group;
     const { part, params } = this.#options.checked.press.scorer;
     const { transforms, headBudget } = this.#options.checked.press;
-    const scores = part.score(context, params);
+    const scores = this.#options.scores === null ? part.score(context, params) : this.#remembered(context, group);
     const same = transforms.some((transform) => transform.part.sameTokens) && !headBudget.part.ragged;
     if (!same || entries.length === 1 || !positions.every((list) => list.every((position, row) => position === positions[0][row]))) return scores;
     const { backend, n } = context;
@@ -342,6 +350,19 @@ export class DecodingCompressor {
     backend.groupMean(mean, scores, 1, entries.length, n);
     for (let h = 1; h < entries.length; h++) backend.copy({ buffer: mean.buffer, offset: mean.offset + h * n * F32 }, mean, n * F32);
     return mean;
+  }
+
+  /** Scores that rows got while their hidden states were there, [heads, n]. */
+  #remembered({ backend, scratch, layer, n }: ScoreContext, { first, entries }: Group): View {
+    const scores = scratch(entries.length * n * F32, 'remembered scores');
+    for (const [h, list] of entries.entries()) {
+      const all = this.#options.store.scores(layer, first + h);
+      backend.write(
+        { buffer: scores.buffer, offset: scores.offset + h * n * F32 },
+        Float32Array.from(list, (entry) => all[entry]),
+      );
+    }
+    return scores;
   }
 
   /**

@@ -50,6 +50,9 @@ const PARAMS: Record<string, Record<string, object>> = {
   schedule: { decoding: { interval: INTERVAL, target_size: TARGET }, prefill_and_decoding: { interval: INTERVAL, target_size: TARGET } },
 };
 
+/** Where -8 lets all pass: by scorer. */
+const THRESHOLDS: Record<string, number> = { kvzap: 0.1, fastkvzip: 0.1 };
+
 const NONE = 'none';
 const inTurn = Object.keys(registry.transforms).flatMap((one, i, all) => all.slice(i + 1).map((other) => `${one}+${other}`));
 const KINDS = {
@@ -88,7 +91,9 @@ function config(combination: Combination): Record<string, unknown> {
   const chosen = { ...Object.fromEntries(kinds.map((kind) => [kind, parts(kind)[0]])), transforms: parts('transforms') };
   // What says itself how much is kept takes no target.
   const { target_size: _, ...schedule } = part('schedule', combination.schedule) as Record<string, unknown>;
-  return combination.selection === 'threshold' ? { ...chosen, schedule } : chosen;
+  if (combination.selection !== 'threshold') return chosen;
+  const threshold = THRESHOLDS[combination.scorer];
+  return { ...chosen, schedule, ...(threshold !== undefined && { selection: { ...part('selection', 'threshold'), threshold } }) };
 }
 
 const PLAIN: Combination = {

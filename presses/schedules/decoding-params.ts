@@ -28,7 +28,7 @@ export const decodingParams = z
       0,
       65536,
       256,
-      'how many of the last tokens are remembered for scorers that look at all queries; windows keep what they need',
+      'how many of the last tokens are remembered for scorers that look at all queries, at most for those of hidden states, which score that many at a time; windows keep what they need',
     ),
   })
   .refine(({ target_size, target_compression_ratio }) => target_size === undefined || target_compression_ratio === undefined, {

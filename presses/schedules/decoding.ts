@@ -12,7 +12,7 @@ export const decoding: Schedule<typeof decodingParams> = {
   summary: 'the press acts while the answer grows, every interval tokens, and leaves target_size entries',
   paper: null,
   formula: 'every I tokens: n entries -> T = target_size, or all tokens so far (1 - target_compression_ratio)',
-  needs: 'the last queries of every layer, where the scorer looks at any',
+  needs: 'the last queries or hidden states of every layer, where the scorer looks at any',
   params: decodingParams,
   prefill: false,
   decoding: whileDecoding,

@@ -7,7 +7,7 @@ export const prefillAndDecoding: Schedule<typeof decodingParams> = {
   summary: 'the press acts on the prompt by compression_ratio, and while the answer grows as schedule "decoding" does',
   paper: null,
   formula: 'n tokens -> n (1 - compression_ratio); then every I tokens: n entries -> T',
-  needs: 'the last queries of every layer, where the scorer looks at any',
+  needs: 'the last queries or hidden states of every layer, where the scorer looks at any',
   params: decodingParams,
   prefill: true,
   decoding,

@@ -330,6 +330,7 @@ DECODING = {
     "decoding_ratio_knorm": lambda a: CompressionRatioDecodingPress(KnormPress(), 8, a.target, target_compression_ratio=0.6),
     "prefill_decoding": lambda a: PrefillDecodingPress(SnapKVPress(0.3), DecodingPress(KnormPress(), 8, a.target)),
     "dms_decoding": lambda a: DMSPress(KnormPress(), threshold=a.norms, sliding_window_size=16, decoding=True),
+    "dms_decoding_kvzap": lambda a: DMSPress(kvzap(0, a, "mlp"), threshold=0.1, sliding_window_size=16, decoding=True),
     "cam_knorm": lambda a: CAMPress(KnormPress(), 8, a.target, merge_budget=4),
     "cam_streaming_llm": lambda a: CAMPress(StreamingLLMPress(), 8, a.target),
     "cam_keydiff": lambda a: CAMPress(KeyDiffPress(), 8, a.target, merge_budget=4),

@@ -47,6 +47,14 @@ const presses: Record<string, unknown>[] = [
   { preset: 'keydiff', schedule, entry_type: 'int8' },
   { preset: 'decoding_adakv_snapkv', window_size: 8, interval: 16, target_size: 60 },
   { preset: 'cam_tova', merge_budget: 4, interval: 11, target_size: 60 },
+  {
+    preset: 'kvzap_mlp',
+    artifact: 'kvzap-mlp.safetensors',
+    threshold: 0.1,
+    sliding_window_size: 16,
+    schedule: { name: 'prefill_and_decoding', interval: 3 },
+  },
+  { scorer: { name: 'fastkvzip', artifact: 'fastkvzip.safetensors' }, schedule: { ...schedule, hidden_states_buffer_size: 4 } },
 ];
 
 test.each(presses.map((press) => [JSON.stringify(press), press]))('%s: as on WASM', async (_, press) => {

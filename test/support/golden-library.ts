@@ -225,6 +225,11 @@ export const DECODING: Record<string, DecodingConfig> = {
     selection: { name: 'threshold', threshold: settings.dms_threshold, sliding_window_size: 16 },
     schedule: { name: 'prefill_and_decoding', interval: 1 }, // DMS judges after every token
   }),
+  dms_decoding_kvzap: () => ({
+    scorer: { name: 'kvzap', artifact: 'kvzap-mlp.safetensors' },
+    selection: { name: 'threshold', threshold: 0.1, sliding_window_size: 16 },
+    schedule: { name: 'prefill_and_decoding', interval: 1 },
+  }),
   cam_knorm: (given) => ({ ...decoding('knorm')(given), transforms: [{ name: 'cam', merge_budget: 4 }] }),
   cam_streaming_llm: (given) => ({ ...decoding('streaming_llm')(given), transforms: ['cam'] }),
   cam_keydiff: (given) => ({ ...decoding('keydiff')(given), transforms: [{ name: 'cam', merge_budget: 4 }] }),

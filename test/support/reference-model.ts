@@ -46,6 +46,7 @@ export interface ReferenceState {
 
 export class ReferenceModel {
   readonly layers: number;
+  readonly hiddenSize: number;
   readonly queryHeads: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -56,6 +57,7 @@ export class ReferenceModel {
     this.#config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8')) as Config;
     this.#tensors = readSafetensors(`${folder}/model.safetensors`);
     this.layers = this.#config.num_hidden_layers;
+    this.hiddenSize = this.#config.hidden_size;
     this.queryHeads = this.#config.num_attention_heads;
     this.kvHeads = this.#config.num_key_value_heads;
     this.headDim = this.#config.head_dim;

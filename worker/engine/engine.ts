@@ -156,7 +156,7 @@ export class EdgeEngine implements Engine {
       while (count < job.maxTokens && !ended) {
         const read = job.tokens.length + Math.max(0, count - 1); // the newest token is not read yet
         if (eviction && count > 0 && eviction.room(read) <= 0) {
-          await this.#reader.instead(run, () => eviction.compress(read), signal);
+          await this.#reader.instead(run, () => eviction.act(read), signal);
           this.#admission.poke(); // pages went back
         }
         // Tokens are read ahead up to the next compression, so that what is discarded was always appended after the last one.
@@ -243,7 +243,7 @@ export class EdgeEngine implements Engine {
       yield logits;
       for (const [i, token] of tokens.entries()) {
         const read = job.tokens.length + i;
-        if (eviction && i > 0 && eviction.room(read) <= 0) await this.#reader.instead(run, () => eviction.compress(read), signal);
+        if (eviction && eviction.room(read) <= 0) await this.#reader.instead(run, () => eviction.act(read), signal);
         await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], read, sequence, true, eviction?.recent ?? null)!), signal);
         yield logits;
       }
@@ -334,7 +334,7 @@ export class EdgeEngine implements Engine {
     const { cache } = this.#parts;
     checkRoom(job, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
     const workBytes = mostWorkBytes(job, this.#parts);
-    const own = recentBytes(job.decoding, cache.shape);
+    const own = recentBytes(job.decoding, this.#parts);
     let run: Running | null = null;
     await this.#admission.enter(() => {
       this.#turns.checkOpen();

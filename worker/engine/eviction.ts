@@ -1,10 +1,11 @@
 /** A press at work while one request is decoded: what it remembers of every layer, and when it is due. */
 import type { CheckedDecoding } from '../../presses/check-decoding.ts';
 import { DecodingCompressor } from '../../presses/decoding-compressor.ts';
+import { TokenScores } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { Forward, Recent } from './forward.ts';
 import type { Job } from './job.ts';
-import type { KvCache, KvSequence, KvShape } from './kv-cache.ts';
+import type { KvCache, KvSequence } from './kv-cache.ts';
 import { RecentRows } from './recent-rows.ts';
 import { seededRandom } from './sampler.ts';
 import type { DecodingUsage } from './types.ts';
@@ -16,20 +17,23 @@ export interface EvictionParts {
 }
 
 /** Device bytes that are held from admission to the end of the answer. */
-export function recentBytes(decoding: CheckedDecoding | null, { layers, queryHeads, headDim }: KvShape): number {
-  return decoding === null ? 0 : RecentRows.bytes(layers, decoding.queries, queryHeads * headDim);
+export function recentBytes(decoding: CheckedDecoding | null, { cache: { shape }, forward }: Pick<EvictionParts, 'cache' | 'forward'>): number {
+  if (decoding === null) return 0;
+  const { layers, queryHeads, headDim } = shape;
+  return RecentRows.bytes(layers, decoding.queries, queryHeads * headDim) + RecentRows.bytes(layers, decoding.hidden, forward.hiddenSize);
 }
 
 export class Eviction {
   /** What the forward pass keeps for it. */
   readonly recent: Recent;
   readonly recentBytes: number;
+  /** Of tokens whose hidden states say what they are worth; null where the press reads none. */
+  readonly scores: TokenScores | null;
   readonly #parts: EvictionParts;
   readonly #job: Job;
   readonly #checked: CheckedDecoding;
   readonly #sequence: KvSequence;
-  readonly #random: () => number;
-  #compressor: DecodingCompressor | null = null;
+  readonly #compressor: DecodingCompressor;
   /** Tokens that were read when it last acted; the question's count as steps do. */
   #last: number;
   /** The same, counted one by one. */
@@ -37,16 +41,27 @@ export class Eviction {
 
   /** Throws OutOfDeviceMemory. */
   constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence, seed: number | null) {
-    const { shape } = parts.cache;
-    const { queries } = checked;
+    const { backend, forward, cache } = parts;
+    const { shape } = cache;
     this.#parts = parts;
-    this.#random = seededRandom(seed);
     this.#job = job;
     this.#checked = checked;
     this.#sequence = sequence;
-    this.recentBytes = recentBytes(checked, shape);
-    const rows = queries === 0 ? null : new RecentRows(parts.backend, shape.layers, queries, shape.queryHeads * shape.headDim, 'last queries');
-    this.recent = { queries: rows, hidden: null };
+    this.recentBytes = recentBytes(checked, parts);
+    const remembered = (size: number, floats: number, label: string): RecentRows | null =>
+      size === 0 ? null : new RecentRows(backend, shape.layers, size, floats, label);
+    const queries = remembered(checked.queries, shape.queryHeads * shape.headDim, 'last queries');
+    try {
+      this.recent = { queries, hidden: remembered(checked.hidden, forward.hiddenSize, 'last hidden states') };
+    } catch (error) {
+      queries?.close();
+      throw error;
+    }
+    const { hidden } = this.recent;
+    const layers = Array.from({ length: shape.layers }, (_, layer) => ({ shape: forward.attention(layer), model: forward.layerModel(layer) }));
+    const common = { backend, checked, store: sequence, layers };
+    this.scores = hidden && new TokenScores({ ...common, hidden });
+    this.#compressor = new DecodingCompressor({ ...common, queries, scores: this.scores, random: seededRandom(seed) });
     // kvpress reads the question in one call, which is one step, and compresses at once where that is long.
     const question = checked.press.compat ? job.tokens.length - job.covered : 0;
     this.#acted = job.tokens.length - question;
@@ -55,21 +70,18 @@ export class Eviction {
 
   /** How many tokens can be read before it must act. */
   room(tokens: number): number {
+    return Math.min(this.#due(tokens), this.scores?.room(tokens) ?? Infinity);
+  }
+
+  /** How many tokens can be read before it must compress. */
+  #due(tokens: number): number {
     return this.#checked.interval - (tokens - this.#last);
   }
 
-  /** Acts, when `tokens` were read in all. A piece of work. */
-  async compress(tokens: number): Promise<void> {
-    const { backend, forward, cache } = this.#parts;
-    const layers = Array.from({ length: cache.shape.layers }, (_, layer) => ({ shape: forward.attention(layer), model: forward.layerModel(layer) }));
-    this.#compressor ??= new DecodingCompressor({
-      backend,
-      checked: this.#checked,
-      store: this.#sequence,
-      queries: this.recent.queries,
-      layers,
-      random: this.#random,
-    });
+  /** Acts, when `tokens` were read in all: compresses where it is time to, else scores what could not be remembered longer. A piece of work. */
+  async act(tokens: number): Promise<void> {
+    if (this.scores && this.scores.room(tokens) <= 0) await this.scores.score(tokens);
+    if (this.#due(tokens) > 0) return;
     await this.#compressor.compress(tokens, tokens - this.#acted);
     this.#acted = tokens;
     this.#last = tokens;
@@ -81,14 +93,15 @@ export class Eviction {
   get usage(): DecodingUsage {
     const { layers, kvHeads } = this.#parts.cache.shape;
     return {
-      compressions: this.#compressor?.compressions ?? 0,
+      compressions: this.#compressor.compressions,
       entries_per_layer: Array.from({ length: layers }, (_, layer) => this.#sequence.entriesOf(layer) / kvHeads),
       bytes_end: this.#sequence.heldBytes,
-      notes: [...(this.#compressor?.notes ?? this.#checked.notes)],
+      notes: [...new Set([...this.#compressor.notes, ...(this.scores?.notes ?? [])])],
     };
   }
 
   close(): void {
     this.recent.queries?.close();
+    this.recent.hidden?.close();
   }
 }

@@ -224,6 +224,11 @@ export class KvSequence implements KeptStore, AppendableCache {
     return this.entries(layer, head).positions;
   }
 
+  /** The score of each entry of a list, in list order. */
+  scores(layer: number, head: number): Float32Array {
+    return this.entries(layer, head).scores;
+  }
+
   /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
   read(layer: number, first: number, entries: readonly Uint32Array[], k: View, v: View): void {
     const { kvHeads, headDim } = this.#cache.shape;
@@ -269,6 +274,15 @@ export class KvSequence implements KeptStore, AppendableCache {
     const counts = Array.from({ length: heads }, (_, h) => this.#ledger.length(this.#id, list + h));
     const lists = { ...this.layer(layer), ...this.#ledger.layer(this.#id, list) };
     this.#backend.storeEntries(lists, { from: counts.map(() => 0), counts }, k, v, order, { kvHeads: heads, headDim });
+  }
+
+  /** The entry of each token from..from + scores.length - 1 that the list holds has that token's score from now on. */
+  score(layer: number, head: number, from: number, scores: Float32Array): void {
+    const list = layer * this.#cache.shape.kvHeads + head;
+    for (const [entry, position] of this.positions(layer, head).entries()) {
+      const token = position - from;
+      if (token >= 0 && token < scores.length) this.#ledger.writeRun(this.#id, list, entry, 1, position, scores[token]);
+    }
   }
 
   /** Lets go of the newest `count` entries of every list: tokens that were read ahead and are not part of the answer. */

@@ -35,7 +35,10 @@ export function decodingBytes(
     take(rows * H); // its mean over the group
   }
   const scratch = { n: rows, window, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize, artifact };
-  for (const { part, params } of chosenParts(press)) take(Math.ceil((part.scratchBytes?.(scratch, params) ?? 0) / 4));
+  for (const { part, params } of chosenParts(press)) {
+    if (part === press.scorer.part && press.scorer.part.hidden) continue; // its scores are there
+    take(Math.ceil((part.scratchBytes?.(scratch, params) ?? 0) / 4));
+  }
   if (press.headBudget.part.ragged || countingSelection(press)) take(H * (rows + 2)); // the budget arithmetic's arguments
   if (press.transforms.length > 0) take(rows * H, 2); // the order that transforms see, rows of entries
   return bytes;

@@ -3,6 +3,7 @@
 import type { PressReads } from '../../presses/check-press.ts';
 import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
+import { scoresPrompt } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
 import { type Forward, passSize, type TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
@@ -49,13 +50,15 @@ export class PromptReader {
     const { tokens, checked, passes } = job;
     const { sequence } = run;
     const recent = run.eviction?.recent ?? null;
+    const scores = run.eviction?.scores ?? null;
+    const scored = scoresPrompt(job.decoding, checked) ? scores : null;
     const remembered = recent?.queries ?? null;
     const slot = await this.#turnToRead(run, signal);
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
     this.#reading = { slot, freeBytes: backend.memory.freeBytes };
     const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence, seed: pressSeed(run.seed) }) : null;
     const reads = compressor?.reads ?? NO_READS;
-    const wanted = { ...reads, queries: Math.max(reads.queries, remembered?.size ?? 0) };
+    const wanted = { ...reads, hidden: reads.hidden || scored !== null, queries: Math.max(reads.queries, remembered?.size ?? 0) };
     const covered = compressor || before === null ? job.covered : Math.min(job.covered, before.tokens.length);
     const pressed = covered === tokens.length ? tokens : tokens.slice(0, covered);
     const replayed = passes.length === 0 && before?.serves(pressed, wanted) ? before : null;
@@ -75,22 +78,26 @@ export class PromptReader {
         onPass: (rows) => compressor?.pass(rows),
         onLayer: async (tensors) => {
           if (remembered) await piece('prefillMs', () => remembered.put(tensors.layer, tensors.q, tensors.window, covered));
+          if (scored) await piece('pressMs', () => scored.layer(tensors));
           if (compressor) await piece('pressMs', () => compressor.layer(tensors));
           else await piece('prefillMs', () => sequence.append(tensors.layer, tensors.k, tensors.v, tensors.n, 0));
         },
       });
       remembered?.advance(covered);
       const report = compressor && (await piece('pressMs', () => compressor.finish()));
+      if (scores) await piece('pressMs', () => scores.prompt(covered));
       sequence.scratchBytes = 0;
       if (report) sequence.renumber(covered, report.nextPosition, job.decoding !== null);
       const explain = report?.otherBudgets ? explanation(sequence, cache.shape, report.otherBudgets) : null;
-      for (let start = covered; start < tokens.length; start += forward.chunkTokens) {
-        const chunk = tokens.slice(start, start + forward.chunkTokens);
+      for (let start = covered; start < tokens.length; ) {
+        if (scores && scores.room(start) <= 0) await piece('pressMs', () => scores.score(start));
+        const chunk = tokens.slice(start, start + Math.min(forward.chunkTokens, scores?.room(start) ?? Infinity));
         const last = start + chunk.length === tokens.length;
         await piece('prefillMs', () => {
           const logits = forward.extend(chunk, start, sequence, last && take !== null, recent);
           return logits && take?.(logits);
         });
+        start += chunk.length;
       }
       if (replayed) replayed.served++;
       const usage = { ...usageOf(job, run, cache, report), ...(explain && { explain }) };

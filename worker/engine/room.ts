@@ -6,6 +6,7 @@ import { parsePress } from '../../presses/config.ts';
 import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { uniform } from '../../presses/layer-budgets/uniform.ts';
+import { scoresPrompt, scoringBytes } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
 import { recentBytes } from './eviction.ts';
@@ -23,7 +24,7 @@ export interface RoomParts {
 }
 
 export function fits(job: Job, parts: RoomParts, freeBytes: number): boolean {
-  return job.size.pagesMost <= parts.cache.pages && mostWorkBytes(job, parts) + recentBytes(job.decoding, parts.cache.shape) <= freeBytes;
+  return job.size.pagesMost <= parts.cache.pages && mostWorkBytes(job, parts) + recentBytes(job.decoding, parts) <= freeBytes;
 }
 
 /**
@@ -44,7 +45,7 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
       `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}`,
     );
   }
-  const remembered = recentBytes(job.decoding, cache.shape);
+  const remembered = recentBytes(job.decoding, parts);
   const needed = readingBytes(job, parts) + remembered;
   if (needed > freeBytes) {
     const bare = readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
@@ -62,14 +63,14 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
 
 /** The press that acts while decoding must find room for its work too, once the prompt is read. */
 function checkEviction(job: Job, parts: RoomParts, freeBytes: number): void {
-  const remembered = recentBytes(job.decoding, parts.cache.shape);
+  const remembered = recentBytes(job.decoding, parts);
   const needed = evictingBytes(job, parts) + remembered;
   if (needed <= freeBytes) return;
-  const { press, queries } = job.decoding!;
+  const { press, queries, hidden } = job.decoding!;
   throw new InputError(
     'kv_budget_exceeded',
     `${press.path}.schedule`,
-    `compressing ${job.size.entriesMost} entries a head while decoding needs ${formatBytes(needed)} (${needed} bytes), ${formatBytes(remembered)} of them for the last ${queries} queries of every layer; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: a smaller target, interval or window, or a higher memory limit would work`,
+    `compressing ${job.size.entriesMost} entries a head while decoding needs ${formatBytes(needed)} (${needed} bytes), ${formatBytes(remembered)} of them for the last ${hidden === 0 ? `${queries} queries` : `${hidden} hidden states`} of every layer; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: a smaller target, interval or window, or a higher memory limit would work`,
   );
 }
 
@@ -82,23 +83,30 @@ function evictingBytes(
   { decoding, size: { entriesMost: rows }, shape: { promptTokens, maxTokens } }: Job,
   { forward, backend, cache }: RoomParts,
 ): number {
-  if (decoding === null || rows === 0) return 0;
+  if (decoding === null) return 0;
+  const shape = { ...cache.shape, hiddenSize: forward.hiddenSize };
+  const scoring = decoding.hidden === 0 ? 0 : scoringBytes(decoding, shape, decoding.hidden) + backend.scratchBytes(0, 0, cache.shape);
+  if (rows === 0) return scoring;
   const longest = Math.min(promptTokens + maxTokens, rows * cache.shape.kvHeads); // of a head, where they are unequal
   const scratch = backend.scratchBytes(decoding.press.headBudget.part.ragged ? longest : rows, decoding.queries, cache.shape);
-  return decodingBytes(decoding, { ...cache.shape, hiddenSize: forward.hiddenSize }, rows) + scratch;
+  return Math.max(scoring, decodingBytes(decoding, shape, rows) + scratch);
 }
 
 /** Device memory that a request's press takes at most beside what reading takes anyway: its scratch, and what is kept of every layer for it. */
 export function pressWorkBytes(job: Job, parts: RoomParts): number {
   const { decoding } = job;
-  const pressed = mostWorkBytes(job, parts) + recentBytes(decoding, parts.cache.shape);
+  const pressed = mostWorkBytes(job, parts) + recentBytes(decoding, parts);
   return pressed - readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
 }
 
 /** What is kept of every layer while the prompt is read, for its press and for one that acts while decoding. */
 export function promptReads({ covered, checked, decoding }: Pick<Job, 'covered' | 'checked' | 'decoding'>): PressReads {
   const { queries, ...others } = checked ? pressReads(checked) : NO_READS;
-  return { ...others, queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)) };
+  return {
+    ...others,
+    hidden: others.hidden || scoresPrompt(decoding, checked),
+    queries: Math.max(queries, Math.min(covered, decoding?.queries ?? 0)),
+  };
 }
 
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
@@ -112,9 +120,12 @@ function readingBytes(
   const pressed = checked !== null && checked.stages.length > 0;
   const reads = promptReads({ covered, checked, decoding });
   const scratch = backend.scratchBytes(pressed ? covered + size.longest : 0, reads.queries, shape);
-  return (
-    forward.readingBytes(covered, reads, size) + scratch + (pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0)
+  // A layer is scored for later, then pressed.
+  const work = Math.max(
+    pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0,
+    scoresPrompt(decoding, checked) ? scoringBytes(decoding!, shape, covered) : 0,
   );
+  return forward.readingBytes(covered, reads, size) + scratch + work;
 }
 
 /** An answer of fewer tokens is not worth the name, where nobody said how long it should be. */
