@@ -33,11 +33,14 @@ export const answerSchema = z.strictObject({
   length: z.number().nullable(), // the most tokens that were asked for
   depth: z.number().nullable(), // of a needle, percent
   words: z.number().nullable(), // LongBench-E
+  groups: z.record(z.string(), z.string()), // Sample.groups
   press: z.string(), // Variant.press
   ratio: z.number().nullable(), // asked for; null where the press decides
   prediction: z.string(),
   answers: z.array(z.string()),
   score: z.number().nullable(), // 0..1; null where there are no public answers
+  weight: z.number(), // in the mean of its task
+  other_scores: z.record(z.string(), z.number()), // by Sample.alsoMetrics
   /** Mean over the answer's tokens of KL(full cache || this one), nats; null where it was not asked for. */
   kl: z.number().nullable(),
   tokens: z.number(), // of the prompt

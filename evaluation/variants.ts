@@ -1,6 +1,4 @@
 /** What is compared: presses times ratios. Each pair is a variant; what a press refuses is told, and the rest goes on. */
-import { decider } from '../presses/check-parts.ts';
-import { isIdle } from '../presses/check-press.ts';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
@@ -63,20 +61,24 @@ export function variantsOf(
   return { variants: [...variants.values()], refused };
 }
 
-/** [null] where the press says itself how much it keeps, or keeps all. */
+/** [null] where the press takes no ratio: it says itself how much it keeps, or keeps all. */
 function ratiosOf(press: unknown, shared: object, ratios: readonly number[]): readonly (number | null)[] {
   if (Array.isArray(press)) return [null]; // a list carries its own ratios
   if (typeof press === 'object' && press !== null && ('compression_ratio' in press || 'memory_budget' in press)) return [null];
-  let parsed: PressRequest;
+  if (refusal(withFields(press, shared)) !== null) return ratios; // told for each
+  const takesOne = (ratio: number): boolean =>
+    !refusal(withFields(press, { ...shared, compression_ratio: ratio }))?.param?.endsWith('.compression_ratio');
+  return ratios.some((ratio) => ratio > 0 && takesOne(ratio)) ? ratios : [null];
+}
+
+function refusal(press: unknown): InputError | null {
   try {
-    parsed = parsePress(withFields(press, shared));
+    parsePress(press);
+    return null;
   } catch (error) {
-    if (error instanceof InputError) return ratios; // told for each
+    if (error instanceof InputError) return error;
     throw error;
   }
-  const [one] = parsed.presses;
-  const decides = !one?.schedule.part.prefill || decider(one) !== null || one.layerBudget.part.ownRatio !== undefined || isIdle(one);
-  return decides ? [null] : ratios;
 }
 
 function withFields(press: unknown, fields: object): unknown {

@@ -55,6 +55,17 @@ export interface Inspection {
   other_layer_budgets?: Explanation['other_layer_budgets'];
 }
 
+export interface FollowRequest {
+  readonly prompt: PromptInput;
+  readonly press: PressRequest;
+  /** What goes on behind the prompt. */
+  readonly tokens: readonly number[];
+  /** For presses that draw; null = a random one. */
+  readonly seed?: number | null;
+  /** As in GenerateRequest. */
+  readonly reading?: Reading | null;
+}
+
 export class EdgeEngine implements Engine {
   readonly info: ModelInfo;
   readonly #parts: EngineParts;
@@ -106,6 +117,12 @@ export class EdgeEngine implements Engine {
   tokenise(prompt: PromptInput): readonly number[] {
     this.#turns.checkOpen();
     return tokenise(this.#parts, prompt).tokens;
+  }
+
+  /** A prompt as token ids, with what scope "context" covers of them: checked once, it is not tokenised again for every press. */
+  encode(prompt: PromptInput): Extract<PromptInput, { kind: 'tokens' }> {
+    this.#turns.checkOpen();
+    return { kind: 'tokens', ...tokenise(this.#parts, prompt) };
   }
 
   async plan({ prompt, press, maxTokens }: Parameters<Engine['plan']>[0]): Promise<PressPlan> {
@@ -192,9 +209,10 @@ export class EdgeEngine implements Engine {
 
   /**
    * Reads what all of these presses cover of a prompt, once, for `generate` and `follow` to answer from under each of them. The full keys and values of all
-   * layers are then on the host, and no memory of the device is held. Throws InputError where presses cover different parts, or one is refused.
+   * layers are then on the host, and no memory of the device is held. Where what was read `before` will do, that is returned. Throws InputError where presses
+   * cover different parts, or one is refused.
    */
-  async readOnce(prompt: PromptInput, presses: readonly PressRequest[], signal?: AbortSignal): Promise<Reading> {
+  async readOnce(prompt: PromptInput, presses: readonly PressRequest[], signal?: AbortSignal, before: Reading | null = null): Promise<Reading> {
     const jobs: Job[] = [];
     for (const press of presses) jobs.push(await this.#check(prompt, press, 0));
     const pressed = jobs.filter(({ checked, decoding }) => checked || decoding);
@@ -210,11 +228,13 @@ export class EdgeEngine implements Engine {
       hidden: all.some(({ hidden }) => hidden),
       change: all.some(({ change }) => change),
     };
+    const tokens = first.tokens.slice(0, first.covered);
+    if (before?.serves(tokens, reads)) return before;
     // Nothing is stored: no pages.
     const job: Job = { ...first, checked: null, decoding: null, passes: [], size: { ...first.size, pagesMost: 0, pagesEnd: 0 } };
     const run = await this.#admit(job, null, signal);
     try {
-      return await this.#reader.record(first.tokens.slice(0, first.covered), reads, run, signal);
+      return await this.#reader.record(tokens, reads, run, signal);
     } catch (error) {
       throw this.#told(error);
     } finally {
@@ -224,7 +244,7 @@ export class EdgeEngine implements Engine {
 
   /** The logits [vocab] after a prompt and after each of the tokens that go on, as if they had been sampled: tokens.length + 1 of them. */
   async *follow(
-    { prompt, press, tokens, reading = null }: { prompt: PromptInput; press: PressRequest; tokens: readonly number[]; reading?: Reading | null },
+    { prompt, press, tokens, seed = null, reading = null }: FollowRequest,
     signal?: AbortSignal,
   ): AsyncGenerator<Float32Array, void, void> {
     const { backend, forward } = this.#parts;
@@ -232,7 +252,7 @@ export class EdgeEngine implements Engine {
     const unknown = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
     if (unknown !== undefined) throw new InputError('token_unknown', 'tokens', `token ${unknown} is not in the vocabulary of ${vocabSize}`);
     const job = await this.#check(prompt, press, tokens.length);
-    const run = await this.#admit(job, null, signal);
+    const run = await this.#admit(job, seed, signal);
     try {
       const { sequence, eviction } = run;
       let logits: Float32Array = new Float32Array();

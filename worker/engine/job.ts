@@ -104,15 +104,25 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
 
 /** Tokens, and how many of them lie before the last text part of the last user message; null where that is not known. */
 export function tokenise({ info, tokenizer }: JobParts, prompt: PromptInput): { tokens: readonly number[]; boundary: number | null } {
-  if (prompt.kind === 'tokens') return { tokens: prompt.tokens, boundary: null };
+  if (prompt.kind === 'tokens') return { tokens: prompt.tokens, boundary: prompt.boundary ?? null };
   if (!tokenizer) throw new InputError('no_tokenizer', 'prompt', `the model ${info.id} came without a tokenizer: give token ids as the prompt`);
   // Tokenising takes seconds for some megabytes; what surely has too many tokens is not even tried.
-  const text = prompt.kind === 'text' ? [prompt.text] : prompt.messages.flatMap(({ parts }) => parts);
+  const text = textsOf(prompt);
   const least = Math.ceil(text.reduce((sum, part) => sum + part.length, 0) / tokenizer.longestTokenBytes); // UTF-8 is no shorter than UTF-16 units
   if (least > info.contextLength) throw tooLong(`at least ${least}`, info.contextLength, fieldOf(prompt));
   if (prompt.kind === 'text') return { tokens: tokenizer.encodeText(prompt.text), boundary: null };
+  if (prompt.kind === 'question') {
+    const { ids, boundary } = tokenizer.encodeQuestion(prompt);
+    return { tokens: ids, boundary };
+  }
   const { ids, boundary } = tokenizer.encodeChat(prompt.messages);
   return { tokens: ids, boundary: hasContext(prompt.messages) ? boundary : null };
+}
+
+function textsOf(prompt: Exclude<PromptInput, { kind: 'tokens' }>): readonly string[] {
+  if (prompt.kind === 'text') return [prompt.text];
+  if (prompt.kind === 'question') return [prompt.context, prompt.question, prompt.answerPrefix];
+  return prompt.messages.flatMap(({ parts }) => parts);
 }
 
 /** The scope, and how many tokens it covers, the first ones of the prompt. */

@@ -27,7 +27,13 @@ export interface ChatMessage {
 export type PromptInput =
   | { readonly kind: 'chat'; readonly messages: readonly ChatMessage[] }
   | { readonly kind: 'text'; readonly text: string }
-  | { readonly kind: 'tokens'; readonly tokens: readonly number[] };
+  /** `boundary`: how many of them scope "context" covers. */
+  | { readonly kind: 'tokens'; readonly tokens: readonly number[]; readonly boundary?: number | null }
+  /**
+   * As kvpress's pipeline asks about a document: one user turn by the chat template, what the answer begins with behind it; without a template
+   * context, question and a line break. Scope "context" is the context.
+   */
+  | { readonly kind: 'question'; readonly context: string; readonly question: string; readonly answerPrefix: string };
 
 /** A prompt of which only the length matters: planning needs no tokens. */
 export interface PromptLength {

@@ -19,6 +19,11 @@ export class ChatTemplate {
     this.#settings = settings;
   }
 
+  /** Whether the model came with one. */
+  get known(): boolean {
+    return this.#settings.chatTemplate !== null;
+  }
+
   /** A message's parts are joined without anything between them. Throws InputError for what the template refuses. */
   render(messages: readonly ChatMessage[], addGenerationPrompt = true): string {
     return this.#render(

@@ -2,7 +2,7 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { invalidModel } from '../model/config.ts';
 import type { ChatMessage } from '../types.ts';
-import { ChatTemplate } from './chat-template.ts';
+import { ChatTemplate, type SplitPrompt } from './chat-template.ts';
 import type { TokenizerData } from './settings.ts';
 import { StreamDecoder } from './stream-decoder.ts';
 import { vocabularyKind, withKnownSplitting } from './tokenizer-json.ts';
@@ -104,9 +104,20 @@ export class Tokenizer {
 
   /** Chat messages by the model's template. Its text is taken as it is: templates write BOS themselves. */
   encodeChat(messages: readonly ChatMessage[], addGenerationPrompt = true): EncodedPrompt {
-    const { text, boundary } = this.chat.split(messages, addGenerationPrompt);
+    return this.#encodeSplit(this.chat.split(messages, addGenerationPrompt), this.#bosBeforeChat);
+  }
+
+  /** A question about a context, in one user turn; `answerPrefix` is what the answer begins with. The boundary is where the context ends. */
+  encodeQuestion({ context, question, answerPrefix }: { context: string; question: string; answerPrefix: string }): EncodedPrompt {
+    const turn = this.chat.known
+      ? this.chat.split([{ role: 'user', parts: [context, question] }])
+      : { text: `${context}${question}\n`, boundary: context.length };
+    return this.#encodeSplit({ ...turn, text: turn.text + answerPrefix }, !this.chat.known || this.#bosBeforeChat);
+  }
+
+  #encodeSplit({ text, boundary }: SplitPrompt, bos: boolean): EncodedPrompt {
     const bare = this.encode(text);
-    const ids = this.#bosBeforeChat ? withPrefix(this.#prefix, bare) : bare;
+    const ids = bos ? withPrefix(this.#prefix, bare) : bare;
     return { ids, boundary: boundary === null ? null : ids.length - bare.length + this.#tokensBefore(text, bare, boundary) };
   }
 

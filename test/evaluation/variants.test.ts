@@ -1,0 +1,39 @@
+import { expect, test } from 'vitest';
+import { gridPresses, variantsOf } from '../../evaluation/variants.ts';
+
+const named = (...presses: string[]) => presses.map((press) => ({ name: press, press }));
+const keys = (presses: Parameters<typeof variantsOf>[0], ratios = [0.25, 0.5]) => variantsOf(presses, ratios, false).variants.map(({ key }) => key);
+
+test('every press at every ratio, in the scope of the question', () => {
+  const { variants, refused } = variantsOf(named('knorm', 'zigzag_snapkv'), [0.25, 0.5], false);
+  expect(variants.map(({ key }) => key)).toEqual(['knorm@0.25', 'knorm@0.5', 'zigzag_snapkv@0.25', 'zigzag_snapkv@0.5']);
+  expect(variants.every(({ request }) => request.scope === 'context')).toBe(true);
+  expect(variants[1].request.presses[0].compressionRatio).toBe(0.5);
+  expect(refused).toEqual([]);
+  expect(variantsOf(named('knorm'), [0.5], true).variants[0].request.scope).toBe('prompt');
+});
+
+test('a press that says itself how much it keeps is one variant', () => {
+  expect(keys(named('no_press', 'simlayerkv', 'decoding_knorm'))).toEqual(['no_press', 'simlayerkv', 'decoding_knorm']);
+  expect(keys([{ name: 'mine', press: { preset: 'knorm', compression_ratio: 0.3 } }])).toEqual(['mine']);
+  expect(keys([{ name: 'think', press: { preset: 'think', key_channel_compression_ratio: 0.5 } }])).toEqual(['think']);
+  expect(keys([{ name: 'two', press: [{ preset: 'snapkv', compression_ratio: 0.5 }, 'think'] }])).toEqual(['two']);
+});
+
+test('what is refused is told with the reason, and the rest goes on', () => {
+  const grid = gridPresses({
+    scorers: ['knorm', { name: 'snapkv', window_size: 16 }],
+    layer_budgets: ['uniform', 'zigzag'],
+    head_budgets: ['adakv'],
+  });
+  expect(grid.map(({ name }) => name)).toEqual([
+    'knorm+uniform+adakv',
+    'knorm+zigzag+adakv',
+    'snapkv(window_size=16)+uniform+adakv',
+    'snapkv(window_size=16)+zigzag+adakv',
+  ]);
+  const { variants, refused } = variantsOf([...grid, ...named('nope')], [0.5], false);
+  expect(variants.length + refused.length).toBe(5);
+  expect(refused.find(({ press }) => press === 'nope')?.why).toMatch(/unknown preset "nope"/);
+  expect(variantsOf([{ name: 'bad', press: 7 }], [0.5], false).refused[0].why).toMatch(/must be a preset name/);
+});
