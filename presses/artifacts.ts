@@ -60,11 +60,11 @@ export function isArtifactName(name: string): boolean {
 
 /** The parameter's schema, which says of a missing or wrong name what would be right. */
 export function artifactName({ format, what, layout, source }: Omit<ArtifactNeed, 'check' | 'param'>) {
-  const error = `must name a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}; ${source}${LAYOUTS}`;
+  const absent = `must name a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}; ${source}${LAYOUTS}`;
   const named = `must name a .${format} file of letters, digits, ".", "_" and "-" in the model's folder ${ARTIFACTS_FOLDER}/`;
   const isName = (name: string): boolean => NAME.test(name) && name.endsWith(`.${format}`);
   return z
-    .string({ error })
+    .string({ error: ({ input }) => (input === undefined ? absent : named) })
     .refine(isName, { error: named })
     .describe(`a .${format} file in the model's folder ${ARTIFACTS_FOLDER}/: ${what}, ${layout}`);
 }
