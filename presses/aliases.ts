@@ -35,9 +35,22 @@ const FIELDS: Readonly<Record<string, string>> = {
   budget: 'memory_budget',
   memory: 'memory_budget',
   sinks: 'n_sink',
+  compressioninterval: 'interval',
   quantization: 'entry_type',
   dtype: 'entry_type',
 };
+
+/** Fields of kvpress that have no counterpart, and what to do. */
+const LEFT_OUT: Readonly<Record<string, string>> = {
+  userandomleverage: 'it estimates by a random projection the norms that "cur" has exactly; leave it out',
+  delimitertokenstr: 'the question is the last window_size tokens of what is pressed; give their number, with "scope": "prompt"',
+  press: 'a press holds no other; name a preset, spell out its parts, or give a list of presses, applied in order',
+};
+
+export function leftOut(field: string): string | null {
+  const plain = plainName(field);
+  return Object.hasOwn(LEFT_OUT, plain) ? LEFT_OUT[plain] : null;
+}
 
 /** Without case, word breaks and kvpress's ending: "SnapKVPress" is snapkv, "KVzip+" is kvzipplus. */
 export function plainName(name: string): string {

@@ -3,17 +3,18 @@
  * Everything that is wrong without knowing the prompt is refused here; check-press.ts refuses the rest.
  */
 import type { z } from 'zod';
-import { presetElsewhere } from './aliases.ts';
+import { leftOut, presetElsewhere } from './aliases.ts';
 import { partParam } from './budget-errors.ts';
 import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
 import { checkTail, isIdle, keepsAll, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
-import { checkSchedules } from './check-schedule.ts';
+import { checkSchedules, decodingPress } from './check-schedule.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, MOST_PRESSES, memoryBytes } from './config-schema.ts';
 import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
 import { didYouMean, nearestName, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
 import { partList, presetParts, presets, unavailable, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
+import { spellingOut } from './spell-out.ts';
 
 export { pressJsonSchema } from './config-schema.ts';
 
@@ -41,8 +42,9 @@ export function parsePress(json: unknown): PressRequest {
   const presses = elements.flatMap(({ press }) =>
     press === null ? [] : [{ ...press, mode: shared.mode ?? 'streaming', compat: shared.compat === 'kvpress' } satisfies Press],
   );
-  for (const press of presses) checkParts(press);
-  checkSchedules(presses);
+  for (const press of presses) spellingOut(press, checkParts);
+  const decoding = decodingPress(presses);
+  if (decoding) spellingOut(decoding, (press) => checkSchedules(presses.map((one) => (one === decoding ? press : one))));
   checkComposition(presses.filter(({ schedule }) => schedule.part.prefill));
   return {
     presses,
@@ -328,6 +330,8 @@ function parseFields(given: Json, path: string, others: readonly string[]): Fiel
 function fromIssue(issue: z.core.$ZodIssue, given: Json, path: string, known: readonly string[]): InputError {
   if (issue.code === 'unrecognized_keys') {
     const field = issue.keys[0];
+    const why = leftOut(field);
+    if (why !== null) return new InputError('press_param_unknown', `${path}.${shownName(field)}`, `${shownName(field)} is not offered: ${why}`);
     return new InputError(
       'press_param_unknown',
       `${path}.${shownName(field)}`,

@@ -215,6 +215,8 @@ export interface Scorer<S extends z.ZodObject = z.ZodObject> extends PartInfo<S>
   readonly protectedBy: string | null;
   /** Scores of different heads have a common unit, so that a head budget may compare them; where they have none, the report says so. */
   readonly comparable: boolean;
+  /** Its window is the question: of use only where what is pressed ends in one. */
+  readonly question?: boolean;
   /** A token's score depends on that token alone, and on no other of the prompt: a fixed threshold has a meaning, and new tokens can be scored one by one. */
   readonly perToken?: boolean;
   /** With queries Infinity: the last ones of all do as well. So it can work while decoding, where hidden_states_buffer_size of them are remembered. */

@@ -46,6 +46,7 @@ function describePreset(name: string) {
     transforms: parts?.transforms.map((part) => part.name) ?? null,
     schedule: parts?.schedule.name ?? null,
     params,
+    takes_ratio: parts?.schedule.prefill === true && !('compression_ratio' in (params ?? {})) && own.every((part) => part.decidesTotal === undefined),
     streams: parts?.layerBudget.cascades !== false,
     extra_passes: parts?.scorer.passes !== undefined,
     artifact: files.find(({ required }) => required) ?? files[0] ?? null,

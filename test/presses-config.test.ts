@@ -154,6 +154,65 @@ test('what a part is told to be, where a preset is asked for, is a press that is
   expect(told).toBeGreaterThan(15);
 });
 
+test('where a preset does not go with a schedule, a press is told that does, its own parameters in it', () => {
+  let told = 0;
+  for (const name of Object.keys(presets)) {
+    for (const schedule of ['decoding', 'prefill_and_decoding']) {
+      for (const press of [
+        { preset: name, schedule },
+        { ...(name.endsWith('snapkv') && { window_size: 8 }), preset: name, schedule },
+      ]) {
+        let message = '';
+        try {
+          parsePress(press);
+        } catch (error) {
+          if (!(error instanceof InputError)) throw error;
+          message = error.message;
+        }
+        const said = /spelled out: (\{.*\})$/.exec(message);
+        if (said === null) continue;
+        expect(() => parsePress(JSON.parse(said[1])), message).not.toThrow();
+        if ('window_size' in press) expect(parsePress(JSON.parse(said[1])).presses[0].scorer.params.window_size).toBe(8);
+        told++;
+      }
+    }
+  }
+  expect(told).toBeGreaterThan(100);
+  const { param, message } = refusal(['knorm', { preset: 'zigzag_tova', schedule: 'decoding' }]);
+  expect(param).toBe('press[1]');
+  expect(message).toMatch(
+    /use "uniform"; the parts are those of preset "zigzag_tova": without it, spelled out: \{"scorer":"tova","schedule":"decoding"\}$/,
+  );
+  expect(refusal({ preset: 'compactor', schedule: 'decoding' }).message).toMatch(/: choose another preset, or spell out its parts$/);
+});
+
+test('what kvpress has and is left out is told why', () => {
+  expect(refusal({ preset: 'cur', use_random_leverage: true })).toEqual({
+    code: 'press_param_unknown',
+    param: 'press.use_random_leverage',
+    message: 'use_random_leverage is not offered: it estimates by a random projection the norms that "cur" has exactly; leave it out',
+  });
+  expect(refusal({ preset: 'finch', delimiter_token_str: '#' }).message).toMatch(/"scope": "prompt"/);
+});
+
+test('presets that are said to take a ratio take one, and no others do', () => {
+  for (const { name, takes_ratio, artifact } of listPresses().presets) {
+    const file = artifact?.required ? { [artifact.param]: `x.${/\.npy|curves|tensor/.test(artifact.layout) ? 'safetensors' : 'json'}` } : {};
+    const more = name.includes('kvzap') ? { threshold: 0 } : {};
+    const ask = (given: object) => () => parsePress({ preset: name, ...file, compression_ratio: 0.3, ...given });
+    const taken = [{}, more].some((given) => {
+      try {
+        ask(given)();
+        return true;
+      } catch (error) {
+        expect(error).toBeInstanceOf(InputError);
+        return false;
+      }
+    });
+    expect({ name, takes: taken }).toEqual({ name, takes: takes_ratio });
+  }
+});
+
 describe('what a mistake is told: the field, the value seen, what would work', () => {
   const known = toldNames(Object.keys(scorers));
   test.each<[unknown, string, string, string]>([

@@ -24,6 +24,7 @@ export const finch: Scorer<typeof params> = {
   comparable: true, // shares of attention
   massMap: 'identity',
   protectedBy: 'window_size',
+  question: true,
   scratchBytes: ({ window }) => window * F32, // scales of queries
   queries: ({ window_size }) => window_size,
   protect: ({ window_size }) => ({ first: 0, last: window_size }),

@@ -75,6 +75,25 @@ test("a document and a question of one's own, and another press", async () => {
   expect((await rows('Bytes'))[1][2]).toBe('100%');
 });
 
+test('presses are grouped by what they do, each told in a line; none that reads a file or acts on longer answers; a ratio where one is taken', async () => {
+  const groups = await page.locator('#preset optgroup').evaluateAll((all) => all.map((one) => (one as HTMLOptGroupElement).label));
+  expect(new Set(groups).size).toBe(groups.length);
+  expect(groups.length).toBeGreaterThan(8);
+  const names = await page.locator('#preset optgroup > option').evaluateAll((all) => all.map((one) => (one as HTMLOptionElement).value));
+  expect(await page.locator('#preset option').count()).toBe(names.length);
+  expect(names).toEqual(expect.arrayContaining(['no_press', 'snapkv', 'simlayerkv', 'zigzag_snapkv']));
+  for (const name of ['qfilter', 'duo_attention', 'zigzag_kvzap', 'decoding_tova', 'cam_knorm']) expect(names).not.toContain(name);
+  for (const [name, takesRatio, summary] of [
+    ['simlayerkv', false, /^SimLayerKV: lazy layers/],
+    ['think', false, /sets key channels to zero/],
+    ['knorm', true, /^keys of small norm/],
+  ] as const) {
+    await page.getByLabel('What is kept').selectOption(name);
+    expect(await page.locator('#preset-summary').innerText()).toMatch(summary);
+    expect(await page.getByLabel('Removed').isVisible(), name).toBe(takesRatio);
+  }
+});
+
 test('what cannot be done is said in words, and the next question is answered', async () => {
   await page.getByLabel('Question').fill('  ');
   await ask();

@@ -72,7 +72,9 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
   const entriesPerPage = entriesPerPageOf(entryType, model.headDim);
   const most = Math.min(asked ?? options.defaultMaxTokens, contextLength - tokens.length);
   const cut = `the context length of ${contextLength} leaves ${most} tokens for the answer: max_tokens ${asked} was cut to that`;
-  const notes = asked !== null && most < asked ? [cut] : [];
+  const asksFor = scope === 'context' ? press.presses.find(({ scorer, schedule }) => scorer.part.question && schedule.part.prefill) : undefined;
+  const noQuestion = `${asksFor?.scorer.part.name} takes the last tokens of what is pressed for the question, and scope "context" leaves the question out: "scope": "prompt" has it`;
+  const notes = [...(asked !== null && most < asked ? [cut] : []), ...(asksFor ? [noQuestion] : [])];
   const defaultTokens = asked === null ? most : null;
   let planned: readonly TokenList[] | null = null; // the same whatever the answer's length
   const sized = (maxTokens: number): Job => {
@@ -95,7 +97,14 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
     const size = requestSize(model, shape);
     return { tokens, boundary, covered, scope, checked, decoding, passes, entryType, maxTokens, defaultTokens, notes, shape, size, press };
   };
-  let job = sized(most);
+  let job: Job;
+  try {
+    job = sized(most);
+  } catch (error) {
+    // Such a press is refused for its window, and the caller may have taken it for the question.
+    if (!asksFor || !(error instanceof InputError) || !['press_prompt_short', 'press_budget_tight'].includes(error.code)) throw error;
+    throw new InputError(error.code, error.param, `${error.message}; and ${noQuestion}`);
+  }
   // Nobody asked for a length: generate as much as the pool holds.
   while (asked === null && job.maxTokens > 1 && job.size.pagesMost > cache.pages) job = sized(Math.floor(job.maxTokens / 2));
   if (asked !== null || job.maxTokens === most) return job;

@@ -134,9 +134,9 @@ function request(): Parameters<Model['generate']>[0] {
 
 /** Which of the fields a preset takes. */
 function partsOf(name: string): { ratio: boolean; scope: boolean; window: boolean } {
-  const { scorer } = presets.find((preset) => preset.name === name)!;
+  const { scorer, takes_ratio } = presets.find((preset) => preset.name === name)!;
   const parameters = scorers.find((part) => part.name === scorer)?.parameters as { properties?: object } | undefined;
-  return { ratio: scorer !== null, scope: scorer !== null, window: 'window_size' in (parameters?.properties ?? {}) };
+  return { ratio: takes_ratio, scope: scorer !== null, window: 'window_size' in (parameters?.properties ?? {}) };
 }
 
 function showPreset(): void {
@@ -146,6 +146,29 @@ function showPreset(): void {
     const field = ui.form.querySelector<HTMLElement>(`[data-part=${part}]`)!;
     field.hidden = !taken;
   }
+}
+
+type Preset = (typeof presets)[number];
+
+/** What can be chosen here: neither what reads a file made for a model, of which the embedded one has none, nor what acts on answers longer than these. */
+function presetGroups(): Map<string, Preset[]> {
+  const groups = new Map<string, Preset[]>();
+  for (const preset of presets) {
+    if (preset.artifact?.required || preset.schedule === 'decoding') continue;
+    const kind = kindOf(preset);
+    groups.set(kind, [...(groups.get(kind) ?? []), preset]);
+  }
+  return groups;
+}
+
+function kindOf({ name, scorer, layer_budget, head_budget, selection, transforms, extra_passes }: Preset): string {
+  if (scorer === null) return 'All of it';
+  if (name === `${layer_budget}_${scorer}`) return `Layers share by ${layer_budget}, tokens by any score`;
+  if (extra_passes) return 'The prompt is read once more';
+  if (transforms!.length > 0) return 'Changed after the choice';
+  if (layer_budget !== 'uniform') return 'Layers keep different shares';
+  if (selection !== 'top_k') return 'Chosen by stretches, or in two stages';
+  return head_budget === 'uniform' ? 'The best tokens by one score' : 'Heads keep different shares';
 }
 
 /** What was wrong with the input, or else that it was our fault. */
@@ -168,7 +191,12 @@ function showError(sentence: string): void {
 const [example, question] = exampleRequest.messages[0].content;
 ui.document.value = example.text.trim();
 ui.question.value = question.text;
-ui.preset.append(...presets.map(({ name }) => new Option(name)));
+for (const [label, list] of presetGroups()) {
+  const group = document.createElement('optgroup');
+  group.label = label;
+  group.append(...list.map(({ name }) => new Option(name)));
+  ui.preset.append(group);
+}
 ui.preset.value = exampleRequest.press.preset;
 showPreset();
 
