@@ -21,6 +21,7 @@ import { protectedCount } from './check-press.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
+import { receivedAttention } from './received-attention.ts';
 import { sum } from './sum.ts';
 import type { ScoredStore, TokenScores } from './token-scores.ts';
 
@@ -367,7 +368,7 @@ export class DecodingCompressor {
 
   /**
    * What every row received in attention from the tokens since the last time: between two compressions rows only come on top, so that it is causal window
-   * attention over the rows that are there, times its queries.
+   * attention over the rows that are there.
    */
   async #attend(layer: number, { recent }: Moment): Promise<void> {
     const { backend, checked, store, layers, queries } = this.#options;
@@ -389,17 +390,11 @@ export class DecodingCompressor {
         const all = scratch(window * shape.queryHeads * shape.headDim * F32, 'queries since the last time');
         queries!.read(all, layer, window);
         const q = this.#queriesOf(head, all, window, shape, scratch);
-        const attention = scratch(group * n * F32, 'attention'); // [G, n]
-        const mean = scratch(n * F32, 'mean attention');
-        backend.scoreWindow(attention, q, k, window, n, { ...shape, queryHeads: group, kvHeads: 1 });
-        backend.groupMean(mean, attention, 1, group, n);
-        const values = await readFloats(backend, mean, n);
+        const rows = Array.from(entries[head], (entry) => positions[head][entry]);
+        const received = await receivedAttention({ backend, scratch }, q, k, rows, window, { ...shape, queryHeads: group, kvHeads: 1 });
         const before = this.#attention[layer][head];
         const now = new Map<number, number>();
-        for (const [row, entry] of entries[head].entries()) {
-          const position = positions[head][entry];
-          now.set(position, (before.get(position) ?? 0) + window * values[row]);
-        }
+        for (const [row, position] of rows.entries()) now.set(position, (before.get(position) ?? 0) + received[row]);
         this.#attention[layer][head] = now; // what went is forgotten
       } finally {
         borrowed.giveBack();

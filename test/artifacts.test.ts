@@ -371,6 +371,25 @@ describe('over HTTP, with models/needle', () => {
     }
   });
 
+  test('finch without the question in scope: the report says so, and a refusal for its window', async () => {
+    const ask = (scope: object, words: string) => {
+      const content = [
+        { type: 'text', text: words },
+        { type: 'text', text: 'Who slept?' },
+      ];
+      return post('/v1/chat/completions', { messages: [{ role: 'user', content }], press: { preset: 'finch', ...scope }, max_tokens: 4 });
+    };
+    const said =
+      /finch takes the last tokens of what is pressed for the question, and scope "context" leaves the question out: "scope": "prompt" has it/;
+    const words = 'The horse slept near the valley. '.repeat(30);
+    expect((await ask({}, words)).body.usage.kv_cache.notes.join()).toMatch(said);
+    expect((await ask({ scope: 'prompt' }, words)).body.usage.kv_cache.notes.join()).not.toMatch(said);
+    expect(await ask({}, 'The horse slept.\n')).toMatchObject({
+      status: 400,
+      body: { error: { code: 'press_prompt_short', message: expect.stringMatching(said) } },
+    });
+  });
+
   test('heads that stream over no fewer tokens than there are, and why nothing goes', async () => {
     writeFileSync(join(folder, 'wide.json'), jsonFile({ sink: 40, recent: 80, scores: Array(6).fill([0, 1]) }));
     const notes = async (more = {}): Promise<string[]> =>
