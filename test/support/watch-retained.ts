@@ -1,4 +1,4 @@
-/** What a press while decoding leaves, compression after compression. */
+/** What a press leaves: of a prompt, and while decoding compression after compression. */
 import { vi } from 'vitest';
 import { KvSequence } from '../../worker/engine/kv-cache.ts';
 
@@ -22,6 +22,18 @@ export function watchRetained(layers: number): Retained {
     before = layer;
     seen.at(-1)![layer] = kept.map((_, head) => [...this.positions(layer, head)].sort((a, b) => a - b));
     return stand;
+  });
+  return { seen, stop: () => spy.mockRestore() };
+}
+
+/** From now on, of every prompt that is read, what its press kept: as `entries` has it once the prompt's end is known. Presses on the prompt alone. */
+export function watchKept(layers: number, heads: number): { readonly seen: Left[]; stop(): void } {
+  const seen: Left[] = [];
+  const { shrinkReservation } = KvSequence.prototype;
+  const spy = vi.spyOn(KvSequence.prototype, 'shrinkReservation').mockImplementation(function (this: KvSequence, pages) {
+    shrinkReservation.call(this, pages);
+    const list = (length: number) => Array.from({ length }, (_, i) => i);
+    seen.push(list(layers).map((layer) => list(heads).map((head) => [...this.positions(layer, head)].sort((a, b) => a - b))));
   });
   return { seen, stop: () => spy.mockRestore() };
 }
