@@ -26,6 +26,7 @@ export const cake: MeasuredBudget<typeof params> = {
   paper: 'arXiv 2503.12491',
   formula: 'b[l] = B D^(1/tau1) V^(1/tau2) / sum; D = entropy of window attention, V = its variance over the queries',
   needs: 'the last cake_window queries',
+  cost: 'the last cake_window queries meet every key once more, for variance and entropy',
   params,
   signal: 'measured',
   ragged: true,

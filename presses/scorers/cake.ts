@@ -21,6 +21,7 @@ export const cake: Scorer<typeof params> = {
   paper: 'arXiv 2503.12491',
   formula: 's[h,j] = mean over the group of avgPool(mean + gamma variance over the last W queries i of attention(i, j))',
   needs: 'keys, the last window_size queries',
+  cost: 'the last window_size queries meet every key once more, for mean and variance',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',

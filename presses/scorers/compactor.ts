@@ -34,6 +34,7 @@ export const compactor: Scorer<typeof params> = {
   paper: 'arXiv 2507.08143',
   formula: 's = blending * leverage + non_causal, both standardised over the tokens that are not protected',
   needs: 'keys, values, all queries',
+  cost: nonCausal.cost,
   params,
   artifact: sketchArtifact,
   comparable: true, // sums of standard deviations

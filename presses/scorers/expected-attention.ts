@@ -29,6 +29,7 @@ export const expectedAttention: Scorer<typeof params> = {
   formula:
     's[h,j] = (mean over the group of softmax(<R mu, k[j]> / sqrt d + k[j]ᵀ R C Rᵀ k[j] / 2d) + epsilon) |v[j]|; mu, C of queries before RoPE, R the mean rotation ahead',
   needs: 'keys, values, all queries; with artifact no queries',
+  cost: 'the covariance of all queries, and a product of it with every key',
   params,
   artifact: queryStatistics('artifact'),
   comparable: true, // shares of attention

@@ -20,6 +20,7 @@ export const finch: Scorer<typeof params> = {
   paper: 'arXiv 2408.00167',
   formula: 's[h,j] = mean over the group and the last W queries i of attention(i, j) (N - W + i + 1)',
   needs: 'keys, the last window_size queries',
+  cost: 'the last window_size queries meet every key once more',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',

@@ -21,6 +21,7 @@ export const lava: Scorer<typeof params> = {
   paper: 'arXiv 2509.09754',
   formula: 's[h,j] = max over the group of maxPool(mean over the last W queries i of attention(i, j)) max over t of norm1(V[t,h])',
   needs: 'keys, values, the last window_size queries',
+  cost: 'the last window_size queries meet every key once more',
   params,
   comparable: true, // what the values can add
   massMap: 'identity',

@@ -18,6 +18,7 @@ export const snapkv: Scorer<typeof params> = {
   paper: 'arXiv 2404.14469',
   formula: 's[h,j] = mean over the group of avgPool(mean over the last W queries i of attention(i, j))',
   needs: 'keys, the last window_size queries',
+  cost: 'the last window_size queries meet every key once more',
   params,
   comparable: true, // shares of attention
   massMap: 'identity',
