@@ -29,7 +29,9 @@ async function run(options: PlanOptions): Promise<void> {
       return;
     }
     const layers = plan.per_layer.map(({ min, max }) => (min === max ? min : `${min}..${max}`)).join(' ');
-    console.log(`${plan.press} on ${plan.tokens} tokens keeps ${plan.average_budget.toFixed(1)} per layer and KV head; by layer: ${layers}`);
+    console.log(
+      `${plan.press} on ${plan.tokens} tokens keeps ${plan.average_budget.toFixed(1)} per layer and KV head${plan.added_per_layer ? ` and adds ${plan.added_per_layer} rows` : ''}; by layer: ${layers}`,
+    );
     console.log(`full ${formatBytes(plan.bytes_full)}, kept at most ${formatBytes(plan.bytes_kept)}, peak at most ${formatBytes(plan.bytes_peak)}`);
     const answer = maxTokens > 0 ? `, with ${maxTokens} tokens to generate` : '';
     console.log(`${plan.fits ? 'fits' : 'does not fit'} the KV pool of ${formatBytes(plan.pool_bytes)}${answer}`);

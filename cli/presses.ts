@@ -57,7 +57,6 @@ function printDetails(list: List, names: readonly string[]): void {
 
 /** What it needs and costs; of a part its parameters, of a preset its parts. */
 function moreLines(part: List[keyof List][number]): string[] {
-  if (!('schedule' in part || 'parameters' in part)) return []; // what is unavailable
   const needs = needsOf(part);
   const lines = needs === '' ? [] : [`needs ${needs}`];
   if ('parameters' in part)

@@ -29,6 +29,7 @@ export interface ArtifactModel {
   readonly kvHeads: number; // H
   readonly headDim: number; // d
   readonly hiddenSize: number; // D
+  readonly intermediateSize: number; // I
 }
 
 /** What a part says of the artefact that it reads. */

@@ -40,7 +40,7 @@ export function emptyBudget(
   tries: Tries,
 ): InputError {
   const where = budgets && Math.max(...budgets) > 0 ? ` in layer ${budgets.findIndex((b) => b < 1)}` : '';
-  const message = `${ratioText(press, ratio)} leaves none of ${n} tokens${where}; ${otherTotal(press, ratio, cache, tries)} would work`;
+  const message = `${ratioText(press, ratio)} leaves none of ${n} tokens${where}${besideAdded(press)}; ${otherTotal(press, ratio, cache, tries)} would work`;
   return new InputError('press_budget_empty', ratioParam(press), message);
 }
 
@@ -65,7 +65,7 @@ export function tightBudget(
 ): InputError {
   const where = budgets && Math.max(...budgets) > budget ? ` in layer ${budgets.indexOf(budget)}` : ' per layer';
   const ways = [otherTotal(press, ratio, cache, tries), smallerParam(press, tries)].filter((way) => way !== null).join(' or ');
-  const message = `${ratioText(press, ratio)} keeps ${budget} of ${n} tokens${where}, fewer than the ${wanted} that ${protectors(press, n)}; ${ways} would work, or "on_tight": "uniform"`;
+  const message = `${ratioText(press, ratio)} keeps ${budget} of ${n} tokens${where}${besideAdded(press)}, fewer than the ${wanted} that ${protectors(press, n)}; ${ways} would work, or "on_tight": "uniform"`;
   return new InputError('press_budget_tight', ratioParam(press), message);
 }
 
@@ -85,6 +85,11 @@ export function partParam({ name, path }: Pick<Press, 'name' | 'path'>, kind: Pa
   const chosen = preset !== null && !(kind === 'schedule' && preset.scorer !== null && preset.schedule === undefined);
   const steps = chosen ? [path, field] : [path, kind, field];
   return steps.filter((step) => step !== undefined).join('.');
+}
+
+function besideAdded({ transforms }: Press): string {
+  const adding = transforms.find(({ part }) => part.adds);
+  return adding === undefined ? '' : ` beside the rows that transform "${adding.part.name}" adds`;
 }
 
 /** What decided, as it was asked for. */

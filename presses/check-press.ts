@@ -7,7 +7,7 @@ import { type ArtifactOf, noArtifacts } from './artifacts.ts';
 import { emptyBudget, lostQueries, memoryTooSmall, partParam, protectors, shortPrompt, type Tries, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection, decider } from './check-parts.ts';
-import type { BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
+import type { AddedRows, BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { uniform } from './layer-budgets/uniform.ts';
 import { otherBudgets } from './other-budgets.ts';
@@ -48,6 +48,8 @@ export interface CheckedPress {
   readonly size: PressSize;
   readonly stages: readonly Stage[]; // empty = nothing is removed
   readonly averageBudget: number; // mean over layers at the end, at most where a selection counts; a fraction only under per_layer or after unequal layers
+  /** What the press adds to every layer beside that; null = nothing. */
+  readonly added: AddedRows | null;
   readonly bounds: readonly { readonly min: number; readonly max: number }[]; // [L] what each layer can end with
   readonly deferred: boolean;
   /** Layer budgets that look on, where the request wants to be told what they would have dealt. */
@@ -103,6 +105,7 @@ export function checkPress(request: PressRequest, size: PressSize): CheckedPress
     name: request.name,
     size,
     stages,
+    added: last === undefined ? null : addedRows([last.press], size.artifact),
     averageBudget: own ? mean(own.map(({ max }) => max)) : last ? averageOf(last, size) : mean(caps),
     bounds,
     deferred,
@@ -136,6 +139,12 @@ export function isIdle(press: Press): boolean {
 /** It removes nothing; what its transforms make of what stays is another matter. */
 export function keepsAll(press: Press): boolean {
   return press.compressionRatio === 0 && decider(press) === null;
+}
+
+/** What presses that act on the prompt add to it; one of them at most does. */
+export function addedRows(presses: readonly Press[], artifact: ArtifactOf = noArtifacts): AddedRows | null {
+  for (const press of presses) for (const { part, params } of press.transforms) if (part.adds && !isIdle(press)) return part.adds(artifact, params);
+  return null;
 }
 
 /** How many of the last queries a press reads on n tokens: those of its hungriest part. */
@@ -245,7 +254,10 @@ function judge(press: Press, caps: readonly number[], size: PressSize, path: str
   const own = decider(press);
   if (isIdle({ ...press, compressionRatio: ratio })) return null;
 
-  const even = caps.map((cap) => math.keptCount(cap, ratio, compat));
+  // Added rows pay for themselves: of what the ratio leaves, so many tokens less. kvpress raises the ratio, and rounds then.
+  const added = addedRows([{ ...press, compressionRatio: ratio }], size.artifact)?.rows ?? 0;
+  const spent = added === 0 ? ratio : Math.min(1, ratio + added / tokens);
+  const even = caps.map((cap) => (compat ? math.keptCount(cap, spent, compat) : math.keptCount(cap, ratio, compat) - added));
   const context = (keep: Protected): BudgetContext => ({
     layers,
     tokens,
@@ -253,13 +265,13 @@ function judge(press: Press, caps: readonly number[], size: PressSize, path: str
     even,
     averageBudget: Math.floor(mean(even)),
     protectedTokens: protectedCount(keep, shortest),
-    compressionRatio: ratio,
+    compressionRatio: spent,
     compat,
     kvHeads,
     math,
     artifact: size.artifact ?? noArtifacts,
   });
-  const budgets = inPress(press, () => exactBudgets(layerBudget, context(asked)));
+  const budgets = added > 0 && Math.min(...even) < 1 ? even : inPress(press, () => exactBudgets(layerBudget, context(asked)));
   const least = Math.min(...(budgets ?? [Math.floor(mean(even))]));
   const cache = pages ? { pageBytes: pages.pageBytes, pages: wholePages(caps, kvHeads, pages) } : null;
   if (least < 1) return new Refusal((tries) => emptyBudget(press, shortest, ratio, budgets, cache, tries));
@@ -331,7 +343,8 @@ function ratioForMemory(press: Press, caps: readonly number[], size: PressSize, 
   for (let step = 2 ** Math.floor(Math.log2(tokens)); step >= 1; step /= 2) {
     if (most + step < tokens && pagesFor(most + step) <= room) most += step;
   }
-  const least = press.onTight === 'uniform' ? 1 : Math.max(1, protectedTokens);
+  const added = addedRows([press], size.artifact)?.rows ?? 0;
+  const least = added + (press.onTight === 'uniform' ? 1 : Math.max(1, protectedTokens));
   if (most < least) {
     throw memoryTooSmall(press.memoryBudgetBytes!, { least, extraTokens, lists, needed: pagesFor(least) * pageBytes }, path);
   }

@@ -123,17 +123,18 @@ export class Compressor {
     if (this.#kept.length !== layers) throw new Error(`the press saw ${this.#kept.length} of ${layers} layers`);
     if (this.#checked.deferred) this.#shrinkTo(this.#limits());
     const keptPerLayer = this.#kept.map(({ counts }) => sum(counts) / kvHeads);
+    const added = this.#checked.added?.rows ?? 0;
     const { part, params } = this.#last.layerBudget;
     const silent = part.signal === 'none' ? null : (part.fallback?.(this.#signals, params) ?? null);
     if (silent !== null) this.#notes.add(`layer_budget "${part.name}": ${silent}`);
     return {
       press: this.#checked.name,
-      compressionRatio: 1 - sum(keptPerLayer) / (layers * tokens),
+      compressionRatio: 1 - (sum(keptPerLayer) + layers * added) / (layers * tokens),
       keptPerLayer,
       lmbaPerLayer: this.#kept.map(({ lmba }) => lmba),
       retainedMassPerLayer: this.#kept.map(retainedMass),
       layerBudget: this.#last.layerBudget.part.name,
-      nextPosition: this.#last.press.transforms.some(({ part }) => part.renumbers) ? this.#evenCount() : tokens,
+      nextPosition: this.#last.press.transforms.some(({ part }) => part.renumbers) ? this.#evenCount() : tokens + added,
       otherBudgets: this.#checked.explain ? await this.#otherBudgets() : null,
       notes: [...this.#notes],
     };
@@ -261,7 +262,7 @@ export class Compressor {
   /** Changes keys and values of the kept rows where the layer has them. */
   async #transform(stage: Stage, context: ScoreContext, order: RankOrder, counts: readonly number[], among: RankOrder | null): Promise<void> {
     for (const { part, params } of stage.press.transforms)
-      await part.apply({ ...this.#inStage(stage, context), order, counts, among, keep: stage.keep }, params);
+      await part.apply?.({ ...this.#inStage(stage, context), order, counts, among, keep: stage.keep }, params);
   }
 
   #inStage({ press, context: { compressionRatio, compat } }: Stage, context: ScoreContext): ScoreContext {

@@ -12,7 +12,7 @@ import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, MOST_PRESSES, memoryB
 import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
 import { didYouMean, nearestName, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
-import { partList, presetParts, presets, unavailable, whyNoFamily } from './presets.ts';
+import { partList, presetParts, presets, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 import { spellingOut } from './spell-out.ts';
 
@@ -43,6 +43,7 @@ export function parsePress(json: unknown): PressRequest {
     press === null ? [] : [{ ...press, mode: shared.mode ?? 'streaming', compat: shared.compat === 'kvpress' } satisfies Press],
   );
   for (const press of presses) spellingOut(press, checkParts);
+  checkAdding(presses);
   const decoding = decodingPress(presses);
   if (decoding) spellingOut(decoding, (press) => checkSchedules(presses.map((one) => (one === decoding ? press : one))));
   checkComposition(presses.filter(({ schedule }) => schedule.part.prefill));
@@ -76,8 +77,6 @@ function parseElement(json: unknown, path: string): Element {
 
 function parsePreset(json: Json, path: string, namePath: string): Element {
   const { preset: name, ...asked } = json;
-  if (typeof name === 'string' && Object.hasOwn(unavailable, name))
-    throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${unavailable[name].why}`);
   const apart = typeof name === 'string' ? whyNoFamily(name) : null;
   if (apart !== null) throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${apart}`);
   if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownPreset(name, namePath);
@@ -247,6 +246,19 @@ function agreed(elements: readonly Element[]): Pick<Fields, (typeof SHARED)[numb
     }
   }
   return result;
+}
+
+/** Rows that a press adds are no tokens of the prompt: no other press knows of them, before or after it. */
+function checkAdding(presses: readonly Press[]): void {
+  const adding = presses.find(({ transforms }) => transforms.some(({ part }) => part.adds));
+  const other = presses.find((press) => press !== adding && !(press.schedule.part.prefill && isIdle(press)));
+  if (adding === undefined || isIdle(adding) || other === undefined) return;
+  const { part } = adding.transforms.find(({ part }) => part.adds)!;
+  throw new InputError(
+    'press_composition',
+    partParam(adding, 'transforms'),
+    `transform "${part.name}" adds rows that were read over the whole prompt, and "${other.name}" ${presses.indexOf(other) < presses.indexOf(adding) ? 'removes some of it before' : 'would take them for tokens afterwards'}; use "${adding.name}" alone`,
+  );
 }
 
 /** What can be right one after the other: rows that a later press scores must still be the tokens that it believes them to be. */

@@ -378,8 +378,35 @@ export interface Transform<S extends z.ZodObject = z.ZodObject> extends PartInfo
   readonly whileDecoding?: boolean;
   /** It takes what one token leaves to another of the same place in every head: where heads share nothing by score they keep the same tokens, by the mean of their scores. */
   readonly sameTokens?: boolean;
-  apply(context: TransformContext, params: z.infer<S>): void | Promise<void>;
+  /** Rows of its own that every layer keeps beside what stays, where something goes: as many fewer tokens stay. */
+  adds?(artifact: ArtifactOf, params: z.infer<S>): AddedRows;
+  /** Absent: what stays is as it was. */
+  apply?(context: TransformContext, params: z.infer<S>): void | Promise<void>;
 }
+
+/**
+ * Rows in the place of tokens: they go through the model at positions n, n+1, ... over the whole prompt, causally, and their K,V are kept in every layer.
+ * For them alone the model is an adapted one; what follows stands behind them.
+ */
+export interface AddedRows {
+  readonly rows: number; // R
+  readonly embeddings: Float32Array; // [R, D]
+  /** What multiplies every product B A. */
+  readonly scale: number;
+  /** By layer; none for layers that are as they were. */
+  readonly adapters: readonly (LayerAdapter | undefined)[];
+}
+
+export const projections = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const;
+export type Projection = (typeof projections)[number];
+
+/** W x becomes W x + scale B A x. */
+export interface LowRank {
+  readonly rank: number;
+  readonly a: Float32Array; // [rank, in features]
+  readonly b: Float32Array; // [out features, rank]
+}
+export type LayerAdapter = Readonly<Partial<Record<Projection, LowRank>>>;
 
 /** When does the press act? */
 export interface Schedule<S extends z.ZodObject = z.ZodObject> extends PartInfo<S> {
@@ -447,12 +474,12 @@ export interface PressRequest {
 /** What really happened, for usage.kv_cache and inspect. */
 export interface PressReport {
   readonly press: string;
-  readonly compressionRatio: number; // really removed: 1 - kept / (L * n)
+  readonly compressionRatio: number; // really removed: 1 - kept / (L * n), added rows among the kept
   readonly keptPerLayer: number[]; // mean over the layer's KV heads = its budget
   readonly lmbaPerLayer: (number | null)[]; // mean over the heads that were counted: KV heads, or query heads under lmba_from "attention"
   readonly retainedMassPerLayer: (number | null)[]; // share of the observation window's attention mass on kept entries
   readonly layerBudget: string; // the one really used
-  /** Where the next token stands: n, or fewer where kept entries were renumbered. */
+  /** Where the next token stands: n, behind rows that were added, or fewer where kept entries were renumbered. */
   readonly nextPosition: number;
   /** What each other layer budget would have dealt from the same layers; null unless asked for. */
   readonly otherBudgets: readonly OtherBudget[] | null;

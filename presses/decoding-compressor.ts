@@ -425,7 +425,7 @@ export class DecodingCompressor {
         const running = { heads, steps: this.#since[layer], random: this.#random };
         const keep = checked.keep(n, moment.target);
         for (const { part, params } of checked.press.transforms)
-          await part.apply({ ...context, order: { rows: order, stride: n }, counts, among: null, keep, running }, params);
+          await part.apply?.({ ...context, order: { rows: order, stride: n }, counts, among: null, keep, running }, params);
         changed.push({ group, k: context.k, v: context.v });
       }
       const stand = store.retain(layer, kept);

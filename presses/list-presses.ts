@@ -1,7 +1,7 @@
 /** What GET /v1/presses and `edgepress presses` say of every preset and part. */
 import * as z from 'zod';
 import type { LayerBudget, PartInfo, Scorer } from './contract.ts';
-import { partList, presetParts, presets, unavailable } from './presets.ts';
+import { partList, presetParts, presets } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
 export type PartList = readonly {
@@ -25,7 +25,6 @@ export function listPresses() {
     selections: Object.values(selections).map(describe) as PartList,
     transforms: Object.values(transforms).map(describe) as PartList,
     schedules: Object.values(schedules).map(describe) as PartList,
-    unavailable: Object.entries(unavailable).map(([name, { formula, why }]) => ({ name, summary: why, paper: null, formula })),
   };
 }
 

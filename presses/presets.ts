@@ -103,6 +103,14 @@ const named = {
     ...oneCut,
     params: { ...oneCut.params, plus_normalization: true },
   },
+  RestoreKV: { summary: 'KVzip; trained rows, read by an adapted model, stand for what goes', scorer: 'kvzip', ...oneCut, transforms: ['restore'] },
+  RestoreKV_plus: {
+    summary: 'KVzip+; trained rows, read by an adapted model, stand for what goes',
+    scorer: 'kvzip',
+    ...oneCut,
+    transforms: ['restore'],
+    params: { ...oneCut.params, plus_normalization: true },
+  },
   kvcompose: { summary: 'what a second reading looks at; ranks of all heads together', scorer: 'kvcompose', layer_budget: 'composite' },
   kvcompose_unstructured: { summary: 'what a second reading looks at, every head for itself', scorer: 'kvcompose', ...oneCut },
   // layers by what they show
@@ -244,18 +252,6 @@ function whyNot(scorer: Scorer, budget: LayerBudget): string | null {
 }
 
 export const presets: Readonly<Record<string, Preset>> = { ...named, ...families() };
-
-/** kvpress's names of presses that are refused: what they are, and why. */
-export const unavailable: Readonly<Record<string, { readonly formula: string; readonly why: string }>> = {
-  RestoreKV: {
-    formula: "kvzip's scores; 8 trained tokens, read by an adapted model over the whole cache, are kept beside what stays",
-    why: 'its 8 trained tokens go through a LoRA adapter of the model, and no adapter is applied here; "kvzip" scores tokens the same way, without them',
-  },
-  RestoreKV_plus: {
-    formula: "kvzip_plus's scores; 8 trained tokens, read by an adapted model over the whole cache, are kept beside what stays",
-    why: 'its 8 trained tokens go through a LoRA adapter of the model, and no adapter is applied here; "kvzip_plus" scores tokens the same way, without them',
-  },
-};
 
 /** The parts of a preset, in the order scorer, layer budget, head budget, selection, transforms, schedule; null for no_press. */
 export interface PresetParts {

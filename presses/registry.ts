@@ -53,6 +53,7 @@ import { twoStage } from './selections/two-stage.ts';
 import { cam } from './transforms/cam.ts';
 import { merge } from './transforms/merge.ts';
 import { rerotate } from './transforms/rerotate.ts';
+import { restore } from './transforms/restore.ts';
 import { think } from './transforms/think.ts';
 
 export const scorers = {
@@ -119,6 +120,7 @@ export const transforms = {
   rerotate,
   merge,
   think,
+  restore,
 } satisfies Record<string, Transform>;
 
 export const schedules = {

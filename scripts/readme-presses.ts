@@ -22,7 +22,6 @@ function tables(): string {
     table('transform', list.transforms),
     table('schedule', list.schedules),
     presets(list.presets),
-    ...list.unavailable.map(({ name, summary }) => `\`${name}\` is refused: ${summary}.`),
   ].join('\n\n');
 }
 

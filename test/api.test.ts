@@ -286,16 +286,7 @@ describe('the other routes', () => {
 
   test('GET /v1/presses lists presses and parts with their parameters', async () => {
     const body = await (await setup().app.request('/v1/presses')).json();
-    expect(Object.keys(body)).toEqual([
-      'presets',
-      'scorers',
-      'layer_budgets',
-      'head_budgets',
-      'selections',
-      'transforms',
-      'schedules',
-      'unavailable',
-    ]);
+    expect(Object.keys(body)).toEqual(['presets', 'scorers', 'layer_budgets', 'head_budgets', 'selections', 'transforms', 'schedules']);
     expect(body.layer_budgets.find((part: { name: string }) => part.name === 'zigzag').parameters.properties.bound_ratio).toMatchObject({
       type: 'number',
     });

@@ -20,7 +20,7 @@ const shape = shapeOf(6, 2, 8);
 const { queryHeads: Hq, kvHeads: H, headDim: d } = shape;
 const D = noModel(shape).model.hiddenSize;
 const L = 2;
-const model: ArtifactModel = { ...shape, layers: L, hiddenSize: D };
+const model: ArtifactModel = { ...shape, layers: L, hiddenSize: D, intermediateSize: D };
 
 /** Layers of random keys and hidden states. */
 function layersOf(random: Random, n: number): Required<Pick<LayerNumbers, 'k' | 'hidden'>>[] {
@@ -245,7 +245,7 @@ describe('curves', () => {
     for (let i = 0; i < 200; i++) {
       const layers = random.int(1, 6);
       const kvHeads = random.int(1, 4);
-      const artifact = await artifactsOf(parsePress(press), { layers, queryHeads: kvHeads, kvHeads, headDim: 4, hiddenSize: 8 });
+      const artifact = await artifactsOf(parsePress(press), { layers, queryHeads: kvHeads, kvHeads, headDim: 4, hiddenSize: 8, intermediateSize: 8 });
       const tokens = random.int(2, 300);
       const compressionRatio = random.next() * 0.98;
       const even = Array(layers).fill(referenceBudgetMath.keptCount(tokens, compressionRatio, false)) as number[];

@@ -23,7 +23,7 @@ import { openGolden } from './support/golden.ts';
 const work = mkdtempSync(join(tmpdir(), 'edgepress-artifacts-'));
 afterAll(() => rmSync(work, { recursive: true }));
 
-const shape: ArtifactModel = { layers: 2, queryHeads: 4, kvHeads: 2, headDim: 8, hiddenSize: 32 };
+const shape: ArtifactModel = { layers: 2, queryHeads: 4, kvHeads: 2, headDim: 8, hiddenSize: 32, intermediateSize: 48 };
 const files = testArtifacts(shape);
 const qfilter = (artifact = 'qfilter.safetensors'): PressRequest => parsePress({ preset: 'qfilter', artifact });
 
@@ -219,7 +219,7 @@ describe('what is refused', () => {
   ])('the name %j, before any file is looked for', async (artifact) => {
     const seen = await refusal(() => parsePress({ preset: 'qfilter', artifact }));
     expect(seen).toMatchObject({ code: expect.stringMatching(/^press_param_(range|type)$/), param: 'press.artifact' });
-    expect(seen.message).toMatch(/^artifact must name a \.safetensors file of letters, digits/);
+    expect(seen.message).toMatch(/^artifact must name a \.safetensors file (of letters, digits|in the model's folder)/);
     // A request that a program put together past the parser
     const request = qfilter();
     const [{ scorer, ...rest }] = request.presses;

@@ -31,7 +31,7 @@ function everyLayer(seen: readonly Left[], layers: number): Left {
 function drawn(press: Press, uniform: number): Press {
   const transforms = press.transforms.map(({ part, params }): Press['transforms'][number] => ({
     params,
-    part: { ...part, apply: (context) => part.apply({ ...context, running: { ...context.running!, random: () => uniform } }, params) },
+    part: { ...part, apply: (context) => part.apply!({ ...context, running: { ...context.running!, random: () => uniform } }, params) },
   }));
   return { ...press, transforms };
 }

@@ -22,6 +22,7 @@ import { Random } from './support/random.ts';
 const MODEL = 'llama';
 const [LAYERS, HEADS, HEAD_DIM] = [2, 2, 16];
 const COVERED = 120; // tokens that are pressed
+const ADDED = 8; // rows in restore.safetensors
 const REST = 9; // tokens of the prompt after them
 const ANSWER = 3;
 const LONG_ANSWER = 16; // where a press acts while it grows: every INTERVAL tokens, down to TARGET
@@ -47,6 +48,7 @@ const PARAMS: Record<string, Record<string, object>> = {
     score_segments: { segment_length: 50 },
     blocks: { block_size: 25 },
   },
+  transforms: { restore: { adapter: 'restore.safetensors' } },
   schedule: { decoding: { interval: INTERVAL, target_size: TARGET }, prefill_and_decoding: { interval: INTERVAL, target_size: TARGET } },
 };
 
@@ -245,8 +247,9 @@ describe(`${chosen.length} combinations on a small model`, () => {
 
   /** Entries and bytes are what was promised. */
   function check(combination: Combination, usage: KvCacheUsage, compat: boolean): void {
-    const { tokens: covered, kept_per_layer, bytes_kept, compression_ratio, decoding } = usage;
-    const kept = sum(kept_per_layer);
+    const { tokens: covered, kept_per_layer, added_per_layer = 0, bytes_kept, compression_ratio, decoding } = usage;
+    expect(added_per_layer).toBe(namesOf(combination, 'transforms').includes('restore') ? ADDED : 0);
+    const kept = sum(kept_per_layer) + LAYERS * added_per_layer;
     const parts = kinds.flatMap((kind) => namesOf(combination, kind).map((name) => PARTS[kind][name]));
     const own = parts.some(({ decidesTotal, ownRatio }) => decidesTotal !== undefined || ownRatio !== undefined);
     if (combination.schedule !== 'decoding') expect(covered).toBe(COVERED);

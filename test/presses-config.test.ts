@@ -540,20 +540,6 @@ describe('listPresses', () => {
     });
   });
 
-  test('RestoreKV is refused by its names, with the reason and what scores the same way; the list says so too', () => {
-    for (const [name, instead] of [
-      ['RestoreKV', 'kvzip'],
-      ['RestoreKV_plus', 'kvzip_plus'],
-    ]) {
-      const { code, param, message } = refusal({ preset: name, compression_ratio: 0.5 });
-      expect({ code, param }).toEqual({ code: 'press_unavailable', param: 'press.preset' });
-      expect(message).toMatch(new RegExp(`preset "${name}" is not available: .*LoRA adapter.*"${instead}"`));
-      expect(refusal(name).param).toBe('press');
-      expect(list.unavailable.find((one) => one.name === name)?.summary).toMatch(/LoRA adapter/);
-      expect(presets).toHaveProperty(instead);
-    }
-  });
-
   test('lists every preset with its parts and papers', () => {
     expect(list.presets.map(({ name }) => name)).toEqual(Object.keys(presets));
     expect(list.presets.find(({ name }) => name === 'zigzag_snapkv')).toMatchObject({

@@ -31,7 +31,7 @@ beforeAll(async () => {
   model = new ReferenceModel('models/needle');
   const { layers, queryHeads, kvHeads, headDim } = model;
   const source = { files: openFolder('test/golden/library/artifacts/needle'), where: 'here' };
-  const shape = { layers, queryHeads, kvHeads, headDim, hiddenSize: model.hiddenSize };
+  const shape = { layers, queryHeads, kvHeads, headDim, hiddenSize: model.hiddenSize, intermediateSize: 512 };
   const artifacts = new Artifacts(source, shape);
   const [linear, mlp] = await Promise.all((['linear', 'mlp'] as const).map((which) => artifacts.of(parsePress({ scorer: kvzap(which) }))));
   artifact = (name) => (name === 'kvzap-mlp.safetensors' ? mlp : linear)(name);

@@ -1,7 +1,7 @@
 """library/: what the real kvpress scores, keeps and generates with every press that it can run here, in float32.
 
 Left out, because kvpress itself does not run: cam_adakv_snapkv (AdaKV has no `score`), KVCompose with add_v_norm (the values of both passes
-meet the scores of one), RestoreKV (not in the package). random draws from torch's generator and has nothing to compare.
+meet the scores of one). RestoreKV is kvpress_restore.py's. random draws from torch's generator and has nothing to compare.
 duo_attention_on_the_fly downloads a data set.
 """
 

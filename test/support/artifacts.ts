@@ -16,7 +16,7 @@ export function jsonFile(value: unknown): Uint8Array {
 
 /** Files by name. */
 export function testArtifacts(
-  { layers: L, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize: D }: ArtifactModel,
+  { layers: L, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize: D, intermediateSize: I }: ArtifactModel,
   seed = 7,
 ): Record<string, Uint8Array> {
   const random = new Random(seed);
@@ -66,7 +66,38 @@ export function testArtifacts(
     'curves.safetensors': writeSafetensors({ curves: { shape: [99, L, H], values: pruned } }),
     'duo.json': jsonFile({ sink: 3, recent: 9, scores: Array.from({ length: L }, () => Array.from({ length: H }, () => random.next())) }),
     'duo-on-the-fly.json': jsonFile({ sink: 2, recent: 7, scores: Array.from({ length: L }, () => Array.from({ length: H }, () => random.next())) }),
+    'restore.safetensors': writeSafetensors(restoreTensors({ L, D, I, query: Hq * d, key: H * d }, normal)),
   };
+}
+
+type Normal = (shape: readonly number[], scale?: number) => TensorNumbers[string];
+
+/** Every projection of every layer adapted, in PEFT's names; ranks that are no multiple of four among them. */
+function restoreTensors(
+  { L, D, I, query, key }: { L: number; D: number; I: number; query: number; key: number },
+  normal: Normal,
+): Record<string, TensorNumbers[string]> {
+  const tensors: Record<string, TensorNumbers[string]> = {
+    restore_embeddings: normal([8, D], 0.5),
+    scaling: { shape: [1], values: Float32Array.of(2) },
+  };
+  const features = {
+    'self_attn.q_proj': [D, query, 4],
+    'self_attn.k_proj': [D, key, 4],
+    'self_attn.v_proj': [D, key, 3],
+    'self_attn.o_proj': [query, D, 4],
+    'mlp.gate_proj': [D, I, 4],
+    'mlp.up_proj': [D, I, 5],
+    'mlp.down_proj': [I, D, 4],
+  };
+  for (let l = 0; l < L; l++) {
+    for (const [name, [into, out, rank]] of Object.entries(features)) {
+      const path = `base_model.model.model.layers.${l}.${name}`;
+      tensors[`${path}.lora_A.weight`] = normal([rank, into], 1 / Math.sqrt(into));
+      tensors[`${path}.lora_B.weight`] = normal([out, rank], 0.2);
+    }
+  }
+  return tensors;
 }
 
 /** Which of the files a part is given. */
@@ -77,6 +108,7 @@ const FILES: Readonly<Record<string, string>> = {
   curves: 'curves.safetensors',
   duo: 'duo.json',
   sink_recent: 'duo.json',
+  restore: 'restore.safetensors',
 };
 
 /** The parameter that a part cannot do without: its file, or a threshold. */

@@ -98,7 +98,8 @@ export async function runPress(
   const { backend, math } = runtime;
   const request = isRequest(press) ? press : parsePress(press);
   const { hiddenSize } = noModel(shape).model;
-  const artifact = options.size?.artifact ?? (await artifactsOf(request, { ...shape, layers: layers.length, hiddenSize }));
+  const artifact =
+    options.size?.artifact ?? (await artifactsOf(request, { ...shape, layers: layers.length, hiddenSize, intermediateSize: hiddenSize }));
   const checked = checkPress(request, { tokens: n, layers: layers.length, kvHeads: shape.kvHeads, math, artifact, ...options.size });
   const store = new PositionStore(backend, options.rows);
   const compressor = new Compressor({ backend, checked, store, massWindow: options.massWindow });

@@ -29,6 +29,9 @@ interface Matrix {
 /** May a later query of this layer see the entry of `head` at `position`? */
 export type Visible = (layer: number, head: number, position: number) => boolean;
 
+/** What is added to a projection's output on these rows, e.g. of self_attn.q_proj; null = nothing. */
+export type Change = (layer: number, projection: string, rows: readonly Float64Array[]) => Float64Array[] | null;
+
 /**
  * All that was read so far. Per layer, rows of positions 0, 1, ...: keys after RoPE and values [H * d], queries after RoPE [Hq * d], the attention module's
  * input [D], the cosine of the hidden state before and after attention.
@@ -82,28 +85,44 @@ export class ReferenceModel {
 
   /** Reads tokens after those of `state`. They see each other causally, and of the earlier ones what `visible` lets them. Logits of the last. */
   read(state: ReferenceState, tokens: readonly number[], visible: Visible = () => true): Float64Array {
-    const { hidden_size: D, rms_norm_eps: eps, sliding_window } = this.#config;
+    const { hidden_size: D } = this.#config;
+    const embed = this.#tensor('model.embed_tokens.weight');
+    return this.readRows(
+      state,
+      tokens.map((id) => embed.data.slice(id * D, (id + 1) * D)),
+      visible,
+    );
+  }
+
+  /** The same of rows [D] in the place of embedded tokens, read by a model whose projections `change` may change. */
+  readRows(state: ReferenceState, rows: readonly Float64Array[], visible: Visible = () => true, change: Change = () => null): Float64Array {
+    const { rms_norm_eps: eps, sliding_window } = this.#config;
     const [Hq, H, d] = [this.queryHeads, this.kvHeads, this.headDim];
     const start = state.tokens;
     const embed = this.#tensor('model.embed_tokens.weight');
-    let x: Row[] = tokens.map((id) => embed.data.slice(id * D, (id + 1) * D));
+    let x: Row[] = [...rows];
     for (let l = 0; l < this.layers; l++) {
       const part = (name: string): Matrix => this.#tensor(`model.layers.${l}.${name}.weight`);
       const kept = state.layers[l];
+      const project = (input: readonly Row[], name: string): Row[] => {
+        const out = product(input, part(name));
+        const more = change(l, name, input);
+        return more === null ? out : add(out, more);
+      };
       const normed = x.map((row) => rmsNorm(row, part('input_layernorm').data, eps));
-      const q = product(normed, part('self_attn.q_proj'));
-      const k = product(normed, part('self_attn.k_proj'));
-      for (const [i] of tokens.entries()) {
+      const q = project(normed, 'self_attn.q_proj');
+      const k = project(normed, 'self_attn.k_proj');
+      for (const [i] of rows.entries()) {
         this.#rotate(q[i], Hq, start + i);
         this.#rotate(k[i], H, start + i);
       }
       kept.x.push(...normed);
       kept.q.push(...q);
       kept.k.push(...k);
-      kept.v.push(...product(normed, part('self_attn.v_proj')));
+      kept.v.push(...project(normed, 'self_attn.v_proj'));
       // Positions that are seen at all, per head: those of before that are visible, then the new ones.
       const seen = Array.from({ length: H }, (_, h) =>
-        Uint32Array.from({ length: start + tokens.length }, (_, t) => t).filter((t) => t >= start || visible(l, h, t)),
+        Uint32Array.from({ length: start + rows.length }, (_, t) => t).filter((t) => t >= start || visible(l, h, t)),
       );
       const attended = q.map((row, i) => {
         const out = new Float64Array(Hq * d);
@@ -115,15 +134,15 @@ export class ReferenceModel {
         return out;
       });
       const before = x;
-      x = add(x, product(attended, part('self_attn.o_proj')));
+      x = add(x, project(attended, 'self_attn.o_proj'));
       kept.change.push(...x.map((row, i) => cosine(before[i], row)));
       const y = x.map((row) => rmsNorm(row, part('post_attention_layernorm').data, eps));
-      const gate = product(y, part('mlp.gate_proj'));
-      const up = product(y, part('mlp.up_proj'));
+      const gate = project(y, 'mlp.gate_proj');
+      const up = project(y, 'mlp.up_proj');
       const mixed = gate.map((row, i) => row.map((g, c) => (g / (1 + Math.exp(-g))) * up[i][c]));
-      x = add(x, product(mixed, part('mlp.down_proj')));
+      x = add(x, project(mixed, 'mlp.down_proj'));
     }
-    state.tokens += tokens.length;
+    state.tokens += rows.length;
     const last = rmsNorm(x[x.length - 1], this.#tensor('model.norm.weight').data, eps);
     return product([last], this.#config.tie_word_embeddings ? embed : this.#tensor('lm_head.weight'))[0];
   }

@@ -201,7 +201,7 @@ export interface Backend {
   /** Gives everything back. Nothing may be asked of it afterwards but to free. */
   close(): void;
   /** The most that `linear` keeps for itself on up to n rows. */
-  linearScratchBytes(weight: Weight, n: number): number;
+  linearScratchBytes(weight: Pick<Weight, 'type' | 'rows' | 'cols'>, n: number): number;
   /** The most that the others, but for those that only transforms call, keep for themselves while the keys of one layer are attended over and, where `n` > 0, n of them scored and ranked. */
   scratchBytes(n: number, window: number, shape: Pick<AttentionShape, 'queryHeads' | 'kvHeads' | 'headDim'>): number;
 

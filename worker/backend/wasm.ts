@@ -83,7 +83,7 @@ export class WasmBackend implements Backend {
   close(): void {
     this.trim();
   }
-  linearScratchBytes({ type, rows, cols }: Weight, n: number): number {
+  linearScratchBytes({ type, rows, cols }: Pick<Weight, 'type' | 'rows' | 'cols'>, n: number): number {
     let most = 0; // few rows may take another way than many
     for (let i = 1; i <= n; i++) most = Math.max(most, this.#call(`${LINEAR[type]}Scratch`, rows, cols, i));
     return most;

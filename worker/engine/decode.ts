@@ -29,7 +29,8 @@ export interface DecoderParts {
   readonly sequence: KvSequence;
   /** What the forward pass keeps for a press that acts while decoding. */
   readonly recent: Recent | null;
-  readonly promptTokens: number;
+  /** Where the first token of the answer stands. */
+  readonly start: number;
   readonly vocabSize: number;
 }
 
@@ -66,8 +67,8 @@ class HostDecoder implements Decoder {
   close(): void {}
 
   #step(): Promise<Float32Array> {
-    const { backend, forward, sequence, recent, promptTokens, vocabSize } = this.#parts;
-    const logits = forward.extend([this.#last], promptTokens + this.#count - 1, sequence, true, recent)!;
+    const { backend, forward, sequence, recent, start, vocabSize } = this.#parts;
+    const logits = forward.extend([this.#last], start + this.#count - 1, sequence, true, recent)!;
     return readFloats(backend, logits, vocabSize);
   }
 }
@@ -110,14 +111,14 @@ class DeviceDecoder implements Decoder {
   }
 
   async next(limit: number): Promise<readonly DecodedToken[]> {
-    const { forward, sequence, recent, promptTokens } = this.#parts;
+    const { forward, sequence, recent, start } = this.#parts;
     const first = this.#first;
     this.#first = null;
     if (first) return first;
     const started = performance.now();
     const wanted = Math.min(limit, this.#ahead);
     while (this.#sampled - this.#handed < wanted) {
-      const position = promptTokens + this.#sampled - 1;
+      const position = start + this.#sampled - 1;
       this.#sample(forward.extend(at(this.#ids, ((this.#sampled - 1) % MOST_AHEAD) * 4), position, sequence, true, recent)!);
     }
     const tokens = await this.#read(wanted);

@@ -44,6 +44,8 @@ export interface EngineParts extends JobParts {
 /** Kept positions and budgets of one prompt, as `edgepress inspect` writes them. */
 export interface Inspection {
   tokens: number;
+  /** Rows that the press added to every layer and head; they are not among the kept. */
+  added_per_layer?: number;
   layers: {
     budget: number;
     lmba: number | null;
@@ -128,15 +130,16 @@ export class EdgeEngine implements Engine {
   async plan({ prompt, press, maxTokens }: Parameters<Engine['plan']>[0]): Promise<PressPlan> {
     const { cache } = this.#parts;
     const job = await this.#check(prompt, press, maxTokens);
-    const { tokens, covered, scope, checked, entryType, size } = job;
+    const { tokens, covered, scope, checked, added, entryType, size } = job;
     const even = { min: covered, max: covered };
     return {
       press: press.name,
       scope,
       tokens: covered,
       prompt_tokens: tokens.length,
-      compression_ratio: checked ? 1 - checked.averageBudget / covered : 0,
+      compression_ratio: checked ? 1 - (checked.averageBudget + (added?.rows ?? 0)) / covered : 0,
       average_budget: checked ? checked.averageBudget : covered,
+      ...(added && { added_per_layer: added.rows }),
       per_layer: checked ? checked.bounds.map(({ min, max }) => ({ min, max })) : new Array(this.info.layers).fill(even),
       exact: checked ? isStatic(checked) : true,
       entry_type: entryType,
@@ -159,7 +162,8 @@ export class EdgeEngine implements Engine {
       const { sequence } = run;
       const { eviction } = run;
       const recent = eviction?.recent ?? null;
-      const parts = { backend, forward, sequence, recent, promptTokens: job.tokens.length, vocabSize: this.info.vocabSize };
+      const start = job.tokens.length + (job.added?.rows ?? 0);
+      const parts = { backend, forward, sequence, recent, start, vocabSize: this.info.vocabSize };
       const answer = createDecoder(parts, sampling);
       decoder = answer;
       const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal, request.reading);
@@ -231,7 +235,7 @@ export class EdgeEngine implements Engine {
     const tokens = first.tokens.slice(0, first.covered);
     if (before?.serves(tokens, reads)) return before;
     // Nothing is stored: no pages.
-    const job: Job = { ...first, checked: null, decoding: null, passes: [], size: { ...first.size, pagesMost: 0, pagesEnd: 0 } };
+    const job: Job = { ...first, checked: null, decoding: null, passes: [], added: null, size: { ...first.size, pagesMost: 0, pagesEnd: 0 } };
     const run = await this.#admit(job, null, signal);
     try {
       return await this.#reader.record(tokens, reads, run, signal);
@@ -262,7 +266,7 @@ export class EdgeEngine implements Engine {
       await this.#reader.read(job, run, take, signal, reading);
       yield logits;
       for (const [i, token] of tokens.entries()) {
-        const read = job.tokens.length + i;
+        const read = job.tokens.length + (job.added?.rows ?? 0) + i;
         if (eviction && eviction.room(read) <= 0) await this.#reader.instead(run, () => eviction.act(read), signal);
         await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], read, sequence, true, eviction?.recent ?? null)!), signal);
         yield logits;
@@ -292,11 +296,14 @@ export class EdgeEngine implements Engine {
       const unscored = stage ? protectedCount(stage.keep, job.covered) : job.covered;
       const { layers, kvHeads } = this.#parts.cache.shape;
       const head = (layer: number, h: number) => {
-        const { positions, scores } = sequence.entries(layer, h);
+        const all = sequence.entries(layer, h);
+        const pressed = job.added ? all.positions.findIndex((position) => position >= job.covered) : all.positions.length; // added rows come next
+        const [positions, scores] = [all.positions.subarray(0, pressed), all.scores.subarray(0, pressed)];
         return { kept: [...positions], scores: Array.from(scores, (score, rank) => (rank < unscored ? null : score)) };
       };
       return {
         tokens: job.covered,
+        ...(job.added && { added_per_layer: job.added.rows }),
         layers: Array.from({ length: layers }, (_, layer) => ({
           budget: usage.kept_per_layer[layer],
           lmba: usage.lmba_per_layer[layer],

@@ -4,10 +4,11 @@
  *            a press acts on it before the next layer begins. It never changes the hidden states: a layer attends over its full keys first.
  *   extend   token-major over the paged, ragged cache: a question after a pressed context, or one decoded token.
  */
-import type { LayerModel, LayerTensors, PassTensors } from '../../presses/contract.ts';
+import type { AddedRows, LayerModel, LayerTensors, PassTensors, Projection } from '../../presses/contract.ts';
 import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLayer, type View } from '../backend/backend.ts';
 import { Borrowed } from '../backend/borrowed.ts';
 import { ropeTable } from '../backend/rope-table.ts';
+import { type Adapter, adapterWeights, addedBytes } from './added-rows.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
 import type { RecentRows } from './recent-rows.ts';
 
@@ -51,11 +52,18 @@ export interface PrefillOptions {
    */
   readonly passes?: readonly TokenList[];
   onPass?(rows: PassTensors): void;
+  /** Rows to read behind the prompt in the same way, after the passes, by an adapted model: what they compute is kept layer by layer. Both are called within `runPass`. */
+  readonly added?: {
+    readonly rows: number; // R
+    readonly embeddings: Float32Array; // [R, D]
+    adapter(layer: number): Adapter | null;
+    keep(layer: number, k: View, v: View): void;
+  } | null;
 }
 
 export type TokenList = readonly number[];
 
-/** How much is read over a prompt: tokens of all passes, and of the longest one. */
+/** How much is read over a prompt: tokens of all passes and added rows, and of the longest one. */
 export interface PassSize {
   readonly tokens: number;
   readonly longest: number;
@@ -63,8 +71,9 @@ export interface PassSize {
 
 const NO_PASSES: PassSize = { tokens: 0, longest: 0 };
 
-export function passSize(passes: readonly TokenList[]): PassSize {
-  return { tokens: passes.reduce((sum, { length }) => sum + length, 0), longest: passes.reduce((most, { length }) => Math.max(most, length), 0) };
+export function passSize(passes: readonly TokenList[], added: Pick<AddedRows, 'rows'> | null | undefined): PassSize {
+  const lengths = [...passes.map(({ length }) => length), added?.rows ?? 0];
+  return { tokens: lengths.reduce((sum, length) => sum + length), longest: Math.max(...lengths) };
 }
 
 /** Device bytes that a Forward holds from its construction on. */
@@ -146,21 +155,30 @@ export class Forward {
     return prefillBytes(this.#shape, tokens, reads, passes) + this.#scratchBytes;
   }
 
+  /** Device bytes that reading rows with an adapter takes beside that: they and what they compute, the matrices of one layer, and what products keep. */
+  addedBytes(added: AddedRows): number {
+    const { kvHeads, headDim } = this.#shape;
+    const rows = Math.min(added.rows, this.chunkTokens);
+    const kinds = new Map(adapterWeights(added).map((weight) => [`${weight.rows} ${weight.cols}`, weight]));
+    const products = Math.max(0, ...[...kinds.values()].map((weight) => this.#backend.linearScratchBytes(weight, rows)));
+    return addedBytes(added, { layers: this.#weights.layers.length, kvHeads, headDim }, this.chunkTokens) + products;
+  }
+
   /** Reads the prompt. */
   async prefill(tokens: readonly number[], options: PrefillOptions): Promise<void> {
     const { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d } = this.#shape;
     const N = tokens.length;
     const window = Math.min(options.queries, N);
-    const { passes = [], runPass = options.run } = options;
-    const { tokens: passTokens, longest } = passSize(passes);
+    const { passes = [], added = null, runPass = options.run } = options;
+    const { tokens: passTokens, longest } = passSize(passes, added);
     const borrowed = new Borrowed(this.#backend);
     const alloc = (floats: number, label: string): DeviceBuffer => borrowed.scratch(Math.max(floats, 1) * F32, label);
     try {
       const hidden = alloc(N * D, 'hidden states of the prompt'); // [N, D]
-      const k = alloc((N + longest) * H * d, 'keys of one layer'); // [N + longest, H, d]: the prompt's, then those of the pass that is being read
+      const k = alloc((N + longest) * H * d, 'keys of one layer'); // [N + longest, H, d]: the prompt's, then those of what is being read over it
       const v = alloc((N + longest) * H * d, 'values of one layer'); // [N + longest, H, d]
       const table = alloc((N + longest) * d, 'rope table of the prompt'); // [N + longest, d]
-      const passHidden = passes.length > 0 ? alloc(passTokens * D, 'hidden states of the passes') : hidden; // [passTokens, D], one pass after the other
+      const passHidden = passTokens > 0 ? alloc(passTokens * D, 'hidden states of the passes') : hidden; // [passTokens, D], one pass after the other, then added rows
       const windowQ = alloc(window * Hq * d, 'window queries'); // [window, Hq, d]
       const inputs = options.hidden ? alloc(N * D, 'inputs of the attention module') : null; // [N, D]
       const change = options.change ? alloc(N, 'what attention changes') : null; // [N]
@@ -169,6 +187,7 @@ export class Forward {
         this.#embed(hidden, tokens);
       });
       if (passes.length > 0) await runPass(() => this.#embed(passHidden, passes.flat()));
+      if (added) await runPass(() => this.#backend.write(at(passHidden, (passTokens - added.rows) * D * F32), added.embeddings));
 
       const last = this.#weights.layers.length - 1;
       for (let l = 0; l <= last; l++) {
@@ -201,22 +220,32 @@ export class Forward {
             }
           });
         }
-        let before = 0; // rows of the passes before
-        for (const [pass, { length }] of passes.entries()) {
+        /** Reads rows over the prompt, in pieces; `each` sees them before they attend. */
+        const readOver = async (rows: View, length: number, adapter: Adapter | null, each?: (start: number, n: number) => void): Promise<void> => {
           for (let start = 0; start < length; start += this.chunkTokens) {
             const n = Math.min(this.chunkTokens, length - start);
-            const x = at(passHidden, (before + start) * D * F32);
+            const x = at(rows, start * D * F32);
             await runPass(() => {
               const row = N + start;
               this.#norm(this.#normed, x, weights.attnNorm, n);
-              this.#project(weights, this.#normed, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n);
-              options.onPass?.({ layer: l, pass, length, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, hiddenSize: D, shape });
+              this.#project(weights, this.#normed, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n, adapter);
+              each?.(start, n);
               if (l === last) return; // nobody reads what comes above
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, row, shape);
-              this.#afterAttention(weights, x, this.#attended, n);
+              this.#afterAttention(weights, x, this.#attended, n, null, adapter);
             });
           }
+        };
+        let before = 0; // rows of the passes before
+        for (const [pass, { length }] of passes.entries()) {
+          await readOver(at(passHidden, before * D * F32), length, null, (start, n) =>
+            options.onPass?.({ layer: l, pass, length, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, hiddenSize: D, shape }),
+          );
           before += length;
+        }
+        if (added) {
+          await readOver(at(passHidden, before * D * F32), added.rows, await runPass(() => added.adapter(l)));
+          await runPass(() => added.keep(l, at(k, N * H * d * F32), at(v, N * H * d * F32)));
         }
         const model = this.layerModel(l);
         await options.onLayer({
@@ -309,7 +338,7 @@ export class Forward {
   }
 
   /** k = rope(norm(W_k x + b)), v = W_v x + b and, where wanted, q = rope(norm(W_q x + b)) of the normed rows x. */
-  #project(w: LayerWeights, x: View, q: View | null, k: View, v: View, rope: View, n: number): void {
+  #project(w: LayerWeights, x: View, q: View | null, k: View, v: View, rope: View, n: number, adapter: Adapter | null = null): void {
     const { queryHeads: Hq, kvHeads: H, headDim: d, normEps } = this.#shape;
     const targets = [
       { out: k, weight: w.k, bias: w.kBias },
@@ -323,6 +352,7 @@ export class Forward {
       turned.unshift({ x: q, heads: Hq });
     }
     this.#backend.linear(targets, x, n);
+    this.#adapt(adapter, { q, k, v }, x, n);
     if (norms.length > 0) this.#backend.rmsNorm(norms, d, normEps);
     this.#backend.rope(turned, rope, n, d);
   }
@@ -337,11 +367,12 @@ export class Forward {
   }
 
   /** x += W_o attended;  x += W_down(silu(W_gate y) * W_up y), y = norm(x). Where wanted, change [n] = cosine of x before and after the first. */
-  #afterAttention(w: LayerWeights, x: View, attended: View, n: number, change: View | null = null): void {
+  #afterAttention(w: LayerWeights, x: View, attended: View, n: number, change: View | null = null, adapter: Adapter | null = null): void {
     const backend = this.#backend;
     const D = this.#shape.hiddenSize;
     if (change) backend.copy(this.#hidden, x, n * D * F32);
     backend.linear([{ out: x, weight: w.o, accumulate: true }], attended, n);
+    this.#adapt(adapter, { o: x }, attended, n);
     if (change) backend.rowCosine(change, this.#hidden, x, n, D);
     this.#norm(this.#normed, x, w.ffnNorm, n);
     const inner = [
@@ -349,8 +380,21 @@ export class Forward {
       { out: this.#up, weight: w.up },
     ];
     backend.linear(inner, this.#normed, n);
+    this.#adapt(adapter, { gate: this.#gate, up: this.#up }, this.#normed, n);
     backend.swiglu(this.#gate, this.#gate, this.#up, n * this.#shape.intermediateSize);
     backend.linear([{ out: x, weight: w.down, accumulate: true }], this.#gate, n);
+    this.#adapt(adapter, { down: x }, this.#gate, n);
+  }
+
+  /** out += B A x, B with its scale, for those projections of the same x that the adapter has. */
+  #adapt(adapter: Adapter | null, outs: Readonly<Partial<Record<Projection, View | null>>>, x: View, n: number): void {
+    if (adapter === null) return;
+    for (const [projection, out] of Object.entries(outs)) {
+      const product = adapter.products[projection as Projection];
+      if (product === undefined || out === null) continue;
+      this.#backend.linear([{ out: adapter.low, weight: product.a }], x, n);
+      this.#backend.linear([{ out, weight: product.b, accumulate: true }], adapter.low, n);
+    }
   }
 
   /** The same cosines, and x stays as it is. */

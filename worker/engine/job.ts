@@ -2,10 +2,10 @@
 import type { ArtifactOf } from '../../presses/artifacts.ts';
 import type { BudgetMath } from '../../presses/budget-math.ts';
 import { type CheckedDecoding, checkDecoding } from '../../presses/check-decoding.ts';
-import { type CheckedPress, checkPress } from '../../presses/check-press.ts';
+import { addedRows, type CheckedPress, checkPress } from '../../presses/check-press.ts';
 import { decodingPress } from '../../presses/check-schedule.ts';
 import { isNoOp } from '../../presses/config.ts';
-import type { PressRequest, Scope } from '../../presses/contract.ts';
+import type { AddedRows, PressRequest, Scope } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { EntryType } from '../backend/backend.ts';
 import { passSize, type TokenList } from './forward.ts';
@@ -44,6 +44,8 @@ export interface Job {
   readonly decoding: CheckedDecoding | null;
   /** What the press has read over the covered tokens before it scores. */
   readonly passes: readonly TokenList[];
+  /** What the press adds behind the covered tokens, at positions of its own; null = nothing. */
+  readonly added: AddedRows | null;
   readonly entryType: EntryType;
   readonly maxTokens: number;
   /** When nobody asked for a length: the default, within the context length, of which `maxTokens` is what the pool holds. Else null. */
@@ -70,7 +72,9 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
   const { shape: model, pageBytes } = cache;
   const entryType = press.entryType ?? options.entryType;
   const entriesPerPage = entriesPerPageOf(entryType, model.headDim);
-  const most = Math.min(asked ?? options.defaultMaxTokens, contextLength - tokens.length);
+  const places = contextLength - (addedRows(press.presses, artifact)?.rows ?? 0); // added rows stand among the tokens
+  if (tokens.length >= places) throw tooLong(String(tokens.length), contextLength, fieldOf(prompt), contextLength - places);
+  const most = Math.min(asked ?? options.defaultMaxTokens, places - tokens.length);
   const cut = `the context length of ${contextLength} leaves ${most} tokens for the answer: max_tokens ${asked} was cut to that`;
   const asksFor = scope === 'context' ? press.presses.find(({ scorer, schedule }) => scorer.part.question && schedule.part.prefill) : undefined;
   const noQuestion = `${asksFor?.scorer.part.name} takes the last tokens of what is pressed for the question, and scope "context" leaves the question out: "scope": "prompt" has it`;
@@ -83,7 +87,8 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
       ? null
       : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages, artifact });
     const passes = checked ? (planned ??= passesOf(parts, checked, tokens.slice(0, covered))) : [];
-    const passTokens = passSize(passes).longest;
+    const added = checked?.added ?? null;
+    const passTokens = passSize(passes, added).longest;
     const shape: RequestShape = {
       promptTokens: tokens.length,
       coveredTokens: covered,
@@ -95,7 +100,7 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
       decoding,
     };
     const size = requestSize(model, shape);
-    return { tokens, boundary, covered, scope, checked, decoding, passes, entryType, maxTokens, defaultTokens, notes, shape, size, press };
+    return { tokens, boundary, covered, scope, checked, decoding, passes, added, entryType, maxTokens, defaultTokens, notes, shape, size, press };
   };
   let job: Job;
   try {
@@ -173,11 +178,12 @@ function fieldOf({ kind }: PromptInput | PromptLength): string {
   return kind === 'chat' ? 'messages' : 'prompt';
 }
 
-function tooLong(tokens: string, contextLength: number, field: string): InputError {
+function tooLong(tokens: string, contextLength: number, field: string, added = 0): InputError {
+  const rows = added > 0 ? ` and the press adds ${added} rows` : '';
   return new InputError(
     'prompt_too_long',
     field,
-    `the prompt has ${tokens} tokens; the context length is ${contextLength}, of which one at least is generated: send ${contextLength - 1} tokens or fewer`,
+    `the prompt has ${tokens} tokens${rows}; the context length is ${contextLength}, of which one at least is generated: send ${contextLength - added - 1} tokens or fewer`,
   );
 }
 

@@ -126,7 +126,11 @@ async function assemble(compute: Compute, load: Load, settings: LoadSettings, ar
     forward,
     cache,
     math: createBudgetMath(module),
-    artifacts: new Artifacts(artifacts, { ...shape, hiddenSize: config.hiddenSize }, settings.artifactBytes),
+    artifacts: new Artifacts(
+      artifacts,
+      { ...shape, hiddenSize: config.hiddenSize, intermediateSize: config.intermediateSize },
+      settings.artifactBytes,
+    ),
     tokenizer: model.tokenizer && new Tokenizer(model.tokenizer),
     eosIds: config.eosIds,
     options: {

@@ -5,6 +5,7 @@ import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
 import { scoresPrompt } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
+import { AddedOnDevice } from './added-rows.ts';
 import { type Forward, passSize, type TakeLogits } from './forward.ts';
 import { FairLock } from './gate.ts';
 import type { Job } from './job.ts';
@@ -61,14 +62,17 @@ export class PromptReader {
     const wanted = { ...reads, hidden: reads.hidden || scored !== null, queries: Math.max(reads.queries, remembered?.size ?? 0) };
     const covered = compressor || before === null ? job.covered : Math.min(job.covered, before.tokens.length);
     const pressed = covered === tokens.length ? tokens : tokens.slice(0, covered);
-    const replayed = passes.length === 0 && before?.serves(pressed, wanted) ? before : null;
+    const replayed = passes.length === 0 && job.added === null && before?.serves(pressed, wanted) ? before : null;
+    const rows = job.added?.rows ?? 0;
+    let added: AddedOnDevice | null = null;
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
         slot.beat();
         // Where operations are queued, the press would be billed for all that stands before its own: reading and pressing are one figure there.
         return this.#turns.piece(run, backend.queued ? 'prefillMs' : part, work, signal);
       };
-      sequence.scratchBytes = layerBytesOf(cache.shape, covered + passSize(passes).longest);
+      added = job.added && new AddedOnDevice(backend, cache.shape, job.added, forward.chunkTokens);
+      sequence.scratchBytes = layerBytesOf(cache.shape, covered + passSize(passes, job.added).longest + cache.shape.layers * rows);
       await (replayed ? new Replay(backend, forward, replayed) : forward).prefill(pressed, {
         ...wanted,
         logits: covered === tokens.length ? take : null,
@@ -76,6 +80,7 @@ export class PromptReader {
         runPass: (work) => piece('pressMs', work), // it is the press that asks
         passes,
         onPass: (rows) => compressor?.pass(rows),
+        added,
         onLayer: async (tensors) => {
           if (remembered) await piece('prefillMs', () => remembered.put(tensors.layer, tensors.q, tensors.window, covered));
           if (scored) await piece('pressMs', () => scored.layer(tensors));
@@ -86,15 +91,18 @@ export class PromptReader {
       remembered?.advance(covered);
       const report = compressor && (await piece('pressMs', () => compressor.finish()));
       if (scores) await piece('pressMs', () => scores.prompt(covered));
-      sequence.scratchBytes = 0;
-      if (report) sequence.renumber(covered, report.nextPosition, job.decoding !== null);
+      sequence.scratchBytes = layerBytesOf(cache.shape, cache.shape.layers * rows);
+      if (report) sequence.renumber(covered + rows, report.nextPosition, job.decoding !== null);
       const explain = report?.otherBudgets ? explanation(sequence, cache.shape, report.otherBudgets) : null;
+      if (added) await piece('pressMs', () => added?.append(sequence, covered));
+      added?.close();
+      sequence.scratchBytes = 0;
       for (let start = covered; start < tokens.length; ) {
         if (scores && scores.room(start) <= 0) await piece('pressMs', () => scores.score(start));
         const chunk = tokens.slice(start, start + Math.min(forward.chunkTokens, scores?.room(start) ?? Infinity));
         const last = start + chunk.length === tokens.length;
         await piece('prefillMs', () => {
-          const logits = forward.extend(chunk, start, sequence, last && take !== null, recent);
+          const logits = forward.extend(chunk, start + rows, sequence, last && take !== null, recent);
           return logits && take?.(logits);
         });
         start += chunk.length;
@@ -104,6 +112,7 @@ export class PromptReader {
       sequence.shrinkReservation(job.size.pagesEnd);
       return usage;
     } finally {
+      added?.close();
       compressor?.close();
       if (this.#reading?.slot === slot) this.#reading = null;
       slot.release();
@@ -171,6 +180,7 @@ function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache,
     compression_ratio: report?.compressionRatio ?? 0,
     tokens: job.covered,
     kept_per_layer: report?.keptPerLayer ?? all(job.covered),
+    ...(job.added && { added_per_layer: job.added.rows }),
     lmba_per_layer: report?.lmbaPerLayer ?? all(null),
     retained_mass_per_layer: report?.retainedMassPerLayer ?? all(1),
     bytes_full: job.size.pagesFull * pageBytes,

@@ -11,7 +11,7 @@ export interface RequestShape {
   /** Tokens that the press covers, the first c of the prompt; N where nothing is pressed. */
   readonly coveredTokens: number;
   readonly maxTokens: number; // most tokens generated
-  /** Tokens of the longest pass over the prompt, whose keys and values lie behind the prompt's; 0 without. */
+  /** Tokens of the longest pass over the prompt, or added rows, whose keys and values lie behind the prompt's; 0 without. */
   readonly passTokens: number;
   readonly entriesPerPage: number; // E
   readonly pageBytes: number;
@@ -40,6 +40,7 @@ export interface RequestSize {
 
 export function requestSize(model: KvShape, request: RequestShape): RequestSize {
   const { promptTokens: N, coveredTokens: c, passTokens, entriesPerPage: E, pageBytes, checked } = request;
+  const added = checked?.added?.rows ?? 0; // on every list, behind the covered tokens
   const lists = model.layers * model.kvHeads;
   const even = (tokens: number): number => lists * Math.ceil(tokens / E);
   const pagesFull = even(N);
@@ -48,15 +49,15 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
     return { pagesFull, pagesKept: pagesFull, ...answer, pagesMost: answer.pagesEnd, bytesPeak: pagesFull * pageBytes + layerBytesOf(model, N) };
   }
   const after = (extra: number): number => pressedPages(model, checked, E, extra);
-  const pagesKept = after(N - c);
-  const answer = answered(model, request, (tokens) => after(N - c + tokens));
+  const pagesKept = after(added + N - c);
+  const answer = answered(model, request, (tokens) => after(added + N - c + tokens));
   const reading = checked.deferred ? even(c) : Math.min(even(c), readingPages(model, checked, E));
   return {
     pagesFull,
     pagesKept,
     ...answer,
     pagesMost: Math.max(reading, answer.pagesEnd),
-    bytesPeak: Math.max(reading * pageBytes + layerBytesOf(model, c + passTokens), pagesKept * pageBytes),
+    bytesPeak: Math.max(reading * pageBytes + layerBytesOf(model, c + passTokens), pagesKept * pageBytes) + layerBytesOf(model, model.layers * added),
   };
 }
 

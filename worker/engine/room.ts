@@ -36,7 +36,9 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   const { cache } = parts;
   if (size.pagesMost > cache.pages) {
     const [needed, pool] = [size.pagesMost * cache.pageBytes, cache.poolBytes];
-    const ratio = job.checked ? `at compression_ratio ${(1 - job.checked.averageBudget / job.covered).toFixed(2)}` : 'without a press on the prompt';
+    const ratio = job.checked
+      ? `at compression_ratio ${(1 - (job.checked.averageBudget + (job.added?.rows ?? 0)) / job.covered).toFixed(2)}`
+      : 'without a press on the prompt';
     const how = job.checked || job.decoding ? ratio : 'without a press';
     const { param, advice } = whatFits(job, parts);
     throw new InputError(
@@ -48,7 +50,7 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   const remembered = recentBytes(job.decoding, parts);
   const needed = readingBytes(job, parts) + remembered;
   if (needed > freeBytes) {
-    const bare = readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
+    const bare = readingBytes({ ...job, checked: null, decoding: null, passes: [], added: null }, parts);
     const queries = Math.max(job.checked ? pressReads(job.checked).queries : 0, job.decoding?.queries ?? 0);
     const press = needed > bare ? `, ${formatBytes(needed - bare)} of them for the press and the ${queries} queries that it reads` : '';
     const other = bare <= freeBytes ? 'no press would work, perhaps one with a smaller window or fewer in a row; so would ' : '';
@@ -96,7 +98,7 @@ function evictingBytes(
 export function pressWorkBytes(job: Job, parts: RoomParts): number {
   const { decoding } = job;
   const pressed = mostWorkBytes(job, parts) + recentBytes(decoding, parts);
-  return pressed - readingBytes({ ...job, checked: null, decoding: null, passes: [] }, parts);
+  return pressed - readingBytes({ ...job, checked: null, decoding: null, passes: [], added: null }, parts);
 }
 
 /** What is kept of every layer while the prompt is read, for its press and for one that acts while decoding. */
@@ -111,12 +113,12 @@ export function promptReads({ covered, checked, decoding }: Pick<Job, 'covered' 
 
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
 function readingBytes(
-  { covered, checked, decoding, passes }: Pick<Job, 'covered' | 'checked' | 'decoding' | 'passes'>,
+  { covered, checked, decoding, passes, added }: Pick<Job, 'covered' | 'checked' | 'decoding' | 'passes' | 'added'>,
   { forward, backend, cache }: RoomParts,
 ): number {
   const { hiddenSize, chunkTokens } = forward;
   const shape = { ...cache.shape, hiddenSize };
-  const size = passSize(passes);
+  const size = passSize(passes, added);
   const pressed = checked !== null && checked.stages.length > 0;
   const reads = promptReads({ covered, checked, decoding });
   const scratch = backend.scratchBytes(pressed ? covered + size.longest : 0, reads.queries, shape);
@@ -125,7 +127,7 @@ function readingBytes(
     pressed ? pressBytes(checked, shape, { longest: size.longest, rows: chunkTokens }) : 0,
     scoresPrompt(decoding, checked) ? scoringBytes(decoding!, shape, covered) : 0,
   );
-  return forward.readingBytes(covered, reads, size) + scratch + work;
+  return forward.readingBytes(covered, reads, size) + scratch + work + (added ? forward.addedBytes(added) : 0);
 }
 
 /** An answer of fewer tokens is not worth the name, where nobody said how long it should be. */

@@ -63,7 +63,8 @@ export interface KvCacheUsage {
   scope: Scope;
   compression_ratio: number;
   tokens: number; // tokens that the scope covered
-  kept_per_layer: number[];
+  kept_per_layer: number[]; // of those tokens, mean over the KV heads
+  added_per_layer?: number; // entries that the press added to every layer and KV head beside them; compression_ratio has them among the kept
   lmba_per_layer: (number | null)[];
   retained_mass_per_layer: (number | null)[];
   bytes_full: number; // pages the whole prompt would take uncompressed, same entry type
@@ -124,6 +125,7 @@ export interface PressPlan {
   prompt_tokens: number;
   compression_ratio: number;
   average_budget: number;
+  added_per_layer?: number; // entries on top, which compression_ratio counts as kept
   per_layer: { min: number; max: number }[];
   exact: boolean; // true when min = max in every layer
   entry_type: EntryType;

@@ -6,7 +6,8 @@ import type { KvCacheUsage } from '../engine/types.ts';
 export function showCache(usage: KvCacheUsage): void {
   const { tokens, bytes_full, bytes_kept, bytes_peak, kept_per_layer, lmba_per_layer, retained_mass_per_layer } = usage;
   const most = Math.max(bytes_full, bytes_peak);
-  byId('cache-summary').textContent = `${usage.press} on ${tokens} tokens, entries in ${usage.entry_type}. Bytes are whole pages.`;
+  byId('cache-summary').textContent =
+    `${usage.press} on ${tokens} tokens${usage.added_per_layer ? `, ${usage.added_per_layer} trained rows added in every layer and head` : ''}, entries in ${usage.entry_type}. Bytes are whole pages.`;
   byId('bytes').replaceChildren(
     row('full', bytes_full / most, [formatBytes(bytes_full), '100%'], 'other'),
     row('kept', bytes_kept / most, [formatBytes(bytes_kept), percent(bytes_kept / bytes_full)]),

@@ -10,6 +10,10 @@ const kvCache = z
     compression_ratio: z.number().meta({ description: 'The fraction of entries really removed.' }),
     tokens: count.meta({ description: 'Tokens that the scope covered.' }),
     kept_per_layer: z.array(z.number()),
+    added_per_layer: count.optional().meta({
+      description:
+        'Entries that the press added to every layer and KV head beside the kept ones: trained rows. compression_ratio counts them as kept.',
+    }),
     lmba_per_layer: z.array(z.number().nullable()),
     retained_mass_per_layer: z.array(z.number().nullable()),
     bytes_full: count.meta({ description: 'Pages that the whole prompt would take uncompressed.' }),
@@ -139,6 +143,7 @@ export const pressPlan = z
     prompt_tokens: count,
     compression_ratio: z.number(),
     average_budget: z.number(),
+    added_per_layer: count.optional().meta({ description: 'Entries on top, which compression_ratio counts as kept.' }),
     per_layer: z.array(z.strictObject({ min: z.number(), max: z.number() })),
     exact: z.boolean(),
     entry_type: z.string(),
