@@ -79,7 +79,7 @@ export function checkParts(press: Press): void {
     if (!part.anyBudget && layerBudget.part.signal !== 'none') {
       refuse(
         'transforms',
-        `transform "${part.name}" must know what is kept when a layer is stored, and layer_budget "${layerBudget.part.name}" settles that after the last layer; use "uniform", "pyramid" or "per_layer"`,
+        `transform "${part.name}" must know what is kept when a layer is stored, and layer_budget "${layerBudget.part.name}" settles that after the last layer; use ${part.renumbers ? '"uniform"' : '"uniform", "pyramid" or "per_layer"'}`,
       );
     }
     const uneven = counting && !counting.part.evenCounts ? [{ kind: 'selection' as const, ...counting }] : [];

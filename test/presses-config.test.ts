@@ -186,6 +186,11 @@ test('where a preset does not go with a schedule, a press is told that does, its
   expect(refusal({ preset: 'compactor', schedule: 'decoding' }).message).toMatch(/: choose another preset, or spell out its parts$/);
 });
 
+test('a transform that renumbers is told the one layer budget that it goes with', () => {
+  const { message } = refusal({ scorer: 'snapkv', transforms: ['rerotate'], layer_budget: 'zigzag' });
+  expect(message).toMatch(/after the last layer; use "uniform"$/);
+});
+
 test('what kvpress has and is left out is told why', () => {
   expect(refusal({ preset: 'cur', use_random_leverage: true })).toEqual({
     code: 'press_param_unknown',

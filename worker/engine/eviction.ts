@@ -38,6 +38,7 @@ export class Eviction {
   #last: number;
   /** The same, counted one by one. */
   #acted: number;
+  #acts = 0;
 
   /** Throws OutOfDeviceMemory. */
   constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence, seed: number | null) {
@@ -82,6 +83,7 @@ export class Eviction {
   async act(tokens: number): Promise<void> {
     if (this.scores && this.scores.room(tokens) <= 0) await this.scores.score(tokens);
     if (this.#due(tokens) > 0) return;
+    this.#acts++;
     await this.#compressor.compress(tokens, tokens - this.#acted);
     this.#acted = tokens;
     this.#last = tokens;
@@ -91,12 +93,16 @@ export class Eviction {
 
   /** At the end of the answer. */
   get usage(): DecodingUsage {
+    const { interval } = this.#checked;
+    const why =
+      this.#acts === 0 ? `it acts every ${interval} tokens, and fewer were read since the prompt` : 'the cache never held more than is to stay';
+    const idle = this.#compressor.compressions === 0 ? [`nothing was removed while decoding: ${why}`] : [];
     const { layers, kvHeads } = this.#parts.cache.shape;
     return {
       compressions: this.#compressor.compressions,
       entries_per_layer: Array.from({ length: layers }, (_, layer) => this.#sequence.entriesOf(layer) / kvHeads),
       bytes_end: this.#sequence.heldBytes,
-      notes: [...new Set([...this.#compressor.notes, ...(this.scores?.notes ?? [])])],
+      notes: [...new Set([...this.#compressor.notes, ...(this.scores?.notes ?? []), ...idle])],
     };
   }
 
