@@ -3,8 +3,8 @@ import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
 import { partParam, protectors, smallerParam } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
-import { countingSelection } from './check-parts.ts';
-import { protectedBy, queriesOf } from './check-press.ts';
+import { countingSelection, slidingBudget } from './check-parts.ts';
+import { protectedBy, protectedCount, queriesOf } from './check-press.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
 
@@ -24,6 +24,8 @@ export interface CheckedDecoding {
   target(tokens: number): number;
   /** What is kept of n rows whatever the scores say, where T stay: of too many the most recent ones first. */
   keep(n: number, target: number): Protected;
+  /** What a compression leaves at most, mean over layers and KV heads of such a model. */
+  average(tokens: number, model: { readonly layers: number; readonly kvHeads: number }): number;
   readonly math: BudgetMath;
   readonly artifact: ArtifactOf;
   readonly notes: readonly string[];
@@ -33,7 +35,8 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
   const { part, params } = press.schedule;
   const { interval, target, buffer } = part.decoding!;
   const { math, artifact = noArtifacts } = size;
-  const counts = countingSelection(press) !== null; // no target then: all may pass
+  const sliding = slidingBudget(press);
+  const counts = countingSelection(press) !== null || sliding !== null; // no target then: all may pass
   const targetAt = (tokens: number): number => (counts ? tokens : target(params, tokens, math, press.compat));
   const keep = (n: number, T: number): Protected => {
     const { first, last } = protectedBy(press, n);
@@ -72,11 +75,28 @@ export function checkDecoding(press: Press, size: { tokens: number; math: Budget
     hidden,
     sure,
     target: targetAt,
+    average: (tokens, model) => (sliding === null ? targetAt(tokens) : slidingAverage(press, tokens, model, math, artifact)),
     keep,
     math,
     artifact,
     notes,
   };
+}
+
+/** Of a head budget that counts by lengths. */
+function slidingAverage(
+  press: Press,
+  tokens: number,
+  { layers, kvHeads }: { readonly layers: number; readonly kvHeads: number },
+  math: BudgetMath,
+  artifact: ArtifactOf,
+): number {
+  const { part, params } = press.headBudget;
+  const all = Array<number>(layers).fill(tokens);
+  const protectedTokens = protectedCount(protectedBy(press, tokens), tokens);
+  const context = { layers, tokens, caps: all, even: all, averageBudget: tokens, protectedTokens, compressionRatio: 0, compat: press.compat };
+  const bounds = part.bounds!({ ...context, kvHeads, math, artifact }, params);
+  return bounds.reduce((sum, { max }) => sum + max, 0) / layers;
 }
 
 function tightTarget(press: Press, target: number, wanted: number, rows: number): InputError {

@@ -1,7 +1,7 @@
 /** Which parts go together in one press, whatever the prompt. A refusal names both and says why. */
 import type { z } from 'zod';
 import { partParam } from './budget-errors.ts';
-import type { Chosen, PartInfo, Press, PressParts, Selection } from './contract.ts';
+import type { Chosen, HeadBudget, PartInfo, Press, PressParts, Selection } from './contract.ts';
 import { InputError } from './input-error.ts';
 
 export type PartKind = 'scorer' | 'layer_budget' | 'head_budget' | 'selection' | 'transforms' | 'schedule';
@@ -32,6 +32,11 @@ export function countingSelection({ selection: { part, params }, compat }: Pick<
   return { part: part as CountingSelection, params };
 }
 type CountingSelection = Selection & Required<Pick<Selection, 'counts'>>;
+
+/** The head budget of a press where it says by lengths alone how much each head keeps, also of a running sequence. */
+export function slidingBudget({ headBudget: { part, params } }: Pick<Press, 'headBudget'>): Chosen<HeadBudget> | null {
+  return part.whileDecoding ? { part, params } : null;
+}
 
 export function checkParts(press: Press): void {
   const { layerBudget, headBudget, selection, transforms } = press;

@@ -1,6 +1,6 @@
 /** What cannot act while decoding, whatever the prompt; and which presses of a list do. */
 import { partParam } from './budget-errors.ts';
-import { countingSelection, decider, type PartKind } from './check-parts.ts';
+import { countingSelection, decider, type PartKind, slidingBudget } from './check-parts.ts';
 import { isIdle, protectedBy, queriesOf } from './check-press.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
@@ -42,23 +42,31 @@ function checkDecodingParts(press: Press): void {
     );
   }
   const own = decider(press);
-  if (own !== null && own.part !== selection.part) {
+  const sliding = slidingBudget(press);
+  if (own !== null && own.part !== selection.part && sliding === null) {
     refuse(own.kind, `${own.kind} "${own.part.name}" says itself how much is kept, and ${here} does by its target; leave one of them out`);
   }
-  if (countingSelection(press) !== null) {
+  if (sliding !== null && press.compat) {
+    refuse(
+      'schedule',
+      `${here} has head_budget "${headBudget.part.name}" go on while decoding, and "compat": "kvpress" is without it: there it acts on the prompt alone; leave compat out, or use schedule "prefill"`,
+    );
+  }
+  if (countingSelection(press) !== null || sliding !== null) {
+    const itself = sliding === null ? `selection "${selection.part.name}"` : `head_budget "${headBudget.part.name}"`;
     const target = (['target_size', 'target_compression_ratio'] as const).find((field) => schedule.params[field] !== undefined);
     if (target) {
       throw new InputError(
         'press_conflict',
         partParam(press, 'schedule', target),
-        `${here} with ${target} beside selection "${selection.part.name}", which says itself how much is kept; leave one of them out`,
+        `${here} with ${target} beside ${itself}, which says itself how much is kept; leave one of them out`,
       );
     }
     if (transforms.length > 0) {
       const [{ part }] = transforms;
       refuse(
         'transforms',
-        `transform "${part.name}" wants a target under ${here}, and selection "${selection.part.name}" says itself how much is kept; leave one of them out`,
+        `transform "${part.name}" wants a target under ${here}, and ${itself} says itself how much is kept; leave one of them out`,
       );
     }
   }

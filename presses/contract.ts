@@ -306,6 +306,8 @@ export interface HeadBudget<S extends z.ZodObject = z.ZodObject> extends PartInf
   counts(layer: RankedLayer, budget: number, context: BudgetContext, params: z.infer<S>): number[];
   /** Where it decides the total: the least and the most that any layer can get, mean over its heads. */
   bounds?(context: BudgetContext, params: z.infer<S>): { min: number; max: number }[];
+  /** Beside `decidesTotal`: its counts go by lengths alone, so that it can say them of a running sequence too, again and again. kvpress has none that does. */
+  readonly whileDecoding?: boolean;
   /** How many of its best every head keeps for sure. A head budget that has it counts before the selection ranks, and the layer's budget must be planned. */
   sure?(budget: number, context: BudgetContext, params: z.infer<S>): number;
 }

@@ -16,7 +16,7 @@ import { Borrowed } from '../worker/backend/borrowed.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
 import { partParam } from './budget-errors.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
-import { countingSelection } from './check-parts.ts';
+import { countingSelection, slidingBudget } from './check-parts.ts';
 import { protectedCount } from './check-press.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
@@ -121,10 +121,13 @@ export class DecodingCompressor {
   readonly #since: number[];
   readonly #random: () => number;
   readonly #counting: ReturnType<typeof countingSelection>;
+  /** Says how much each head keeps by its length alone. */
+  readonly #sliding: ReturnType<typeof slidingBudget>;
 
   constructor(options: DecodingOptions) {
     this.#options = options;
     this.#counting = countingSelection(options.checked.press);
+    this.#sliding = slidingBudget(options.checked.press);
     this.#seed = Math.floor(options.random() * 2 ** 32);
     this.notes = new Set(options.checked.notes);
     this.#attention = options.layers.map(({ shape }) => Array.from({ length: shape.kvHeads }, () => new Map()));
@@ -164,7 +167,8 @@ export class DecodingCompressor {
   }
 
   /** The layer's lists as rows; null where they are no longer than the target, or hold what is protected alone. */
-  #held(layer: number, { tokens, target }: Moment): Held | null {
+  #held(layer: number, moment: Moment): Held | null {
+    const { tokens, target } = moment;
     const { checked, layers, store } = this.#options;
     const { kvHeads: H, slidingWindow } = layers[layer].shape;
     const heads = Array.from({ length: H }, (_, h) => h);
@@ -174,13 +178,15 @@ export class DecodingCompressor {
     const lengths = entries.map(({ length }) => length);
     const { ragged } = checked.press.headBudget.part;
     const most = (length: number): number => (this.#counting ? protectedCount(checked.keep(length, target), length) : target);
-    const whole = ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= most(length));
-    if (whole && lengths.every((length, h) => length === positions[h].length)) return null;
-    const equal = lengths.every((length) => length === lengths[0]);
+    const counts = this.#sliding && this.#slidingCounts(layer, lengths, moment);
+    const all = ragged ? sum(lengths) <= H * target : lengths.every((length) => length <= most(length));
+    const whole = (h: number): boolean => (counts === null ? all : lengths[h] <= counts[h]);
+    if (heads.every(whole) && lengths.every((length, h) => length === positions[h].length)) return null;
+    const equal = counts === null && lengths.every((length) => length === lengths[0]);
     const standing = entries.map((list, h) => list.map((entry) => positions[h][entry]));
     const groups = equal
-      ? [{ first: 0, n: lengths[0], entries, positions: standing, whole }]
-      : heads.map((h) => ({ first: h, n: lengths[h], entries: [entries[h]], positions: [standing[h]], whole }));
+      ? [{ first: 0, n: lengths[0], entries, positions: standing, whole: all }]
+      : heads.map((h) => ({ first: h, n: lengths[h], entries: [entries[h]], positions: [standing[h]], whole: whole(h) }));
     return { layer, positions, groups };
   }
 
@@ -209,7 +215,7 @@ export class DecodingCompressor {
     const borrowed = new Borrowed(backend);
     try {
       const context = this.#context(layer, group, moment, borrowed);
-      const whole = ragged || transforms.length > 0;
+      const whole = (ragged && this.#sliding === null) || transforms.length > 0;
       const count = whole ? n : Math.min(n, moment.target);
       const stride = Math.max(count, P); // the protected are ranked in any case
       const ranked = await selection.part.rank(
@@ -325,11 +331,13 @@ export class DecodingCompressor {
   #kept({ layer, positions }: Held, groups: readonly Ranked[], moment: Moment): Uint32Array[] {
     const { checked } = this.#options;
     const { compat, headBudget } = checked.press;
+    const sliding = this.#sliding !== null;
     const ragged = headBudget.part.ragged || this.#counting !== null;
     const heads = groups.flatMap(({ n, entries, ranks, scores, whole }) =>
       entries.map((list, h) => ({ n, list, rank: ranks[h], score: scores[h], whole })),
     );
-    const shares = ragged && !heads[0].whole ? this.#shares(layer, heads, moment) : null;
+    const lengths = heads.map(({ n }) => n);
+    const shares = sliding ? this.#slidingCounts(layer, lengths, moment) : ragged && !heads[0].whole ? this.#shares(layer, heads, moment) : null;
     const most = (h: number): number => shares?.[h] ?? (ragged || heads[h].whole ? heads[h].n : Math.min(heads[h].n, moment.target));
     const kept = heads.map(({ list, rank }, h) => rank.subarray(0, most(h)).map((row) => list[row]));
     // Heads that kvpress masks are never shortened there, and what it merges it keeps in place, so that the order stays.
@@ -447,27 +455,40 @@ export class DecodingCompressor {
 
   /** How much each head keeps, where they share by score. */
   #shares(layer: number, heads: readonly { n: number; rank: Uint32Array; score: Float32Array }[], { target }: Moment): number[] {
+    const { part, params } = this.#counting ?? this.#options.checked.press.headBudget;
+    const lengths = heads.map(({ n }) => n);
+    const context = this.#budgetContext(lengths, target);
+    const { protectedTokens } = context;
+    const sorted = heads.map(({ rank, score }) => Float32Array.from(rank.subarray(protectedTokens), (row) => score[row]));
+    const counts = part.counts({ index: layer, sorted, protectedTokens }, target, context, params);
+    return counts.map((count, h) => Math.min(count, lengths[h]));
+  }
+
+  /** How much each head keeps, where lengths say it. */
+  #slidingCounts(layer: number, lengths: readonly number[], { target }: Moment): number[] {
+    const { part, params } = this.#sliding!;
+    const context = this.#budgetContext(lengths, target);
+    const counts = part.counts({ index: layer, sorted: [], protectedTokens: context.protectedTokens }, target, context, params);
+    return counts.map((count, h) => Math.min(count, lengths[h]));
+  }
+
+  #budgetContext(lengths: readonly number[], target: number): BudgetContext {
     const { checked, layers } = this.#options;
     const { press, math, artifact } = checked;
-    const { part, params } = this.#counting ?? press.headBudget;
-    const tokens = Math.max(...heads.map(({ n }) => n));
-    const protectedTokens = protectedCount(checked.keep(tokens, target), tokens);
-    const context: BudgetContext = {
+    const tokens = Math.max(...lengths);
+    return {
       layers: layers.length,
       tokens,
       caps: layers.map(() => tokens),
       even: layers.map(() => target),
       averageBudget: target,
-      protectedTokens,
+      protectedTokens: protectedCount(checked.keep(tokens, target), tokens),
       compressionRatio: 1 - target / tokens,
       compat: press.compat,
-      kvHeads: heads.length,
+      kvHeads: lengths.length,
       math,
       artifact,
     };
-    const sorted = heads.map(({ rank, score }) => Float32Array.from(rank.subarray(protectedTokens), (row) => score[row]));
-    const counts = part.counts({ index: layer, sorted, protectedTokens }, target, context, params);
-    return counts.map((count, h) => Math.min(count, heads[h].n));
   }
 
   #once<T>(key: string, make: () => T): T {

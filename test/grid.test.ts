@@ -93,6 +93,7 @@ function config(combination: Combination): Record<string, unknown> {
   const chosen = { ...Object.fromEntries(kinds.map((kind) => [kind, parts(kind)[0]])), transforms: parts('transforms') };
   // What says itself how much is kept takes no target.
   const { target_size: _, ...schedule } = part('schedule', combination.schedule) as Record<string, unknown>;
+  if (combination.head_budget === 'duo') return { ...chosen, schedule };
   if (combination.selection !== 'threshold') return chosen;
   const threshold = THRESHOLDS[combination.scorer];
   return { ...chosen, schedule, ...(threshold !== undefined && { selection: { ...part('selection', 'threshold'), threshold } }) };

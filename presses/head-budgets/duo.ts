@@ -1,7 +1,9 @@
 /** DuoAttention: heads that retrieve keep everything, the others only the first and the most recent tokens.          arXiv 2410.10819
  *      the round(L H rho) heads of the smallest scores stream: they keep sink + recent tokens;   every other head keeps all n
  *  needs     the artefact: a pattern of scores of the model's heads, and the two sizes. The scorer decides which tokens; sink_recent ranks as the pattern says
- *  The total is what the pattern makes of it. The window does not slide: tokens generated later stay, as in kvpress. Evicted entries are really freed.
+ *  The total is what the pattern makes of it. Evicted entries are really freed.
+ *  The window slides under schedule "prefill_and_decoding": every interval tokens streaming heads are brought back to sink + recent, so that they hold fewer than
+ *  sink + recent + interval however long the answer is. Under "prefill" what is generated stays, as in kvpress, which acts on the prompt alone: compat knows no other.
  *  kvpress's default of rho is 0, which leaves every head whole. */
 import * as z from 'zod';
 import { artifactName } from '../artifacts.ts';
@@ -24,6 +26,7 @@ export const duo: HeadBudget<typeof params> = {
   params,
   artifact: duoPattern,
   decidesTotal: 'head_compression_ratio',
+  whileDecoding: true,
   ragged: true,
   counts({ index, protectedTokens: P }, b, { kvHeads: H, artifact }, { artifact: name, head_compression_ratio: rho }) {
     const { sink, recent } = patternOf(artifact(name));

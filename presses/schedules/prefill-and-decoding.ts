@@ -1,4 +1,5 @@
-/** Both: the prompt is pressed as by "prefill", and what is held then as by "decoding". Another press for each of the two: a list, the one while decoding last. */
+/** Both: the prompt is pressed as by "prefill", and what is held then as by "decoding". Another press for each of the two: a list, the one while decoding last.
+ *  Parts that say themselves how much is kept go on to say it every I tokens, without a target: selection "threshold" (DMS), head_budget "duo". */
 import type { Schedule } from '../contract.ts';
 import { decoding, decodingParams } from './decoding-params.ts';
 

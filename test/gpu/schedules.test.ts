@@ -54,6 +54,7 @@ const presses: Record<string, unknown>[] = [
     sliding_window_size: 16,
     schedule: { name: 'prefill_and_decoding', interval: 3 },
   },
+  { preset: 'duo_attention', artifact: 'duo.json', schedule: { name: 'prefill_and_decoding', interval: 7 } },
   { scorer: { name: 'fastkvzip', artifact: 'fastkvzip.safetensors' }, schedule: { ...schedule, hidden_states_buffer_size: 4 } },
 ];
 

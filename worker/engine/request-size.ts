@@ -74,7 +74,8 @@ function answered(
   if (decoding === null || maxTokens < decoding.interval) return { pagesEnd: whole, pagesSteady: null, entriesMost: 0 };
   const lists = layers * kvHeads;
   const most = decoding.target(promptTokens + maxTokens) + decoding.interval; // on every list, or on average
-  const pagesSteady = decoding.press.headBudget.part.ragged ? mostPages(lists * most, lists, E) : lists * Math.ceil(most / E);
+  const average = decoding.average(promptTokens + maxTokens, { layers, kvHeads }) + decoding.interval;
+  const pagesSteady = decoding.press.headBudget.part.ragged ? mostPages(Math.ceil(lists * average), lists, E) : lists * Math.ceil(most / E);
   const kept = Math.max(...(checked?.bounds.map(({ max }) => max) ?? [coveredTokens])) + promptTokens - coveredTokens;
   const entriesMost = Math.min(promptTokens + maxTokens, Math.max(kept + decoding.interval, most));
   return { pagesEnd: Math.min(whole, Math.max(grown(decoding.interval), pagesSteady)), pagesSteady, entriesMost };
