@@ -1,5 +1,6 @@
 /** edgepress presses: what can be named in a press config, in a line each; of the names given, all that there is to say. */
 import type { Command } from 'commander';
+import { presetElsewhere } from '../presses/aliases.ts';
 import { didYouMean } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { listPresses, type PartList, presetFamilies } from '../presses/list-presses.ts';
@@ -41,8 +42,10 @@ function printNames(list: List): void {
 function printDetails(list: List, names: readonly string[]): void {
   const known = [...new Set(Object.values(list).flatMap((parts) => parts.map(({ name }) => name)))];
   for (const name of names) {
-    if (name !== 'all' && !known.includes(name))
-      throw new InputError('press_unknown', 'name', `unknown preset or part "${name}"${didYouMean(name, known)}`);
+    if (name !== 'all' && !known.includes(name)) {
+      const elsewhere = presetElsewhere(name);
+      throw new InputError('press_unknown', 'name', `unknown preset or part "${name}"${elsewhere ? `; ${elsewhere}` : didYouMean(name, known)}`);
+    }
   }
   for (const [kind, parts] of Object.entries(list)) {
     const asked = parts.filter(({ name }) => names.includes(name) || names.includes('all'));
