@@ -1,4 +1,5 @@
 /** Presses while decoding, on whole models: what stays, what it says, and what it takes. */
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../presses/config.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
@@ -13,9 +14,64 @@ import { watchRetained } from './support/watch-retained.ts';
 /** As in engine.test.ts. */
 const TOLERANCE = 1e-4;
 
+const THETA = (JSON.parse(readFileSync('models/needle/config.json', 'utf8')) as { rope_theta: number }).rope_theta;
+
 const samples = needleSamples();
 const sampleOf = (length: number): number[] => samples.find((s) => s.task === 'niah_multikey' && s.context_length === length)!.prompt_token_ids;
 const short = sampleOf(128);
+
+/** Expected attention in float64, of the last W queries, for the F positions that come next. */
+const expectedAttention =
+  (W: number, F: number) =>
+  ({ model, state }: EvictingReference): ScoreRows =>
+  (rows, layer, head) => {
+    const { queryHeads, kvHeads, headDim: d } = model;
+    const { q, k, v } = state.layers[layer];
+    const half = d / 2;
+    const frequency = Array.from({ length: half }, (_, c) => Math.fround(1 / THETA ** ((2 * c) / d)));
+    const angles = (position: number): number[] => frequency.map((f) => Math.fround(f * position));
+    const turned = (x: readonly number[], cos: readonly number[], sin: readonly number[]): number[] =>
+      x.map((value, c) => (c < half ? value * cos[c] - x[c + half] * sin[c] : value * cos[c - half] + x[c - half] * sin[c - half]));
+    const average = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+    const next = Array.from({ length: F }, (_, i) => angles(state.tokens + i));
+    const ahead = (f: (x: number) => number): number[] => frequency.map((_, c) => average(next.map((row) => f(row[c]))));
+    const [cos, sin] = [ahead(Math.cos), ahead(Math.sin)];
+    const back = sin.map((x) => -x); // the transpose
+    const group = queryHeads / kvHeads;
+    const shares = Array.from({ length: group }, (_, g) => {
+      const queries = Array.from({ length: W }, (_, i) => {
+        const position = state.tokens - W + i;
+        const from = (head * group + g) * d;
+        const off = angles(position);
+        return turned(
+          [...q[position].slice(from, from + d)],
+          off.map(Math.cos),
+          off.map((angle) => -Math.sin(angle)),
+        );
+      });
+      const mean = Array.from({ length: d }, (_, c) => average(queries.map((row) => row[c])));
+      const logits = rows.map((position) => {
+        const key = turned([...k[position].slice(head * d, (head + 1) * d)], cos, back); // <R mu, k> = <mu, R' k>
+        const spread = average(
+          queries.map(
+            (row) =>
+              dot(
+                row.map((x, c) => x - mean[c]),
+                0,
+                key,
+                0,
+                d,
+              ) ** 2,
+          ),
+        ); // k' R C R' k
+        return dot(mean, 0, key, 0, d) / Math.sqrt(d) + spread / (2 * d);
+      });
+      const most = Math.max(...logits);
+      const weights = logits.map((x) => Math.exp(x - most));
+      return weights.map((x) => x / weights.reduce((a, b) => a + b, 0));
+    });
+    return rows.map((position, i) => average(shares.map((row) => row[i])) * Math.hypot(...v[position].slice(head * d, (head + 1) * d)));
+  };
 
 describe('needle', () => {
   let engine: EdgeEngine;
@@ -63,6 +119,11 @@ describe('needle', () => {
         },
       ],
     ];
+    cases.push([
+      'kvpress row 7: expected_attention, the last queries before RoPE, and the positions that really come next',
+      { scorer: { name: 'expected_attention', n_sink: 0, n_future_positions: 48 }, schedule: { ...schedule, hidden_states_buffer_size: 30 } },
+      expectedAttention(30, 48),
+    ]);
     test.each(cases)('%s', async (_, press, scoreOf) => {
       const steps = 4 * interval + 5;
       const watch = watchRetained(model.layers);
