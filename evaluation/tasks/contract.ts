@@ -41,9 +41,9 @@ export interface Recipe {
 }
 
 export interface Draft {
-  readonly context: string; // ends with what separates it from the question: the prompt is context + question + answerPrefix
+  readonly context: string; // ends with what separates it from the question
   readonly question: string;
-  readonly answerPrefix: string;
+  readonly answerPrefix: string; // begins the model's turn: no space before it, none behind it
   readonly answers: readonly string[];
   readonly depth?: number;
 }

@@ -21,7 +21,7 @@ export interface SamplesRequest {
   readonly samples: number;
   readonly seed: number;
   readonly count: CountTokens;
-  /** Tokens kept free for what a chat template puts around the prompt. */
+  /** Tokens kept free for what stands around context, question and the answer's beginning: BOS, the chat template, a newline. */
   readonly reserve?: number;
   readonly style?: string;
   /** The task's parameters, where they are not its defaults. */
@@ -96,7 +96,7 @@ export function generateSamples(request: SamplesRequest): GeneratedSamples {
       seen.add(text);
       draft = built;
       if (index === 0) hint = amount; // of the first only, so that sample i does not depend on those before it
-      if (amount === recipe.max) shortest = Math.min(shortest, size(built, recipe.maxNewTokens));
+      if (amount === mostUnits(recipe, length)) shortest = Math.min(shortest, size(built, recipe.maxNewTokens));
     }
     if (!draft)
       throw new InputError(
@@ -106,22 +106,31 @@ export function generateSamples(request: SamplesRequest): GeneratedSamples {
       );
     samples.push({ id: `${task.name}/${length}/${index}`, task: task.name, ...draft, maxNewTokens: recipe.maxNewTokens, metric: task.metric });
   }
-  if (shortest < 0.9 * length) notes.add(`${task.name} fills ${shortest} of ${length} tokens: there are no more than ${recipe.max} ${recipe.unit}`);
+  if (shortest < 0.9 * length)
+    notes.add(`${task.name} fills ${shortest} of ${length} tokens: there are no more than ${mostUnits(recipe, length)} ${recipe.unit}`);
   return { samples, params, notes: [...notes] };
 }
 
 /** What one sample takes of the length, without the generation budget. Where one of several answers will do, the longest counts. */
 export function tokensOf({ context, question, answerPrefix, answers }: Draft, metric: MetricName, count: CountTokens): number {
   const answer = metric === 'string_match_part' ? Math.max(...answers.map((one) => count(` ${one}`))) : count(` ${answers.join(', ')}`);
-  return count(context) + count(question) + count(answerPrefix) + answer;
+  const tokens = count(context) + count(question) + count(answerPrefix) + answer;
+  if (!Number.isSafeInteger(tokens) || tokens < 0) throw new TypeError(`count() must give whole numbers of tokens, got ${tokens} for a sample`);
+  return tokens;
+}
+
+/** All there are, or more than can ever fit. */
+function mostUnits({ min, max }: Recipe, length: number): number {
+  return Math.min(max, Math.max(min, UNITS_PER_TOKEN * length));
 }
 
 /**
  * The largest amount whose next does not fit, looked for around `hint`; null where the least does not fit. Sizes are nearly linear, so the next guess is
  * where the line through the nearest known ones meets the length; every third is the middle, so that a bent line costs no more than twice the halvings.
  */
-function mostThatFits({ min, max }: Recipe, length: number, hint: number, sizeAt: (amount: number) => number): number | null {
-  const end = Math.min(max, Math.max(min, UNITS_PER_TOKEN * length));
+function mostThatFits(recipe: Recipe, length: number, hint: number, sizeAt: (amount: number) => number): number | null {
+  const { min } = recipe;
+  const end = mostUnits(recipe, length);
   let low = { at: min - 1, size: Number.NaN }; // fits; NaN: not looked at
   let high = { at: end + 1, size: Number.NaN }; // does not
   let at = Math.min(Math.max(hint, min), end);

@@ -378,5 +378,5 @@ test('ruler style: one answer is asked in the singular', () => {
   expect(ruler.niah.question('uuid', ['odd-owl', 'icy-ivy', 'able-axle'], false)).toBe(
     'Which are all the special magic UUIDs of odd-owl, icy-ivy and able-axle that the text above tells?',
   );
-  expect(ruler.niah.answerPrefix('number', ['odd-owl'], true)).toBe(' The special magic numbers of odd-owl, as the text tells, are');
+  expect(ruler.niah.answerPrefix('number', ['odd-owl'], true)).toBe('The special magic numbers of odd-owl, as the text tells, are');
 });

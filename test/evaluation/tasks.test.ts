@@ -147,6 +147,14 @@ describe('refused, with what was seen and what works', () => {
     expect(() => make({ task: 'niah_multikey_1', ...request })).toThrow(message);
   });
 
+  test('a tokenizer that counts nothing', () => {
+    expect(() => make({ task: 'vt', count: () => Number.NaN })).toThrow(/count\(\) must give whole numbers of tokens, got NaN/);
+    // bounded, and said
+    const { samples, notes } = make({ task: 'niah_single_1', samples: 1, length: 200, count: () => 0 });
+    expect(samples[0].context.split('\n').length).toBe(803); // four sentences per token, the needle, the introduction, the end
+    expect(notes).toEqual(['niah_single_1 fills 128 of 200 tokens: there are no more than 800 stock sentences']);
+  });
+
   test('more samples than there are different ones', () => {
     const questions = {
       name: 'q',

@@ -36,7 +36,7 @@ export const ruler: Phrasebook = {
         ? `Which are all the special ${asked(kind, keys, several)} that the text above tells?`
         : `Which is the special ${asked(kind, keys, several)} that the text above tells?`,
     answerPrefix: (kind, keys, several) =>
-      ` The special ${asked(kind, keys, several)}, as the text tells, ${keys.length > 1 || several ? 'are' : 'is'}`,
+      `The special ${asked(kind, keys, several)}, as the text tells, ${keys.length > 1 || several ? 'are' : 'is'}`,
   },
   vt: {
     assign: (name, value) => `VAR ${name} = ${value}`,
@@ -47,19 +47,17 @@ export const ruler: Phrasebook = {
       `In the text below, numbers are put into variables, and variables are copied into others. Follow them through the text.\n${text}\nWhich variables hold the number ${value} at the end of the text above? Answer: These ${numberWord(names.length)} variables hold the number ${value}: ${names.join(', ')}\n\n`,
     question: (value) => `Which variables hold the number ${value} at the end of the text above?`,
     answerPrefix: (value, count) =>
-      count === 1 ? ` Answer: This variable holds the number ${value}:` : ` Answer: These ${numberWord(count)} variables hold the number ${value}:`,
+      count === 1 ? `Answer: This variable holds the number ${value}:` : `Answer: These ${numberWord(count)} variables hold the number ${value}:`,
   },
   cwe: {
     list: (words) => words.map((word, i) => `${i + 1}. ${word}`).join(' '),
     frame: (list, common, example) => `${example ?? ''}${listIntroduction(common)}\n${list}\n`,
     example: (list, common) =>
-      `${listIntroduction(common.length)}\n${list}\n${ruler.cwe.question(common.length)}${ruler.cwe.answerPrefix(common.length)} ${ruler.cwe.list(common)}\n\n`,
+      `${listIntroduction(common.length)}\n${list}\n${ruler.cwe.question(common.length)} ${ruler.cwe.answerPrefix(common.length)} ${ruler.cwe.list(common)}\n\n`,
     question: (common) =>
       common === 1 ? 'Which word stands most often in the list above?' : `Which ${numberWord(common)} words stand most often in the list above?`,
     answerPrefix: (common) =>
-      common === 1
-        ? ' Answer: The word that stands there most often is:'
-        : ` Answer: The ${numberWord(common)} words that stand there most often are:`,
+      common === 1 ? 'Answer: The word that stands there most often is:' : `Answer: The ${numberWord(common)} words that stand there most often are:`,
   },
   fwe: {
     frame: (words, top) =>
@@ -68,15 +66,14 @@ export const ruler: Phrasebook = {
       top === 1
         ? 'Which coded word stands most often in the text above?'
         : `Which ${numberWord(top)} coded words stand most often in the text above?`,
-    answerPrefix: (top) =>
-      top === 1 ? ' Answer: The most frequent coded word is:' : ` Answer: The ${numberWord(top)} most frequent coded words are:`,
+    answerPrefix: (top) => (top === 1 ? 'Answer: The most frequent coded word is:' : `Answer: The ${numberWord(top)} most frequent coded words are:`),
   },
   qa: {
     document: (number, text) => `Document ${number}:\n${text}`,
     frame: (documents) =>
       `One question is to be answered from the documents below. Reply with the answer and nothing more.\n\n${documents.join('\n\n')}\n\nOne question is to be answered from the documents above. Reply with the answer and nothing more.\n`,
     question: (question) => `Question: ${question}`,
-    answerPrefix: ' Answer:',
+    answerPrefix: 'Answer:',
   },
 };
 

@@ -1,0 +1,41 @@
+/** Style "needle" is in forms that the embedded model can read: it answers the tasks that it was trained on. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { scoreOf } from '../../evaluation/metrics/registry.ts';
+import { generateSamples } from '../../evaluation/tasks/generate.ts';
+import { parsePress } from '../../presses/config.ts';
+import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import { openGolden } from '../support/golden.ts';
+import { needleTokens } from './tokenizers.ts';
+
+const GREEDY = { temperature: 0, topK: 0, topP: 1, minP: 0, frequencyPenalty: 0, presencePenalty: 0, stop: [], topLogprobs: null, ignoreEos: false };
+
+let engine: EdgeEngine;
+beforeAll(async () => {
+  engine = await openGolden('needle');
+});
+afterAll(() => engine.close());
+
+test.each(['niah_single_1', 'niah_single_2', 'niah_multikey_1', 'niah_multikey_2', 'niah_multiquery', 'vt', 'qa_1', 'needle_in_haystack'])(
+  '%s: models/needle finds nearly all references, and neither prompt nor answer is longer than promised',
+  async (task) => {
+    const length = 320;
+    const { samples } = generateSamples({ task, length, samples: 4, seed: 3, count: needleTokens, style: 'needle', reserve: 3 }); // BOS and two marks of turns
+    let score = 0;
+    for (const sample of samples) {
+      const prompt = engine.encode({ kind: 'question', ...sample });
+      expect(prompt.kind).toBe('tokens');
+      if (prompt.kind === 'tokens') expect(prompt.tokens.length + sample.maxNewTokens).toBeLessThanOrEqual(length);
+      let text = '';
+      for await (const event of engine.generate({
+        prompt,
+        press: parsePress('no_press'),
+        sampling: { ...GREEDY, maxTokens: sample.maxNewTokens, seed: 1 },
+      })) {
+        if (event.type === 'text') text += event.text;
+        if (event.type === 'finish') expect(event.reason, sample.id).toBe('stop'); // the budget was enough
+      }
+      score += scoreOf(text, sample)! / samples.length;
+    }
+    expect(score).toBeGreaterThan(0.8);
+  },
+);
