@@ -8,6 +8,8 @@ import { type PressRuntime, runtimes } from './support/press-runtimes.ts';
 import { Random } from './support/random.ts';
 
 const none: Protected = { first: 0, last: 0 };
+/** On a device each waits for a dozen readbacks. */
+const CASES = process.env.GPU ? 50 : 200;
 
 // ---- the reference: lists of numbers, no backend, no budget math
 
@@ -147,11 +149,11 @@ describe.each(runtimes)('zigzag on $name', ({ make }) => {
     expect(report.compressionRatio).toBeCloseTo(0.8, 12);
   });
 
-  test('LMBA, budgets and kept entries are those of the reference, in 150 random cases', async () => {
+  test('LMBA, budgets and kept entries are those of the reference, in random cases', async () => {
     const runtime = await make();
     const random = new Random(1);
     let capped = 0;
-    for (let i = 0; i < 150; i++) {
+    for (let i = 0; i < CASES; i++) {
       const which = randomCase(random, i % 2 === 0);
       const expected = reference(which);
       const { report, kept } = await run(runtime, which);
@@ -160,7 +162,7 @@ describe.each(runtimes)('zigzag on $name', ({ make }) => {
       expect(kept).toEqual(expected.kept);
       if (expected.budgets.includes(which.n)) capped++;
     }
-    expect(capped).toBeGreaterThan(10);
+    expect(capped).toBeGreaterThan(CASES / 15);
   });
 
   test('budgets sum to L * n_avg exactly, and lie between the floor and n', async () => {
@@ -177,10 +179,10 @@ describe.each(runtimes)('zigzag on $name', ({ make }) => {
     }
   });
 
-  test('streaming keeps the same entries as deferred, heads sharing by score or not, in 400 random cases with many ties', async () => {
+  test('streaming keeps the same entries as deferred, heads sharing by score or not, in random cases with many ties', async () => {
     const runtime = await make();
     const random = new Random(3);
-    for (let i = 0; i < 400; i++) {
+    for (let i = 0; i < 2 * CASES; i++) {
       const which = randomCase(random, i % 4 !== 0);
       const more = i % 2 === 0 ? {} : { head_budget: { name: 'adakv', alpha_safeguard: random.pick([0, 0.2, 0.5, 1]) } };
       const streaming = await run(runtime, which, { ...more, mode: 'streaming' });
