@@ -92,9 +92,10 @@ async function costOf(engine: EdgeEngine, { name, press }: AskedPress, none: Pre
   if (press instanceof InputError) return { ...nothing, not_measured: `not run: ${press.message}` };
   try {
     const { bytes_press } = await engine.plan({ prompt: { kind: 'length', tokens: promptTokens }, press, maxTokens: 1 });
-    const idle = whyIdle(press);
+    const { timings } = await reading(engine, press, promptTokens); // warm-up: kernels that only this press calls
+    // Scorers of hidden states score the prompt also where they act while decoding alone.
+    const idle = timings.pressMs === 0 ? whyIdle(press) : null;
     if (idle !== null) return { ...nothing, bytes_press, not_measured: idle };
-    await reading(engine, press, promptTokens); // warm-up: kernels that only this press calls
     const times: Clocked[] = [];
     const ratios: number[] = [];
     for (let i = 0; i < runs; i++) {
@@ -126,7 +127,7 @@ async function costOf(engine: EdgeEngine, { name, press }: AskedPress, none: Pre
 function whyIdle(press: PressRequest): string | null {
   if (!isNoOp(press)) return null;
   const later = press.presses.some(({ schedule }) => schedule.part.decoding !== null);
-  return later ? 'acts only while decoding: nothing happens to the prompt' : 'removes nothing: no press';
+  return later ? 'acts only while decoding: the prompt stays as it is' : 'removes nothing: no press';
 }
 
 function words({ scorer, layerBudget, headBudget, selection, transforms }: Press): string[] {

@@ -206,7 +206,7 @@ test('pack --quantize says what it leaves as it is', () => {
   expect([status, err]).toEqual([0, 'edgepress: 1 of 16 matrices quantised to q8; the others stay as the file has them\n']);
 });
 
-test('bench --presses tells what each press costs of the same run, which did nothing to the prompt, and which could not run', () => {
+test('bench --presses tells what each press costs of the same run, which leave the prompt as it is, and which could not run', () => {
   const bench = (...args: string[]) => edgepress('bench', '--prompt-tokens', '64', '--runs', '1', ...args);
   const { status, out, err } = bench(
     '--presses',
@@ -218,7 +218,7 @@ test('bench --presses tells what each press costs of the same run, which did not
   expect(out).toMatch(/^needle, 64 tokens, wasm .*, median of 1; about \d+ s for 4$/m);
   expect(out).toMatch(/^knorm +[\d.]+% +\d+ ms +[\d.]+ KiB$/m);
   expect(out).toMatch(/^snapkv +- +- +- {2}not run: snapkv protects 64 tokens/m); // 64 are all there are
-  expect(out).toMatch(/^decoding_knorm +- .* {2}acts only while decoding: nothing happens to the prompt$/m);
+  expect(out).toMatch(/^decoding_knorm +- .* {2}acts only while decoding: the prompt stays as it is$/m);
   expect(out).toMatch(/^\[\{"preset":"knorm","compression_ratio":0.2\},"keydiff"\] +[\d.]+% /m);
 
   const { costs } = JSON.parse(bench('--presses', 'kvzip,squeeze_knorm,think', '--pairs', '--ratio', '0.25', '--json').out);

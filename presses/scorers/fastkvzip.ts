@@ -57,6 +57,7 @@ export const fastkvzip: Scorer<typeof params> = {
   paper: 'arXiv 2601.17668',
   formula: 's[h,t] = mean over the group of 1/(1 + sum over s of exp(z0[s] - z)), by a gate on x[t]',
   needs: "the attention's input",
+  cost: 'the trained gate: products of every hidden state with its matrices, and of every query with its base keys',
   params,
   artifact: gates,
   hidden: true,
