@@ -7,6 +7,7 @@ import type { HeadBudget, ScoreContext, Scorer } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import { presetParts } from '../presses/presets.ts';
 import { scorers } from '../presses/registry.ts';
+import { normal } from '../presses/scorers/random.ts';
 import type { AttentionShape, DeviceBuffer } from '../worker/backend/backend.ts';
 import { drawsLots, ratioPresets, withArtifacts } from './support/artifacts.ts';
 import {
@@ -144,6 +145,33 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     expect(await run({ ...whole, leverage_type: 'value' })).toEqual({ kept: [0, 5, 3], scores: round([1, 1, 1, 4, 2, 6].map((x) => x / 15)) });
     expect((await run({ ...whole, leverage_type: 'kv_avg' })).scores).toEqual(round([5, 5, 2, 7, 2, 6].map((x) => x / 27)));
     expect((await run({ ...whole })).scores).toEqual(round([4, 4, 1, 12, 0, 0].map((x) => x / 21)));
+  });
+
+  test('cur, use_random_leverage: norms in 20 random directions, the same for all heads, others in every layer; without a seed the report says which', async () => {
+    const runtime = await make();
+    const shape = shapeOf(4, 2, 8);
+    const n = 40;
+    const layers = randomLayers(new Random(61), 2, n, shape);
+    const run = (params: object) => runPress(runtime, { preset: 'cur', use_random_leverage: true, ...params }, n, shape, layers);
+    const { scores } = await run({ seed: 9, use_local_approximation: false });
+    for (const [l, { k, v = k }] of layers.entries()) {
+      const gamma = Array.from({ length: 8 * 20 }, (_, i) => Math.fround(normal(9, l, i) / Math.sqrt(20)));
+      const squares = (x: Float32Array, t: number, h: number): number => {
+        const row = x.subarray((t * 2 + h) * 8, (t * 2 + h + 1) * 8);
+        const projected = Array.from({ length: 20 }, (_, j) => row.reduce((sum, value, c) => sum + value * gamma[c * 20 + j], 0));
+        return projected.reduce((sum, y) => sum + y * y, 0);
+      };
+      for (const [h, row] of scores[l].entries()) {
+        const z = Array.from({ length: n }, (_, t) => squares(k, t, h) * squares(v, t, h));
+        const total = z.reduce((a, b) => a + b, 0);
+        const largest = Math.max(...z) / total;
+        for (const [t, score] of row.entries()) expect(Math.abs(score - z[t] / total) / largest).toBeLessThan(1e-5);
+      }
+    }
+    const [one, same, other] = [await run({ seed: 9 }), await run({ seed: 9 }), await run({ seed: 10 })];
+    expect(same.kept).toEqual(one.kept);
+    expect(other.kept).not.toEqual(one.kept);
+    expect((await run({})).report.notes.join()).toMatch(/cur: seed \d+/);
   });
 
   test('lagkv ranks the tokens of a partition by their spread in the ranges of the next one; sinks and tail stay', async () => {

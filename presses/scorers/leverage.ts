@@ -12,7 +12,7 @@ import type { ScoreContext, Scorer, ScratchSize } from '../contract.ts';
 import { seedNumber, wholeNumber } from '../params.ts';
 import { solved } from '../solved.ts';
 import { keysWithoutRope, withoutRopeBytes } from '../without-rope.ts';
-import { uniform } from './random.ts';
+import { normal } from './random.ts';
 
 const F32 = 4;
 const RIDGE = 0.01;
@@ -115,10 +115,4 @@ function sketchMatrix(context: ScoreContext, { sketch_dimension: k, seed, artifa
   for (let row = 0; row < H * d; row++)
     for (let j = 0; j < k; j++) matrix[row * width + j] = normal(drawn, context.layer, (first + row) * k + j) / Math.sqrt(k);
   return matrix;
-}
-
-/** Box-Muller, over two draws of its own. */
-function normal(seed: number, layer: number, i: number): number {
-  const radius = Math.sqrt(-2 * Math.log(1 - uniform(seed, layer, 2 * i)));
-  return radius * Math.cos(2 * Math.PI * uniform(seed, layer, 2 * i + 1));
 }

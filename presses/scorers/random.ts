@@ -39,6 +39,12 @@ export function uniform(seed: number, layer: number, i: number): number {
   return (mix(mix(mix(seed) ^ layer) ^ i) >>> 8) / 2 ** 24;
 }
 
+/** A normal number: Box-Muller, over two draws of its own. */
+export function normal(seed: number, layer: number, i: number): number {
+  const radius = Math.sqrt(-2 * Math.log(1 - uniform(seed, layer, 2 * i)));
+  return radius * Math.cos(2 * Math.PI * uniform(seed, layer, 2 * i + 1));
+}
+
 function mix(x: number): number {
   let h = (x + 0x9e3779b9) | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

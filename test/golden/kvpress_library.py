@@ -11,7 +11,9 @@ import math
 from types import SimpleNamespace
 
 import kvpress.presses.cam_press as cam_module
+import kvpress.presses.cur_press as cur_module
 import kvpress.presses.kvcompose_press as kvcompose_module
+import kvpress.presses.kvzip_press as kvzip_module
 import kvpress.presses.leverage_press as leverage_module
 import numpy as np
 import torch
@@ -73,6 +75,7 @@ TINY_TOKENS, TINY_SUFFIX = 300, 5
 RATIOS = [0.25, 0.5, 0.75]
 HALF = [0.5]
 STEPS = 32
+CUR_SEED = 7
 LAZY = [{"n_last": 1, "n_recent": 100, "n_initial": 4}, {"n_last": 3, "n_recent": 60, "n_initial": 8}]
 
 
@@ -245,6 +248,7 @@ entry("cur", lambda r, a: CURPress(r))
 for kind in ("key", "value", "kv_avg", "kv_product"):
     entry(f"cur-{kind}", lambda r, a, kind=kind: CURPress(r, leverage_type=kind, use_local_approximation=False, num_sinks=2), HALF)
 entry("cur-local9", lambda r, a: CURPress(r, leverage_type="kv_avg", local_window_size=9), HALF)
+entry("cur-random", lambda r, a: CURPress(r, use_random_leverage=True))
 entry("lagkv", lambda r, a: LagKVPress(r))
 entry("lagkv-cross", lambda r, a: LagKVPress(r, cross_scoring=True))
 entry("lagkv-lag48", lambda r, a: LagKVPress(r, n_sink=7, lag_size=48, cross_scoring=True), HALF)
@@ -262,13 +266,13 @@ entry("leverage", lambda r, a: LeverageScorePress(r))
 entry("leverage-12", lambda r, a: LeverageScorePress(r, sketch_dimension=12), HALF)
 entry("compactor", lambda r, a: CompactorPress(r))
 entry("compactor-blend", lambda r, a: CompactorPress(r, sink_size_start=5, sink_size_end=3, chunk_size=64, sketch_dimension=12, blending=0.35), HALF)
-entry("adakv_compactor", lambda r, a: AdaKVPress(CompactorPress(r)), HALF)
+entry("adakv_compactor", lambda r, a: AdaKVPress(CompactorPress(r)))
 entry("cap", lambda r, a: CapPress(r))
 entry("cap-tau2", lambda r, a: CapPress(r, tau=2, n_future_positions=100, n_sink=6, epsilon=1e-3), HALF)
 entry("qfilter", qfilter)
-entry("kvzap-linear", lambda r, a: kvzap(r, a, "linear"), HALF)
+entry("kvzap-linear", lambda r, a: kvzap(r, a, "linear"))
 entry("kvzap-mlp", lambda r, a: kvzap(r, a, "mlp"))
-entry("kvzap_mlp_layer", lambda r, a: AdaKVPress(kvzap(r, a, "mlp")), HALF)
+entry("kvzap_mlp_layer", lambda r, a: AdaKVPress(kvzap(r, a, "mlp")))
 entry("critical_snapkv", lambda r, a: CriticalKVPress(SnapKVPress(r)))
 entry("critical_snapkv-first30", lambda r, a: CriticalKVPress(SnapKVPress(r), epsilon=1e-2, first_stage_ratio=0.3), HALF)
 entry("critical_expected_attention", lambda r, a: CriticalKVPress(ExpectedAttentionPress(r, use_vnorm=False)))
@@ -293,7 +297,8 @@ entry("block_knorm", lambda r, a: BlockPress(KnormPress(r), block_size=64), HALF
 entry("per_layer_knorm", lambda r, a: PerLayerCompressionPress(KnormPress(0), streaming_ratios(a.layers)), [None])
 entry("merging_knorm", lambda r, a: MergingPress(KnormPress(r)))
 entry("merging_snapkv", lambda r, a: MergingPress(SnapKVPress(r)))
-entry("merging_expected_attention", lambda r, a: MergingPress(ExpectedAttentionPress(r, epsilon=1e-2)), HALF)
+entry("merging_expected_attention", lambda r, a: MergingPress(ExpectedAttentionPress(r, epsilon=1e-2)))
+entry("merging_kvzap_mlp", lambda r, a: MergingPress(kvzap(r, a, "mlp")))
 entry("merging_knorm-threshold", lambda r, a: MergingPress(KnormPress(r), similarity_threshold=0.6), HALF)
 entry("merging_snapkv-fraction", lambda r, a: MergingPress(SnapKVPress(r), merge_fraction=0.6), HALF)
 entry("think", lambda r, a: ThinKPress(r))
@@ -307,10 +312,10 @@ entry("lukv_snapkv", lambda r, a: lukv(r, a, SnapKVPress(), sink=2, window=12), 
 entry("dms_knorm", lambda r, a: DMSPress(KnormPress(), threshold=a.norms, sliding_window_size=64), [None])
 entry("kvzap_linear", lambda r, a: DMSPress(kvzap(0, a, "linear"), threshold=0.1), [None])
 entry("kvzap_mlp", lambda r, a: DMSPress(kvzap(0, a, "mlp"), threshold=0.1, sliding_window_size=40), [None])
-# The repeat prompts need a tokenizer, and the chat template: needle only.
-entry("kvzip", lambda r, a: KVzipPress(r), only=["needle"])
-entry("kvzip-layerwise", lambda r, a: KVzipPress(r, layerwise=True, n_sink=6), HALF, only=["needle"])
-entry("kvzip_plus", lambda r, a: KVzipPress(r, kvzip_plus_normalization=True), only=["needle"])
+# What it asks is needle's text and chat template there, and made-up token ids for the models without a tokenizer.
+entry("kvzip", lambda r, a: KVzipPress(r))
+entry("kvzip-layerwise", lambda r, a: KVzipPress(r, layerwise=True, n_sink=6), HALF)
+entry("kvzip_plus", lambda r, a: KVzipPress(r, kvzip_plus_normalization=True))
 entry("fastkvzip", fastkvzip)
 entry("fastkvzip-layerwise", lambda r, a: fastkvzip(r, a, layerwise=True, n_sink=7, window_ratio=0.1), HALF)
 entry("kvcompose", lambda r, a: KVComposePress(compression_ratio=r), eager=True)
@@ -327,6 +332,8 @@ DECODING = {
     "decoding_tova": lambda a: DecodingPress(TOVAPress(), 8, a.target),
     "decoding_snapkv": lambda a: DecodingPress(SnapKVPress(window_size=4), 8, a.target),
     "decoding_qfilter": lambda a: DecodingPress(qfilter(0, a), 8, a.target),
+    "decoding_adakv_snapkv": lambda a: DecodingPress(AdaKVPress(SnapKVPress(window_size=4)), 8, a.target),
+    "decoding_adakv_expected_attention": lambda a: DecodingPress(AdaKVPress(ExpectedAttentionPress(epsilon=1e-2)), 8, a.target),
     "decoding_ratio_knorm": lambda a: CompressionRatioDecodingPress(KnormPress(), 8, a.target, target_compression_ratio=0.6),
     "prefill_decoding": lambda a: PrefillDecodingPress(SnapKVPress(0.3), DecodingPress(KnormPress(), 8, a.target)),
     "dms_decoding": lambda a: DMSPress(KnormPress(), threshold=a.norms, sliding_window_size=16, decoding=True),
@@ -394,6 +401,53 @@ def given_sketch(a):
 
     with replaced(leverage_module, torch=Torch(randn=randn)):
         yield
+
+
+def mixed(x):
+    """32 bits of a counter, murmur3's finaliser: what our draws are made of."""
+    x = (x + 0x9E3779B9) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def normal_number(seed, layer, i):
+    """The one that we draw there: Box-Muller, over two uniform ones."""
+    one, two = ((mixed(mixed(mixed(seed) ^ layer) ^ j) >> 8) / 2**24 for j in (2 * i, 2 * i + 1))
+    return math.sqrt(-2 * math.log(1 - one)) * math.cos(2 * math.pi * two)
+
+
+@contextlib.contextmanager
+def given_directions(layers):
+    """CUR's random directions are those that we draw from seed 7: kvpress draws in one layer after the other."""
+    drawn = []
+
+    def randn(d, width, **_):
+        drawn.append([normal_number(CUR_SEED, len(drawn) % layers, i) for i in range(d * width)])
+        return torch.tensor(drawn[-1], dtype=torch.float64).view(d, width).float()
+
+    with replaced(cur_module, torch=Torch(randn=randn)):
+        yield
+
+
+class MadeUpTokenizer:
+    """Of models that have none: a text is as many made-up ids as it has words, a line break is one."""
+
+    chat_template = None
+
+    @staticmethod
+    def encode(text, **_):
+        ids = [4 + 11 * len(word) % (VOCAB - 8) for word in text.split()] or [5] * bool(text)
+        return torch.tensor([ids], dtype=torch.long)
+
+
+def tokenizer_of(model):
+    path = model.config.name_or_path
+    return AutoTokenizer.from_pretrained(path) if str(path) == str(NEEDLE) else MadeUpTokenizer
+
+
+def given_tokenizer(model):
+    return replaced(kvzip_module, AutoTokenizer=SimpleNamespace(from_pretrained=lambda _: tokenizer_of(model)))
 
 
 def clear_masks(model):
@@ -571,6 +625,8 @@ def run(model, name, ratio, a, prompt, full, scores):
         press.compress_cache = compress_cache
     with contextlib.ExitStack() as stack:
         stack.enter_context(given_sketch(a))
+        stack.enter_context(given_directions(a.layers))
+        stack.enter_context(given_tokenizer(model))
         stack.enter_context(replaced(KeyRerotationPress, rerotate_keys=staticmethod(rerotate)))
         if options.eager:
             stack.enter_context(replaced(model.config, _attn_implementation="eager"))
@@ -620,6 +676,11 @@ def stable_topk(self, k, dim=-1, largest=True, sorted=True):
     return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
 
 
+def unmasked(model, full, n):
+    """[layer][head] -> positions, of presses that mask."""
+    return [[sorted(set(range(n)) - masked_positions(model, i, h)) for h in range(len(heads))] for i, heads in enumerate(full)]
+
+
 @torch.no_grad()
 def run_decoding(model, name, a, prompt):
     """kvpress's own run, with the suffix in one call. Kept positions after every compression."""
@@ -627,6 +688,7 @@ def run_decoding(model, name, a, prompt):
     press = DECODING[name](a)
     dms = isinstance(press, DMSPress)
     prefills = dms or isinstance(press, PrefillDecodingPress)
+    masks = isinstance(getattr(press, "base_press", None), AdaKVPress)
     full = rows_by_position(prefill(model, context_ids), n)
     # CAM draws: merged where the probability exceeds this
     given = Torch(bernoulli=lambda p: (p > a.uniform).to(p.dtype))
@@ -657,14 +719,16 @@ def run_decoding(model, name, a, prompt):
                     ]
                     compressions.append({"tokens": position, "kept": packed(kept, position)})
                 total = now
+                if masks and not compressions and masked_positions(model, 0, 0) | masked_positions(model, 0, 1):
+                    # Only the first time: it puts fake keys where it masks, and scores them the next.
+                    compressions.append({"tokens": position, "kept": packed(unmasked(model, full, position), position)})
                 ids.append(int(logits.argmax()))
                 margins.append(margin(logits))
                 feed = ids[-1:]
                 if len(ids) == DECODING_STEPS:
                     break
     if dms:  # it acts after every token: what is left at the end
-        left = [[set(range(position)) - masked_positions(model, i, h) for h in range(len(heads))] for i, heads in enumerate(full)]
-        compressions.append({"tokens": position, "kept": packed([[sorted(head) for head in layer] for layer in left], position)})
+        compressions.append({"tokens": position, "kept": packed(unmasked(model, full, position), position)})
     clear_masks(model)
     return {"compressions": compressions, "generated": ids, "margins": margins}
 
@@ -728,10 +792,10 @@ def prompts_for(name):
 def kvzip_asks(model):
     """What KVzip has read over a context of one chunk, beside the context itself."""
     press = KVzipPress(0.5)
-    with press(model):
+    with given_tokenizer(model), press(model):
         press._context_ids = torch.zeros(1, press.prefix_length + 1, dtype=torch.long)
         press.context_length = press._context_ids.shape[1]
-        ((_, read),) = press.prepare(model, AutoTokenizer.from_pretrained(model.config.name_or_path))
+        ((_, read),) = press.prepare(model, tokenizer_of(model))
         suffix = press._suffix_ids[0].tolist()
         press._context_ids = None  # nothing to compress
         asked = read[0].tolist()[: -len(suffix) - 1]
@@ -785,7 +849,7 @@ def main(models=("needle", *TINY), only=None):
                     "dms_threshold": a.norms,
                     "target_size": a.target,
                     "cam_uniform": a.uniform,
-                    **({"kvzip": kvzip_asks(model)} if name == "needle" else {}),
+                    "kvzip": kvzip_asks(model),
                 },
                 "full_cache": {"generated": ids, "margins": margins},
                 "entries": entries,

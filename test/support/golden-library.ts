@@ -14,8 +14,8 @@ export interface Library {
     dms_threshold: number;
     target_size: number;
     cam_uniform: number;
-    /** In which tokens KVzip asks; of models with a tokenizer. */
-    kvzip?: { prefix_tokens: number; repeat_prompt: number[]; repeat_answer_start: number[] };
+    /** In which tokens KVzip asks. */
+    kvzip: { prefix_tokens: number; repeat_prompt: number[]; repeat_answer_start: number[] };
   };
   entries: Record<string, LibraryRun[]>;
   decoding: Record<string, DecodingRun>;
@@ -81,6 +81,7 @@ export const CONFIGS: Record<string, Config> = {
     ]),
   ),
   'cur-local9': preset('cur', { leverage_type: 'kv_avg', local_window_size: 9 }),
+  'cur-random': preset('cur', { use_random_leverage: true, seed: 7 }),
   lagkv: preset('lagkv'),
   'lagkv-cross': preset('lagkv', { cross_scoring: true }),
   'lagkv-lag48': preset('lagkv', { n_sink: 7, lag_size: 48, cross_scoring: true }),
@@ -153,6 +154,7 @@ export const CONFIGS: Record<string, Config> = {
   merging_knorm: preset('merging_knorm'),
   merging_snapkv: preset('merging_snapkv'),
   merging_expected_attention: preset('merging_expected_attention'),
+  merging_kvzap_mlp: trained('kvzap', 'kvzap-mlp.safetensors', {}, { transforms: ['merge'] }),
   'merging_knorm-threshold': scorer('knorm', {}, { transforms: [{ name: 'merge', similarity_threshold: 0.6 }] }),
   'merging_snapkv-fraction': scorer('snapkv', {}, { transforms: [{ name: 'merge', merge_fraction: 0.6 }] }),
   // ThinK's ratio is one of channels: withRatio() below puts it where it belongs
@@ -218,6 +220,11 @@ export const DECODING: Record<string, DecodingConfig> = {
   decoding_tova: decoding('tova'),
   decoding_snapkv: decoding({ name: 'snapkv', window_size: 4 }),
   decoding_qfilter: ({ settings }) => decoding({ name: 'qfilter', artifact: 'qfilter.safetensors' })({ settings }),
+  decoding_adakv_snapkv: ({ settings }) => ({ ...decoding({ name: 'snapkv', window_size: 4 })({ settings }), head_budget: 'adakv' }),
+  decoding_adakv_expected_attention: ({ settings }) => ({
+    ...decoding({ name: 'expected_attention', epsilon: 1e-2 })({ settings }),
+    head_budget: 'adakv',
+  }),
   decoding_ratio_knorm: () => ({ scorer: 'knorm', schedule: { name: 'decoding', interval: 8, target_compression_ratio: 0.6 } }),
   prefill_decoding: (given) => [{ scorer: 'snapkv', compression_ratio: 0.3, compat: 'kvpress' }, decoding('knorm')(given)],
   dms_decoding: ({ settings }) => ({
