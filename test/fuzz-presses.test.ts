@@ -4,10 +4,16 @@
  */
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { z } from 'zod';
+import { chosenParts } from '../presses/check-parts.ts';
+import { parsePress } from '../presses/config.ts';
+import type { PartInfo } from '../presses/contract.ts';
 import { listPresses } from '../presses/list-presses.ts';
+import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from '../presses/registry.ts';
 import { createApp } from '../worker/api/app.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { KvCacheUsage } from '../worker/engine/types.ts';
+import { artifactParams } from './support/artifacts.ts';
 import { openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';
 
@@ -39,6 +45,15 @@ type Kind = keyof typeof kinds;
 
 /** Trained files that the model has here; each fits one part or two. */
 const FILES = readdirSync('test/golden/library/artifacts/llama');
+
+/** By kind and part: what it needs on a small model without a tokenizer, beside files. */
+const NEEDED: Readonly<Record<string, Record<string, unknown>>> = {
+  'scorer kvzip': { repeat_prompt: [5, 6, 7], repeat_next_prompt: [8, 9], repeat_answer_start: [10] },
+  'layer_budget per_layer': { compression_ratios: [0.2, 0.6] },
+  'schedule decoding': { interval: 3, target_size: 40 },
+  'schedule prefill_and_decoding': { interval: 3, target_size: 40 },
+};
+const PARTS = { scorer: scorers, layer_budget: layerBudgets, head_budget: headBudgets, selection: selections, transforms, schedule: schedules };
 
 const JUNK: unknown[] = [
   null,
@@ -74,6 +89,10 @@ describe('random press configs', () => {
   });
   afterAll(() => engine.close());
 
+  /** Of half of the configs: nothing in them is wrong by itself, and few parts are named. */
+  let careful = false;
+  const mistake = (random: Random, chance: number): boolean => random.next() < chance && !careful;
+
   /** A value that a parameter may take, small where it counts tokens. */
   function fitting(random: Random, schema: Schema): unknown {
     if (schema.const !== undefined) return schema.const;
@@ -89,28 +108,36 @@ describe('random press configs', () => {
     return random.pick(JUNK);
   }
 
-  function params(random: Random, schema: Schema): Record<string, unknown> {
-    const given: Record<string, unknown> = {};
+  /** What a part cannot do without here; null where that is nothing. */
+  function needed(kind: Kind, name: string): Record<string, unknown> | null {
+    const registered: Record<string, PartInfo<z.ZodObject>> = PARTS[kind];
+    const given = { ...artifactParams(registered[name]), ...NEEDED[`${kind} ${name}`] };
+    return Object.keys(given).length === 0 ? null : given;
+  }
+
+  function params(random: Random, kind: Kind, name: string, schema: Schema): Record<string, unknown> {
+    const given: Record<string, unknown> = careful || random.next() < 0.6 ? { ...needed(kind, name) } : {};
     for (const [name, property] of Object.entries(schema.properties ?? {})) {
-      if (random.next() < 0.5) given[name] = random.next() < 0.93 ? fitting(random, property) : random.pick(JUNK);
+      if (random.next() < (name in given ? 0.1 : careful ? 0.2 : 0.5))
+        given[name] = mistake(random, 0.07) ? random.pick(JUNK) : fitting(random, property);
     }
-    if (random.next() < 0.02) given[random.pick(['windw_size', 'constructor', ''])] = random.pick(JUNK);
+    if (mistake(random, 0.02)) given[random.pick(['windw_size', 'constructor', ''])] = random.pick(JUNK);
     return given;
   }
 
   function part(random: Random, kind: Kind): unknown {
-    if (random.next() < 0.03) return random.pick(JUNK);
+    if (mistake(random, 0.03)) return random.pick(JUNK);
     const parts = kinds[kind];
     const { name, parameters } = random.pick(parts);
-    return random.next() < 0.4 ? name : { name, ...params(random, parameters as Schema) };
+    return random.next() < 0.4 && !(careful && needed(kind, name)) ? name : { name, ...params(random, kind, name, parameters as Schema) };
   }
 
   function fields(random: Random): Record<string, unknown> {
     const given: Record<string, unknown> = {};
     const maybe = (field: string, chance: number, values: () => unknown): void => {
-      if (random.next() < chance) given[field] = random.next() < 0.95 ? values() : random.pick(JUNK);
+      if (random.next() < chance) given[field] = mistake(random, 0.05) ? random.pick(JUNK) : values();
     };
-    maybe('compression_ratio', 0.5, () => random.pick([0, 0.1, 0.5, 0.9, 0.999, random.next()]));
+    maybe('compression_ratio', careful ? 0.3 : 0.5, () => random.pick([0, 0.1, 0.5, 0.9, 0.999, random.next()]));
     maybe('memory_budget', 0.05, () => random.pick(['16KiB', '200KiB', '1MiB', 100_000]));
     maybe('scope', 0.2, () => random.pick<unknown>(['prompt', 'context', { protect_last: random.int(0, 40) }]));
     maybe('mode', 0.2, () => random.pick(['streaming', 'deferred']));
@@ -122,19 +149,25 @@ describe('random press configs', () => {
   }
 
   function press(random: Random): unknown {
-    const roll = random.next();
+    careful = random.next() < 0.5;
+    const roll = careful ? 0.02 + 0.98 * random.next() : random.next();
     if (roll < 0.02) return random.pick(JUNK);
     if (roll < 0.2) return random.pick(list.presets).name;
     if (roll < 0.5) {
       const { name, scorer, ...own } = random.pick(list.presets);
-      const schemas = Object.entries(kinds).flatMap(([kind, parts]) => {
+      const beside = Object.entries(kinds).flatMap(([kind, parts]) => {
         const names: unknown[] = [{ scorer, ...own }[kind as Kind]].flat();
-        return parts.filter((one) => names.includes(one.name)).map(({ parameters }) => parameters as Schema);
+        return parts
+          .filter((one) => names.includes(one.name))
+          .map(({ name, parameters }) => params(random, kind as Kind, name, parameters as Schema));
       });
-      return { preset: name, ...Object.assign({}, ...schemas.map((schema) => params(random, schema))), ...fields(random) };
+      const kind = random.pick(['schedule', 'selection', 'transforms', 'head_budget', 'layer_budget'] as const);
+      const other = random.next() < 0.1 ? { [kind]: kind === 'transforms' ? [part(random, kind)] : part(random, kind) } : {};
+      return { preset: name, ...Object.assign({}, ...beside), ...other, ...fields(random) };
     }
     const parts: Record<string, unknown> = { scorer: part(random, 'scorer') };
-    for (const kind of ['layer_budget', 'head_budget', 'selection'] as const) if (random.next() < 0.5) parts[kind] = part(random, kind);
+    for (const kind of ['layer_budget', 'head_budget', 'selection'] as const)
+      if (random.next() < (careful ? 0.25 : 0.5)) parts[kind] = part(random, kind);
     if (random.next() < 0.3 && kinds.transforms.length > 0)
       parts.transforms = Array.from({ length: random.int(0, 3) }, () => part(random, 'transforms'));
     if (random.next() < 0.2) parts.schedule = part(random, 'schedule');
@@ -151,6 +184,7 @@ describe('random press configs', () => {
   test(`${CONFIGS} of them: a valid answer, or a 4xx that names the field; no page stays behind`, { timeout: 300_000 }, async () => {
     const seen = { answered: 0, refused: 0 };
     const codes = new Map<string, number>();
+    const answered = new Set<string>();
     for (let seed = 0; seed < CONFIGS; seed++) {
       const random = new Random(seed);
       const asked = random.next() < 0.12 ? Array.from({ length: random.int(0, 4) }, () => press(random)) : press(random);
@@ -158,6 +192,7 @@ describe('random press configs', () => {
       const told = `seed ${seed}: ${JSON.stringify(asked)?.slice(0, 500)} -> ${status} ${JSON.stringify(body).slice(0, 500)} ${logged.map(String).join(' ')}`;
       if (status === 200) {
         seen.answered++;
+        for (const { kind, part } of parsePress(asked).presses.flatMap(chosenParts)) answered.add(`${kind} ${part.name}`);
         valid((body as unknown as { usage: { kv_cache: KvCacheUsage } }).usage.kv_cache, told);
       } else {
         seen.refused++;
@@ -170,6 +205,8 @@ describe('random press configs', () => {
       }
       expect(engine.health().memory, told).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });
     }
+    const parts = Object.entries(kinds).flatMap(([kind, all]) => all.map(({ name }) => `${kind} ${name}`));
+    expect(parts.filter((part) => !answered.has(part))).toEqual([]);
     expect(seen.answered).toBeGreaterThan(CONFIGS / 10);
     expect(seen.refused).toBeGreaterThan(CONFIGS / 10);
     expect(codes.size).toBeGreaterThan(5); // many kinds of mistakes were made
