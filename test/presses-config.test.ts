@@ -78,7 +78,13 @@ describe('parsePress', () => {
       return { ...scorer.params, ...layerBudget.params, ...headBudget.params };
     };
     expect(params('streaming_llm')).toEqual({ n_sink: 4 });
-    expect(params('cur')).toEqual({ num_sinks: 4, leverage_type: 'kv_product', use_local_approximation: true, local_window_size: 16 });
+    expect(params('cur')).toEqual({
+      num_sinks: 4,
+      leverage_type: 'kv_product',
+      use_local_approximation: true,
+      local_window_size: 16,
+      use_random_leverage: false,
+    });
     expect(params('pyramidkv')).toEqual({ window_size: 64, kernel_size: 5, beta: 20 });
     expect(params('adakv_snapkv')).toEqual({ window_size: 64, kernel_size: 5, alpha_safeguard: 0.2 });
   });
@@ -500,7 +506,7 @@ describe('JSON Schema', () => {
     { preset: 'snapkv', ratio: 0.5 },
     { preset: 'knorm', window_size: 8 },
     { preset: 'snapkv', window_size: 0 },
-    { preset: 'cur', use_random_leverage: true },
+    { preset: 'cur', use_random_leverage: 1 },
     { preset: 'cur', use_local_approximation: 1 },
     { scorer: 'snapkv', layer_budget: { name: 'zigzag', bound_ratio: 2 } },
     { scorer: 'snapkv', layer_budget: 'per_layer' },

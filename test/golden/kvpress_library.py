@@ -1,12 +1,13 @@
 """library/: what the real kvpress scores, keeps and generates with every press that it can run here, in float32.
 
 Left out, because kvpress itself does not run: cam_adakv_snapkv (AdaKV has no `score`), KVCompose with add_v_norm (the values of both passes
-meet the scores of one). RestoreKV is kvpress_restore.py's. random draws from torch's generator and has nothing to compare.
+meet the scores of one). RestoreKV is kvpress_restore.py's.
 duo_attention_on_the_fly downloads a data set.
 """
 
 import base64
 import contextlib
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import kvpress.presses.cur_press as cur_module
 import kvpress.presses.kvcompose_press as kvcompose_module
 import kvpress.presses.kvzip_press as kvzip_module
 import kvpress.presses.leverage_press as leverage_module
+import kvpress.presses.random_press as random_module
 import numpy as np
 import torch
 from kvpress import (
@@ -50,6 +52,7 @@ from kvpress import (
     PrefillDecodingPress,
     PyramidKVPress,
     QFilterPress,
+    RandomPress,
     ScorerPress,
     SimLayerKVPress,
     SnapKVPress,
@@ -75,7 +78,7 @@ TINY_TOKENS, TINY_SUFFIX = 300, 5
 RATIOS = [0.25, 0.5, 0.75]
 HALF = [0.5]
 STEPS = 32
-CUR_SEED = 7
+SEED = 7  # of what we draw
 LAZY = [{"n_last": 1, "n_recent": 100, "n_initial": 4}, {"n_last": 3, "n_recent": 60, "n_initial": 8}]
 
 
@@ -236,6 +239,7 @@ def entry(name, make, ratios=RATIOS, **options):
 
 
 entry("knorm", lambda r, a: KnormPress(r))
+entry("random", lambda r, a: RandomPress(r))
 entry("streaming_llm", lambda r, a: StreamingLLMPress(r))
 entry("streaming_llm-sink9", lambda r, a: StreamingLLMPress(r, n_sink=9), HALF)
 entry("keydiff", lambda r, a: KeyDiffPress(r))
@@ -411,22 +415,33 @@ def mixed(x):
     return x ^ (x >> 16)
 
 
+def uniform_number(seed, layer, i):
+    return (mixed(mixed(mixed(seed) ^ layer) ^ i) >> 8) / 2**24
+
+
 def normal_number(seed, layer, i):
     """The one that we draw there: Box-Muller, over two uniform ones."""
-    one, two = ((mixed(mixed(mixed(seed) ^ layer) ^ j) >> 8) / 2**24 for j in (2 * i, 2 * i + 1))
+    one, two = (uniform_number(seed, layer, j) for j in (2 * i, 2 * i + 1))
     return math.sqrt(-2 * math.log(1 - one)) * math.cos(2 * math.pi * two)
 
 
 @contextlib.contextmanager
-def given_directions(layers):
-    """CUR's random directions are those that we draw from seed 7: kvpress draws in one layer after the other."""
-    drawn = []
+def given_draws(layers):
+    """Random's scores and CUR's directions are those that we draw: kvpress draws in one layer after the other."""
+    calls = itertools.count()
 
-    def randn(d, width, **_):
-        drawn.append([normal_number(CUR_SEED, len(drawn) % layers, i) for i in range(d * width)])
-        return torch.tensor(drawn[-1], dtype=torch.float64).view(d, width).float()
+    def drawing(number):
+        def draw(*shape, **_):
+            layer = next(calls) % layers
+            size = math.prod(shape)
+            return torch.tensor([number(SEED, layer, i) for i in range(size)], dtype=torch.float64).view(shape).float()
 
-    with replaced(cur_module, torch=Torch(randn=randn)):
+        return draw
+
+    given = {random_module: Torch(rand=drawing(uniform_number)), cur_module: Torch(randn=drawing(normal_number))}
+    with contextlib.ExitStack() as stack:
+        for module, numbers in given.items():
+            stack.enter_context(replaced(module, torch=numbers))
         yield
 
 
@@ -625,7 +640,7 @@ def run(model, name, ratio, a, prompt, full, scores):
         press.compress_cache = compress_cache
     with contextlib.ExitStack() as stack:
         stack.enter_context(given_sketch(a))
-        stack.enter_context(given_directions(a.layers))
+        stack.enter_context(given_draws(a.layers))
         stack.enter_context(given_tokenizer(model))
         stack.enter_context(replaced(KeyRerotationPress, rerotate_keys=staticmethod(rerotate)))
         if options.eager:

@@ -65,6 +65,7 @@ const global = { layer_budget: 'global', head_budget: perHead };
 /** Entry -> our config, without the ratio and "compat". */
 export const CONFIGS: Record<string, Config> = {
   knorm: preset('knorm'),
+  random: preset('random', { seed: 7 }),
   streaming_llm: preset('streaming_llm'),
   'streaming_llm-sink9': preset('streaming_llm', { n_sink: 9 }),
   keydiff: preset('keydiff'),
