@@ -42,7 +42,6 @@ const FIELDS: Readonly<Record<string, string>> = {
 
 /** Fields of kvpress that have no counterpart, and what to do. */
 const LEFT_OUT: Readonly<Record<string, string>> = {
-  userandomleverage: 'it estimates by a random projection the norms that "cur" has exactly; leave it out',
   delimitertokenstr: 'the question is the last window_size tokens of what is pressed; give their number, with "scope": "prompt"',
   press: 'a press holds no other; name a preset, spell out its parts, or give a list of presses, applied in order',
 };
