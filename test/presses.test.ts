@@ -390,8 +390,9 @@ describe.each(runtimes)('presses on $name', ({ make }) => {
     const notes = presetParts(preset)!.selection.exact ? [expect.stringContaining('as with mode "streaming"')] : own;
     expect(deferred.report).toEqual({ ...streaming.report, notes });
     expect(streaming.report.press).toBe(preset);
-    expect(streaming.kept.flat(2).length).toBe(2 * L * 80);
-    expect(streaming.report.keptPerLayer.reduce((a, b) => a + b)).toBe(L * 80);
+    const added = presetParts(preset)!.transforms.some(({ adds }) => adds) ? 8 : 0; // rows in the place of so many tokens
+    expect(streaming.kept.flat(2).length).toBe(2 * L * (80 - added));
+    expect(streaming.report.keptPerLayer.reduce((a, b) => a + b)).toBe(L * (80 - added));
     expect(streaming.report.compressionRatio).toBeCloseTo(0.6, 12);
     for (const list of streaming.kept.flat()) expect(new Set(list).size).toBe(list.length);
     for (const [l, mass] of streaming.report.retainedMassPerLayer.entries())
