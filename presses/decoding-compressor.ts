@@ -35,6 +35,13 @@ const NO_TABLE: View = {
   offset: 0,
 };
 
+const NO_ROWS: View = {
+  get buffer(): never {
+    throw new Error('rows that have their scores are not read again');
+  },
+  offset: 0,
+};
+
 /** The running sequence: lists (layer, KV head) of stored entries, in any order. */
 export interface RunningStore extends ScoredStore {
   /** By how many positions entries of the prompt were moved together: what followed stands so many earlier, as RoPE has it. */
@@ -250,17 +257,18 @@ export class DecodingCompressor {
     { first, n, entries, positions }: Group,
     { tokens, recent, target }: Moment,
     { scratch }: Borrowed,
-    mostQueries = this.#options.checked.window,
+    forTransforms = false,
   ): ScoreContext {
     const { backend, checked, store, layers, queries } = this.#options;
     const { shape, model } = layers[layer];
     const heads = entries.length;
     const queryHeads = (shape.queryHeads / shape.kvHeads) * heads;
-    const [k, v] = ['keys', 'values'].map((what) => scratch(n * heads * shape.headDim * F32, `${what} of a running sequence`));
-    store.read(layer, first, entries, k, v);
+    const wanted = forTransforms || this.#options.scores === null; // what has its scores is ranked by them alone
+    const [k, v] = ['keys', 'values'].map((what) => (wanted ? scratch(n * heads * shape.headDim * F32, `${what} of a running sequence`) : NO_ROWS));
+    if (wanted) store.read(layer, first, entries, k, v);
     const { compat, scorer } = checked.press;
     const { someQueries } = scorer.part;
-    const held = Math.min(mostQueries, queries?.held ?? 0);
+    const held = Math.min(forTransforms ? 0 : checked.window, queries?.held ?? 0);
     const window = compat && someQueries ? Math.min(held, recent) : held; // kvpress forgets them each time
     const next = tokens - store.shift; // where the next token stands, as RoPE has it
     // Statistics of queries take the first of them for one at `start`, and want to know where the next token stands; all others count rows.
@@ -419,7 +427,7 @@ export class DecodingCompressor {
       for (const group of groups) {
         const { first, n, entries, positions, ranks, scores, whole } = group;
         if (whole) continue;
-        const context = this.#context(layer, group, moment, borrowed, 0);
+        const context = this.#context(layer, group, moment, borrowed, true);
         const heads: RunningHead[] = entries.map((_, h) => ({
           positions: positions[h],
           ranks: ranks[h],
