@@ -52,7 +52,7 @@ export class PromptReader {
     const { sequence } = run;
     const recent = run.eviction?.recent ?? null;
     const scores = run.eviction?.scores ?? null;
-    const scored = scoresPrompt(job.decoding, checked) ? scores : null;
+    const scored = scores !== null && scoresPrompt(job.decoding, checked) ? scores : null;
     const remembered = recent?.queries ?? null;
     const slot = await this.#turnToRead(run, signal);
     backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
