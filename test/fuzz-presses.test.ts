@@ -224,10 +224,10 @@ describe('random press configs', () => {
   });
 
   function valid(usage: KvCacheUsage, told: string): void {
-    const { kept_per_layer: kept, tokens, bytes_full, bytes_kept, bytes_peak, notes, retained_mass_per_layer } = usage;
+    const { kept_per_layer: kept, added_per_layer: added = 0, tokens, bytes_full, bytes_kept, bytes_peak, notes, retained_mass_per_layer } = usage;
     for (const k of kept) expect(k >= 0 && k <= tokens, told).toBe(true);
     for (const mass of retained_mass_per_layer) expect(mass === null || (mass >= 0 && mass <= 1 + 1e-5), told).toBe(true);
-    expect(usage.compression_ratio, told).toBeCloseTo(1 - kept.reduce((sum, k) => sum + k, 0) / (kept.length * tokens), 6);
+    expect(usage.compression_ratio, told).toBeCloseTo(1 - kept.reduce((sum, k) => sum + k + added, 0) / (kept.length * tokens), 6);
     expect(bytes_kept, told).toBeLessThanOrEqual(bytes_peak);
     expect(bytes_kept, told).toBeLessThanOrEqual(bytes_full);
     expect(

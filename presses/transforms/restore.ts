@@ -4,7 +4,7 @@
  *  needs     the artefact: E, A, B and scaling. Goes with any scorer: kvzip's scores are what the published ones were trained with
  *  costs     R tokens more of reading; one layer of A and B on the device at a time
  *  Where a press removes nothing, nothing is added. kvpress (0.5.5) evicts trunc(L H n min(1, r + R/n)) entries: under compat. It clamps that ratio and may be left
- *  with the R rows alone, also where the ratio leaves fewer than R; refused here, under compat too. The whole press is one forward pass: it has no decoding. */
+ *  with the R rows alone, also where the ratio leaves fewer than R; refused here, under compat too. It takes no other press beside it: rows are no tokens. */
 import * as z from 'zod';
 import { type Artifact, type ArtifactModel, type ArtifactNeed, artifactName, Misfit, tensorOf } from '../artifacts.ts';
 import type { AddedRows, LowRank, PressParts, Projection, Transform } from '../contract.ts';
