@@ -8,6 +8,7 @@ import { InputError } from '../presses/input-error.ts';
 import { embeddedModel, packageRoot } from '../worker/package-root.ts';
 import { benchCommand } from './bench.ts';
 import { calibrateCommand } from './calibrate.ts';
+import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { packCommand } from './pack-command.ts';
@@ -34,6 +35,7 @@ planCommand(program, defaultModel);
 benchCommand(program, defaultModel);
 packCommand(program);
 calibrateCommand(program, defaultModel);
+evalCommand(program, defaultModel);
 pressesCommand(program);
 
 let press: string | undefined;

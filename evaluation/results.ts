@@ -184,7 +184,8 @@ function broken(path: string, line: number, why: string): InputError {
   return new InputError('results_invalid', null, `${path}, line ${line}: ${why}: ${first}`);
 }
 
-function checkSame(path: string, there: Setup, asked: Setup): void {
+/** Throws InputError where two setups differ. */
+export function checkSame(path: string, there: Setup, asked: Setup): void {
   const different = (Object.keys(asked) as (keyof Setup)[]).filter((key) => canonical(there[key]) !== canonical(asked[key]));
   if (different.length === 0) return;
   const words = different.map((key) => `${key} ${canonical(there[key])}, now ${canonical(asked[key])}`).join('; ');

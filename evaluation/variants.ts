@@ -2,6 +2,7 @@
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
+import type { EntryType } from '../worker/backend/backend.ts';
 
 export interface Variant {
   /** Unique, and the same from run to run: what results are told apart by. */
@@ -42,10 +43,11 @@ export function variantsOf(
   presses: readonly NamedPress[],
   ratios: readonly number[],
   queryAware: boolean,
+  entryType?: EntryType,
 ): { variants: Variant[]; refused: Refused[] } {
   const variants = new Map<string, Variant>();
   const refused: Refused[] = [];
-  const shared = { scope: queryAware ? 'prompt' : 'context' };
+  const shared = { scope: queryAware ? 'prompt' : 'context', ...(entryType && { entry_type: entryType }) };
   for (const { name, press } of presses) {
     for (const ratio of ratiosOf(press, shared, ratios)) {
       const key = ratio === null ? name : `${name}@${ratio}`;

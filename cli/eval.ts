@@ -1,0 +1,259 @@
+/** edgepress eval: what presses cost in answers, over tasks, lengths and ratios; eval report: tables and plots of the results; eval merge: shards into one. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type EvaluationConfig, parseConfig, pressesOf } from '../evaluation/config.ts';
+import { drawSvg } from '../evaluation/report/draw.ts';
+import { reportPage } from '../evaluation/report/html.ts';
+import { leaderboard, taskTable } from '../evaluation/report/markdown.ts';
+import { plotsOf } from '../evaluation/report/plots.ts';
+import { type Answer, checkSame, keyOf, ResultsFile, readResults, type Setup } from '../evaluation/results.ts';
+import { type RunSummary, run } from '../evaluation/runner.ts';
+import { samplesOf } from '../evaluation/samples.ts';
+import { summarise } from '../evaluation/summary.ts';
+import { styles } from '../evaluation/tasks/registry.ts';
+import { type Refused, variantsOf } from '../evaluation/variants.ts';
+import { InputError } from '../presses/input-error.ts';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import { embeddedModel } from '../worker/package-root.ts';
+import { openModel, progressBar } from './open-model.ts';
+import { countFrom, type ModelOptions, readPress, readText, withModelOptions, writeText } from './options.ts';
+
+interface EvalOptions extends ModelOptions {
+  readonly config?: string;
+  readonly out: string;
+  readonly shard?: Shard;
+  readonly presses?: string;
+  readonly ratios?: number[];
+  readonly tasks?: string[];
+  readonly lengths?: number[];
+  readonly samples?: number;
+  readonly seed?: number;
+  readonly style?: string;
+  readonly essay?: string;
+  readonly questions?: string;
+  readonly queryAware?: boolean;
+  readonly kl?: boolean;
+  readonly maxNewTokens?: number;
+  readonly entryType?: string;
+  readonly onePrefillPerPress?: boolean;
+}
+
+interface Shard {
+  readonly index: number; // 1-based
+  readonly of: number;
+}
+
+const ANSWERS = 'answers.jsonl';
+
+export function evalCommand(program: Command, defaultModel: string): void {
+  const command = program.command('eval').description('what presses cost in answers: tasks x lengths x presses x ratios, each context read once');
+  for (const one of [program, command]) one.enablePositionalOptions(); // what stands behind report and merge is theirs
+  command
+    .option('--config <file>', 'a JSON file with any of these options, by their names with _ for -, and "grid"; options given here come first')
+    .option('--presses <list>', 'preset names with commas, or a JSON list of press configs, or @file.json')
+    .option('--ratios <list>', 'compression ratios with commas; default 0.5', numbers)
+    .option('--tasks <list>', "task names with commas; default RULER's 13", words)
+    .option('--lengths <list>', 'tokens of a sample, with commas; default 512', numbers)
+    .option('--samples <n>', 'samples of every task and length; default 20', countFrom(1))
+    .option('--seed <n>', 'of the samples; default 42', countFrom(0))
+    .addOption(
+      new Option('--style <name>', 'words of the tasks; default needle for the embedded model, else ruler').choices(styles.map(({ name }) => name)),
+    )
+    .option('--essay <file>', 'text of the essay haystack: a file or a folder of .txt files')
+    .option('--questions <file>', 'questions of the QA tasks: JSONL of {"question", "answers", "context"}, or SQuAD')
+    .option('--query-aware', 'the press sees the question too')
+    .option('--kl', 'measure how far next-token distributions are from those of the full cache, too')
+    .option('--max-new-tokens <n>', "tokens of an answer at most; default the task's", countFrom(1))
+    .option('--entry-type <type>', 'how KV entries are stored; default f32')
+    .option('--one-prefill-per-press', 'read every context anew for every press: the same answers, slower; to compare times')
+    .option('--shard <i/n>', 'of all samples the i-th of n parts, into a file of its own', shard)
+    .option('-o, --out <folder>', 'where results go; a run that was stopped goes on there', 'results');
+  withModelOptions(command, defaultModel).action(evaluate);
+  command
+    .command('report')
+    .description('tables and plots of results: report.html, report.md, SVG files')
+    .argument('<folders...>', 'folders of results, of one setup')
+    .option('-o, --out <folder>', 'where they go; default the first folder')
+    .option('--title <text>', 'of the page', 'edgepress evaluation')
+    .action(report);
+  command
+    .command('merge')
+    .description('answers of several shards or folders into one file')
+    .argument('<folders...>', 'folders of results, of one setup')
+    .requiredOption('-o, --out <folder>', 'where the merged answers go')
+    .action(merge);
+}
+
+async function evaluate(options: EvalOptions): Promise<void> {
+  const config = configOf(options);
+  const { variants, refused } = variantsOf(pressesOf(config), config.ratios, config.query_aware, config.entry_type);
+  for (const { press, ratio, why } of refused) console.error(`edgepress: ${press}${ratio === null ? '' : ` at ${ratio}`} is left out: ${why}`);
+  if (variants.length === 0) throw new InputError('eval_config', 'presses', 'no press is left to evaluate');
+  const engine = await openModel(options);
+  const stop = new AbortController();
+  const interrupt = () => stop.abort(new InputError('eval_stopped', null, `stopped; the same command goes on from ${options.out}`));
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  try {
+    const style = config.style ?? (resolve(options.model) === resolve(embeddedModel()) ? 'needle' : 'ruler');
+    const { placed, notes, setup: samples } = await samplesOf(config, counting(engine), style);
+    for (const note of notes) console.error(`edgepress: ${note}`);
+    const { id, fingerprint } = engine.info;
+    const setup: Setup = {
+      model: id,
+      fingerprint,
+      backend: engine.health().backend.name,
+      entry_type: config.entry_type ?? 'f32',
+      query_aware: config.query_aware,
+      samples,
+    };
+    const { index, of } = options.shard ?? { index: 1, of: 1 };
+    const own = placed.filter((_, i) => i % of === index - 1);
+    const results = new ResultsFile(join(options.out, of === 1 ? ANSWERS : `answers-${index}-of-${of}.jsonl`), setup);
+    const bar = progressBar(`${own.length} samples x ${variants.length} presses`);
+    const started = performance.now();
+    let done: RunSummary;
+    try {
+      done = await run({
+        engine,
+        samples: own,
+        variants,
+        results,
+        kl: config.kl,
+        shareReadings: !options.onePrefillPerPress,
+        onSample: bar.update,
+        signal: stop.signal,
+      });
+    } finally {
+      bar.stop();
+      results.close();
+    }
+    for (const [variant, { why, samples }] of done.refused) console.error(`edgepress: ${variant} refused ${samples} samples: ${why}`);
+    const seconds = Math.round((performance.now() - started) / 1000);
+    console.error(`edgepress: ${done.answered} answers from ${done.readings} readings in ${seconds} s, in ${results.path}`);
+    summariseFolder(options.out, refused, options.json);
+  } finally {
+    process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+    engine.close();
+  }
+}
+
+function summariseFolder(folder: string, refused: readonly Refused[], json = false): void {
+  const { setup, answers } = readFolders([folder]);
+  const variants = summarise(answers);
+  const summary = JSON.stringify({ setup, refused, variants }, null, 1);
+  writeText(join(folder, 'summary.json'), '--out', `${summary}\n`);
+  console.log(json ? summary : leaderboard(variants));
+}
+
+async function report(folders: string[], { out = folders[0], title }: { out?: string; title: string }): Promise<void> {
+  const { setup, answers } = readFolders(folders);
+  const summaries = summarise(answers);
+  mkdirSync(out, { recursive: true });
+  const plots = [];
+  for (const plot of plotsOf(summaries, answers)) {
+    const svg = await drawSvg(plot);
+    writeFileSync(join(out, `${plot.name}.svg`), svg);
+    plots.push({ plot, svg });
+  }
+  writeFileSync(join(out, 'report.html'), await reportPage({ title, setup, summaries, plots }));
+  const pictures = plots.map(({ plot }) => `![${plot.title}](${plot.name}.svg)\n\n${plot.caption}`).join('\n\n');
+  writeFileSync(join(out, 'report.md'), `# ${title}\n\n${leaderboard(summaries)}\n\n${pictures}\n\n## By task\n\n${taskTable(summaries)}\n`);
+  console.log(`${join(out, 'report.html')}: ${answers.length} answers of ${summaries.length} variants, ${plots.length} plots`);
+}
+
+function merge(folders: string[], { out }: { out: string }): void {
+  const { setup, answers } = readFolders(folders);
+  const file = new ResultsFile(join(out, ANSWERS), setup);
+  try {
+    file.append(answers);
+    console.log(`${file.path}: ${file.size} answers`);
+  } finally {
+    file.close();
+  }
+}
+
+/** All answers of some folders, each once. Throws InputError where they are of different setups. */
+function readFolders(folders: readonly string[]): { setup: Setup; answers: Answer[] } {
+  const paths = folders.flatMap((folder) => {
+    let names: string[];
+    try {
+      names = readdirSync(folder);
+    } catch (error) {
+      throw new InputError('file_unreadable', null, `${folder} is no folder of results: ${(error as Error).message}`);
+    }
+    const found = names.filter((name) => /^answers(-\d+-of-\d+)?\.jsonl$/.test(name)).sort();
+    if (found.length === 0)
+      throw new InputError('results_missing', null, `${folder} holds no ${ANSWERS}; edgepress eval --out ${basename(folder)} makes it`);
+    return found.map((name) => join(folder, name));
+  });
+  const read = paths.map((path) => ({ path, ...readResults(path) }));
+  const [{ setup }] = read;
+  for (const other of read) checkSame(other.path, other.setup, setup);
+  return { setup, answers: [...new Map(read.flatMap(({ answers }) => answers).map((answer) => [keyOf(answer), answer])).values()] };
+}
+
+function configOf(options: EvalOptions): EvaluationConfig {
+  const given: Record<string, unknown> = {
+    presses: options.presses === undefined ? undefined : pressList(options.presses),
+    ratios: options.ratios,
+    tasks: options.tasks,
+    lengths: options.lengths,
+    samples: options.samples,
+    seed: options.seed,
+    style: options.style,
+    essay: options.essay,
+    questions: options.questions,
+    query_aware: options.queryAware,
+    kl: options.kl,
+    max_new_tokens: options.maxNewTokens,
+    entry_type: options.entryType,
+  };
+  for (const [key, value] of Object.entries(given)) if (value === undefined) delete given[key];
+  if (options.config === undefined) return parseConfig(given, 'options');
+  let file: unknown;
+  try {
+    file = JSON.parse(readText(options.config, '--config'));
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    throw new InputError('eval_config', null, `--config ${options.config} is no JSON: ${(error as Error).message}`);
+  }
+  if (typeof file !== 'object' || file === null || Array.isArray(file))
+    throw new InputError('eval_config', null, `--config ${options.config} must hold an object, {"presses": ["snapkv"], "ratios": [0.5]}`);
+  return parseConfig({ ...file, ...given }, options.config);
+}
+
+function pressList(text: string): unknown[] {
+  if (!/^\s*[[{@"]/.test(text)) return words(text);
+  const read = readPress(text);
+  return Array.isArray(read) ? read : [read];
+}
+
+/** Plain tokens of a text, and what the model's template puts around a question. */
+function counting(engine: EdgeEngine) {
+  const around = engine.encode({ kind: 'text', text: 'a' }).tokens.length - 1;
+  const frame = engine.encode({ kind: 'question', context: 'a', question: 'a', answerPrefix: '' }).tokens.length;
+  return {
+    count: (text: string) => (text === '' ? 0 : engine.encode({ kind: 'text', text }).tokens.length - around),
+    reserve: Math.max(0, frame - 2) + 2, // tokens that join differently at the seams
+  };
+}
+
+function words(text: string): string[] {
+  return text
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
+}
+
+function numbers(text: string): number[] {
+  const values = words(text).map(Number);
+  if (values.length === 0 || values.some(Number.isNaN)) throw new InvalidArgumentError('Expected numbers with commas between them.');
+  return values;
+}
+
+function shard(text: string): Shard {
+  const [, index, of] = /^(\d+)\/(\d+)$/.exec(text)?.map(Number) ?? [];
+  if (!(index >= 1 && index <= of && of <= 10_000)) throw new InvalidArgumentError('Expected i/n, the i-th of n parts, such as 1/8.');
+  return { index, of };
+}

@@ -1,0 +1,63 @@
+/** What an evaluation is told: a config file, and options of the command line over it. Every field has a default, so that a few words are enough. */
+import * as z from 'zod';
+import { InputError } from '../presses/input-error.ts';
+import { entryTypes } from '../worker/backend/backend.ts';
+import { gridPresses, type NamedPress } from './variants.ts';
+
+const MOST_VARIANTS = 10_000;
+
+const press = z.union([
+  z.string(),
+  z.strictObject({ name: z.string().min(1), press: z.unknown() }),
+  z.record(z.string(), z.unknown()),
+  z.array(z.unknown()),
+]);
+const parts = z.array(z.union([z.string(), z.record(z.string(), z.unknown())])).min(1);
+const grid = z.strictObject({ scorers: parts, layer_budgets: parts.optional(), head_budgets: parts.optional() });
+const whole = (least: number, most: number) => z.int().min(least).max(most);
+
+export const configSchema = z.strictObject({
+  /** Presets by name, any press config, or one with a name of its own. */
+  presses: z.array(press).default(['no_press', 'zigzag_snapkv', 'snapkv', 'random']),
+  /** Besides: every scorer with every layer budget and head budget. */
+  grid: z.union([grid, z.array(grid)]).optional(),
+  ratios: z.array(z.number().min(0).lt(1)).min(1).default([0.5]),
+  tasks: z.array(z.union([z.string(), z.strictObject({ task: z.string(), params: z.record(z.string(), z.unknown()).default({}) })])).optional(),
+  lengths: z.array(whole(1, 4_194_304)).min(1).default([512]),
+  samples: whole(1, 100_000).default(20),
+  seed: z.int().default(42),
+  style: z.string().optional(),
+  essay: z.string().optional(), // a text file
+  questions: z.string().optional(), // a file of questions
+  query_aware: z.boolean().default(false),
+  kl: z.boolean().default(false),
+  max_new_tokens: whole(1, 4096).optional(),
+  entry_type: z.enum(entryTypes).optional(),
+});
+export type EvaluationConfig = z.infer<typeof configSchema>;
+
+/** Throws InputError. */
+export function parseConfig(json: unknown, from: string): EvaluationConfig {
+  const { success, data, error } = configSchema.safeParse(json);
+  if (success) return data;
+  const [{ path, message }] = error.issues;
+  throw new InputError('eval_config', path.join('.') || null, `${from}: ${path.length > 0 ? `${path.join('.')}: ` : ''}${message}`);
+}
+
+/** The presses of a config and of its grids, each once. */
+export function pressesOf({ presses, grid, ratios }: EvaluationConfig): NamedPress[] {
+  const listed = presses.map((press): NamedPress => {
+    if (typeof press === 'string') return { name: press, press };
+    if (!Array.isArray(press) && 'press' in press && typeof press.name === 'string') return { name: press.name, press: press.press };
+    return { name: JSON.stringify(press), press };
+  });
+  const grids = grid === undefined ? [] : [grid].flat();
+  const all = new Map([...listed, ...grids.flatMap(gridPresses)].map((press) => [press.name, press]));
+  if (all.size * ratios.length > MOST_VARIANTS)
+    throw new InputError(
+      'eval_config',
+      'presses',
+      `${all.size} presses at ${ratios.length} ratios are more than ${MOST_VARIANTS} variants; split them over several folders`,
+    );
+  return [...all.values()];
+}

@@ -1,0 +1,78 @@
+/** One page that needs nothing else: tables, plots, what was evaluated and what was refused. */
+import { html, raw } from 'hono/html';
+import type { Setup } from '../results.ts';
+import type { Cell, VariantSummary } from '../summary.ts';
+import type { Plot } from './plots.ts';
+
+export interface ReportParts {
+  readonly title: string;
+  readonly setup: Setup;
+  readonly summaries: readonly VariantSummary[];
+  readonly plots: readonly { readonly plot: Plot; readonly svg: string }[];
+}
+
+export async function reportPage({ title, setup, summaries, plots }: ReportParts): Promise<string> {
+  const best = [...summaries].sort((a, b) => (b.score?.mean ?? -1) - (a.score?.mean ?? -1));
+  const most = Math.max(...summaries.map(({ samples }) => samples));
+  const tasks = [...new Set(summaries.flatMap(({ cells }) => cells.map(columnOf)))];
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${title}</title>
+<style>${raw(STYLE)}</style>
+</head>
+<body>
+<h1>${title}</h1>
+<p>Model <b>${setup.model}</b> (${setup.fingerprint.slice(0, 12)}), backend ${setup.backend}, ${setup.entry_type} entries; the press
+${setup.query_aware ? 'sees the question' : 'does not see the question'}. Intervals are 95%, by bootstrap over the samples. Scores are means over tasks and lengths, each counting alike; where a press answered fewer samples than others (it refuses what it cannot do), compare the columns against the full cache, which are by pairs.</p>
+<h2>Leaderboard</h2>
+<div class="wide"><table>
+<thead><tr><th>press<th>ratio<th>bytes kept<th>score, %<th>against the full cache<th>KL, nats a token<th>samples</tr></thead>
+<tbody>${best.map(
+    (one) =>
+      html`<tr><td>${one.press}<td>${one.ratio ?? '-'}<td>${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%<td>${shown(one.score, 1)}<td>${shown(one.against_full, 1)}<td>${shown(one.kl, 3)}<td>${one.samples < most ? `${one.samples} of ${most}` : most}</tr>`,
+  )}</tbody></table></div>
+${plots.map(({ plot, svg }) => html`<h2>${plot.title}</h2><figure class="wide">${raw(svg)}<figcaption>${plot.caption}</figcaption></figure>`)}
+<h2>By task</h2>
+<div class="wide"><table>
+<thead><tr><th>press<th>ratio${tasks.map((task) => html`<th>${task}`)}</tr></thead>
+<tbody>${summaries.map(
+    ({ press, ratio, cells }) =>
+      html`<tr><td>${press}<td>${ratio ?? '-'}${tasks.map((task) => cellOf(cells.find((cell) => columnOf(cell) === task)))}</tr>`,
+  )}</tbody></table></div>
+<h2>What was evaluated</h2>
+<pre>${JSON.stringify(setup, null, 2)}</pre>
+</body>
+</html>
+`;
+  return String(await page);
+}
+
+function columnOf({ task, length }: Cell): string {
+  return length === null ? task : `${task} ${length}`;
+}
+
+function cellOf(cell: Cell | undefined) {
+  if (cell === undefined || Number.isNaN(cell.mean)) return html`<td>-`;
+  const { mean, low, high, samples } = cell;
+  return html`<td style="background:hsl(${Math.round(1.2 * mean)} 60% 85%);color:#000" title="${low.toFixed(1)} to ${high.toFixed(1)}, ${samples} samples">${mean.toFixed(1)}`;
+}
+
+function shown(value: { mean: number; low: number; high: number } | null, digits: number) {
+  if (value === null) return '-';
+  return html`${value.mean.toFixed(digits)} <small>${value.low.toFixed(digits)} to ${value.high.toFixed(digits)}</small>`;
+}
+
+const STYLE = `
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid #8884; padding: .2rem .6rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+small { opacity: .7; }
+.wide { overflow-x: auto; margin: 0; }
+figcaption { opacity: .8; max-width: 44rem; }
+pre { overflow-x: auto; font-size: 13px; }
+`;

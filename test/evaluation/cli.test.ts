@@ -1,0 +1,107 @@
+/** edgepress eval as a person meets it: runs, stops and goes on, shards, reports, refusals. `npm test` builds dist first. */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readResults } from '../../evaluation/results.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'edgepress-eval-cli-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const at = (...names: string[]): string => join(folder, ...names);
+
+function edgepress(...args: string[]): { status: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/cli/index.js', ...args], { encoding: 'utf8', timeout: 120_000, input: '' });
+  return { status, out: stdout, err: stderr };
+}
+
+const config = at('config.json');
+const options = ['--tasks', 'niah_single_1,needle_in_haystack', '--samples', '3', '--config', config];
+const whole = at('whole');
+let first: ReturnType<typeof edgepress>;
+
+beforeAll(() => {
+  const grid = { scorers: ['random', { name: 'snapkv', window_size: 16 }], layer_budgets: ['uniform', 'zigzag'] };
+  writeFileSync(config, JSON.stringify({ presses: ['no_press'], grid, lengths: [256], ratios: [0.5], samples: 1 }));
+  first = edgepress('eval', ...options, '--out', whole);
+});
+
+test('answers every sample under every press, and tells what was left out and what it took', () => {
+  expect(first.status).toBe(0);
+  expect(first.err).toMatch(/random\+zigzag\+uniform at 0.5 is left out: .*spread alike/);
+  expect(first.err).toMatch(/24 answers from 6 readings in \d+ s/); // 6 samples, 4 presses that are not refused
+  expect(first.out).toMatch(/^\| press \| ratio \|/);
+  const { setup, answers } = readResults(join(whole, 'answers.jsonl'));
+  expect(setup).toMatchObject({ model: 'needle', backend: 'wasm', query_aware: false, samples: { style: 'needle', seed: 42 } });
+  expect(answers.length).toBe(24);
+  expect(answers.filter(({ variant }) => variant === 'no_press').every(({ score }) => score === 1)).toBe(true);
+  const { variants, refused } = JSON.parse(readFileSync(join(whole, 'summary.json'), 'utf8'));
+  expect(variants.length).toBe(4);
+  expect(variants[0].score.mean).toBe(100);
+  expect(refused).toEqual([{ press: 'random+zigzag+uniform', ratio: 0.5, why: expect.any(String) }]);
+});
+
+test('the same command again has nothing to do; more samples add to what is there', () => {
+  expect(edgepress('eval', ...options, '--out', whole).err).toMatch(/ 0 answers from 0 readings/);
+});
+
+test('a run that is killed goes on, and ends with the same file', async () => {
+  const out = at('killed');
+  const child = spawn(process.execPath, ['dist/cli/index.js', 'eval', ...options, '--out', out], { stdio: 'ignore' });
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  while (!existsSync(join(out, 'answers.jsonl')) || readFileSync(join(out, 'answers.jsonl'), 'utf8').split('\n').length < 6)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  child.kill('SIGKILL');
+  await ended;
+  expect(edgepress('eval', ...options, '--out', out).status).toBe(0);
+  expect(readFileSync(join(out, 'answers.jsonl'))).toEqual(readFileSync(join(whole, 'answers.jsonl')));
+});
+
+test('shards, merged, hold the same answers', () => {
+  for (const shard of ['1/2', '2/2']) expect(edgepress('eval', ...options, '--shard', shard, '--out', at('shards')).status).toBe(0);
+  expect(edgepress('eval', 'merge', at('shards'), '--out', at('merged')).out).toMatch(/24 answers/);
+  const answers = (name: string) => readResults(at(name, 'answers.jsonl')).answers.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+  expect(answers('merged')).toEqual(answers('whole'));
+});
+
+test('a report is one page that needs nothing else, and a picture for every plot', () => {
+  const { status, out, err } = edgepress('eval', 'report', whole, '--title', 'a <b> & "c"');
+  expect([status, err]).toEqual([0, '']);
+  expect(out).toMatch(/24 answers of 4 variants, 3 plots/);
+  const page = readFileSync(join(whole, 'report.html'), 'utf8');
+  expect(page).toMatch(/<h1>a &lt;b&gt; &amp; &quot;c&quot;<\/h1>/);
+  expect(page).not.toMatch(/(?:src|href)="https?:/);
+  for (const name of ['score-by-bytes', 'layer-budgets', 'needle-grid']) {
+    const svg = readFileSync(join(whole, `${name}.svg`), 'utf8');
+    expect(svg).toMatch(/^<svg /);
+    expect(page).toContain(svg);
+  }
+  const markdown = readFileSync(join(whole, 'report.md'), 'utf8');
+  expect(markdown).toMatch(/\| no_press \| - \| 100\.0% \| 100\.0 \[100\.0, 100\.0\] \|/);
+  expect(markdown).toMatch(/### 256 tokens\n\n\| press \| ratio \| niah_single_1 \| needle_in_haystack \|/);
+});
+
+describe('refused with a sentence', () => {
+  test.each<[string, string[], RegExp]>([
+    ['an unknown task', ['--tasks', 'niah_singel_1'], /unknown task "niah_singel_1"; did you mean "niah_single_1"/],
+    ['a length that is too short', ['--tasks', 'niah_single_1', '--lengths', '10'], /niah_single_1 needs \d+ tokens at least/],
+    ['presses that are all refused', ['--presses', 'nope'], /no press is left to evaluate/],
+    ['a ratio of 1', ['--ratios', '1'], /ratios\.0/],
+    ['a shard beyond the last', ['--shard', '3/2'], /the i-th of n parts/],
+    ['a config that is no JSON', ['--config', 'README.md'], /is no JSON/],
+    ['a config with an unknown field', ['--config', 'package.json'], /Unrecognized key/],
+    ['answers of another seed in the folder', ['--tasks', 'niah_single_1', '--seed', '7', '--lengths', '256', '--out', whole], /another setup/],
+  ])('%s', (_, args, message) => {
+    const { status, out, err } = edgepress('eval', '--out', at('none'), ...args);
+    expect(err).toMatch(message);
+    expect([status, out]).toEqual([1, '']);
+    expect(err).not.toMatch(/ at .*\.[jt]s:\d/); // a stack
+  });
+
+  test('a report of a folder without results, and of two setups', () => {
+    expect(edgepress('eval', 'report', folder).err).toMatch(/holds no answers\.jsonl/);
+    expect(edgepress('eval', 'report', at('nowhere')).err).toMatch(/no folder of results/);
+    edgepress('eval', '--presses', 'knorm', '--tasks', 'niah_single_1', '--lengths', '256', '--samples', '1', '--seed', '7', '--out', at('seven'));
+    expect(edgepress('eval', 'report', whole, at('seven')).err).toMatch(/another setup \(samples/);
+  });
+});
