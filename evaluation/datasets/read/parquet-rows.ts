@@ -3,17 +3,14 @@
  * in memory is one compressed row group and one batch.
  */
 import { type FileHandle, open } from 'node:fs/promises';
-import { type AsyncBuffer, type Compressors, type FileMetaData, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
-import { parquetHeader } from 'hyparquet/src/column.js';
-import { compressors as allCompressors } from 'hyparquet-compressors';
+import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet';
 import { InputError } from '../../../presses/input-error.ts';
+import { checkPages, compressors } from './parquet-pages.ts';
 import { decodedText, Row } from './row.ts';
 
 const MOST_METADATA_BYTES = 64 * 2 ** 20;
 /** Of the columns that are read, compressed. */
 const MOST_GROUP_BYTES = 2 ** 30;
-/** Of one page, decompressed: what its header asks for is allocated at once. */
-const MOST_PAGE_BYTES = 2 ** 28;
 /** Of a column in a row group: items of its lists count. */
 const MOST_VALUES = 10_000_000;
 /** Rows are decoded in batches of about so much text, and of no more than so many. */
@@ -28,12 +25,12 @@ export async function* parquetRows(file: string, columns: readonly string[]): As
   try {
     const source = new Source(file, handle, (await handle.stat()).size);
     const metadata = await told(file, () => checkedMetadata(source));
-    const known = await told(file, async () => parquetSchema(metadata).children.map(({ element }) => element.name));
+    const known = await told(file, async () => parquetSchema(metadata).children.map(({ element }) => String(element.name)));
     const present = known.filter((name) => columns.includes(name));
     let first = 0;
     for (const group of metadata.row_groups) {
       const rows = Number(group.num_rows);
-      const batch = await told(file, async () => rowsPerBatch(source, group, present));
+      const batch = await told(file, async () => rowsPerBatch(source, metadata, group, present));
       for (let at = 0; at < rows; at += batch) {
         const range = { rowStart: first + at, rowEnd: first + Math.min(rows, at + batch) };
         const read = await told(file, () => parquetReadObjects({ file: source, metadata, columns: present, ...range, compressors, parsers }));
@@ -63,7 +60,7 @@ async function checkedMetadata(source: Source): Promise<FileMetaData> {
 type RowGroup = FileMetaData['row_groups'][number];
 
 /** What the file says of its own sizes is checked before anything is allocated or counted by it. */
-async function rowsPerBatch(source: Source, { columns, num_rows }: RowGroup, names: readonly string[]): Promise<number> {
+async function rowsPerBatch(source: Source, { schema }: FileMetaData, { columns, num_rows }: RowGroup, names: readonly string[]): Promise<number> {
   const rows = Number(num_rows);
   let [compressed, uncompressed] = [0, 0];
   for (const { meta_data } of columns) {
@@ -76,32 +73,11 @@ async function rowsPerBatch(source: Source, { columns, num_rows }: RowGroup, nam
     const values = Number(meta_data.num_values);
     if (!(values >= rows && values <= MOST_VALUES) || (inner.length === 0 && values !== rows))
       throw new Error(`column "${name}" has ${values} values in a row group of ${rows} rows`);
-    await checkPages(source, meta_data, values);
+    const start = Number(meta_data.dictionary_page_offset || meta_data.data_page_offset);
+    checkPages(await source.slice(start, start + Number(meta_data.total_compressed_size)), meta_data, schema);
+    source.forget(); // hyparquet asks for other ranges
   }
   return Math.min(BATCH_ROWS, Math.max(1, rows), Math.max(1, Math.floor((BATCH_BYTES * rows) / Math.max(1, uncompressed))));
-}
-
-async function checkPages(source: Source, chunk: NonNullable<RowGroup['columns'][number]['meta_data']>, values: number): Promise<void> {
-  const start = Number(chunk.dictionary_page_offset || chunk.data_page_offset);
-  const view = new DataView(await source.slice(start, start + Number(chunk.total_compressed_size)));
-  const reader = { view, offset: 0 };
-  let counted = 0;
-  while (reader.offset < view.byteLength - 1 && counted < values) {
-    const { type, compressed_page_size, uncompressed_page_size, ...header } = parquetHeader(reader);
-    const count = {
-      DATA_PAGE: header.data_page_header,
-      DATA_PAGE_V2: header.data_page_header_v2,
-      DICTIONARY_PAGE: header.dictionary_page_header,
-      INDEX_PAGE: undefined,
-    }[type]?.num_values;
-    if (count === undefined || !(count >= 0 && count <= values)) throw new Error(`a page of ${count} values, the column has ${values}`);
-    if (!(uncompressed_page_size >= 0 && uncompressed_page_size <= MOST_PAGE_BYTES))
-      throw new Error(`a page of ${uncompressed_page_size} bytes, at most ${MOST_PAGE_BYTES} are read`);
-    if (!(compressed_page_size >= 0 && reader.offset + compressed_page_size <= view.byteLength))
-      throw new Error(`a page of ${compressed_page_size} bytes reaches beyond its column`);
-    reader.offset += compressed_page_size;
-    if (type !== 'DICTIONARY_PAGE') counted += count;
-  }
 }
 
 /** The file for hyparquet. What was read of a row group is kept until it is done with: each batch asks for the same ranges. */
@@ -144,17 +120,6 @@ class Source implements AsyncBuffer {
     this.kept = new Map();
   }
 }
-
-/** Codecs check what a page's header asks for before they allocate it. */
-const compressors: Compressors = Object.fromEntries(
-  Object.entries(allCompressors).map(([codec, decompress]) => [
-    codec,
-    (input: Uint8Array, size: number): Uint8Array => {
-      if (!(size >= 0 && size <= MOST_PAGE_BYTES)) throw new Error(`a page of ${size} bytes, at most ${MOST_PAGE_BYTES} are read`);
-      return decompress(input, size);
-    },
-  ]),
-);
 
 const parsers = { stringFromBytes: (bytes: Uint8Array | undefined) => bytes && decodedText(bytes) };
 
