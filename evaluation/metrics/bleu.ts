@@ -1,5 +1,6 @@
 import type { Metric, MetricName } from '../contract.ts';
 import { bestOf } from './best-of.ts';
+import { loogleText } from './loogle-text.ts';
 import { words } from './python-text.ts';
 
 /**
@@ -7,10 +8,9 @@ import { words } from './python-text.ts';
  *     BP * p_n,   BP = 1 if c > r else exp(1 - r/c)
  *     p_n = n-grams of the prediction that the reference has, counted at most as often as it has them / n-grams of the prediction
  * c, r: words of prediction and reference. What LooGLE calls BLEU-4 has weight on the 4-grams only, so it is not the geometric mean of p_1 to p_4.
- * An empty prediction is scored as the word "None", as there.
  */
 export function bleu(n: number, prediction: string, reference: string): number {
-  const [c, r] = [prediction === '' ? 'None' : prediction, reference].map((text) => words(text));
+  const [c, r] = [loogleText(prediction), reference].map((text) => words(text));
   if (c.length === 0 || clipped(1, c, r) === 0) return 0;
   const brevity = c.length > r.length ? 1 : Math.exp(1 - r.length / c.length);
   return (brevity * clipped(n, c, r)) / Math.max(1, c.length - n + 1);

@@ -1,6 +1,7 @@
 import type { Metric } from '../contract.ts';
 import { bestOf } from './best-of.ts';
 import { checkLengths, commonSubsequence } from './common-subsequence.ts';
+import { loogleText } from './loogle-text.ts';
 import { stripped } from './python-text.ts';
 import { NO_ROUGE, type Rouge, rougeOf, sentences } from './rouge-sentences.ts';
 
@@ -33,11 +34,12 @@ export const rougeLF: Metric = {
   score: (prediction, sample) => bestOf(sample, (answer) => rougeL(prediction, answer).f),
 };
 
+/** LooGLE's. */
 export const rougeLRecall: Metric = {
   name: 'rouge_l_recall',
-  formula: `R; ${OVER}`,
+  formula: `max over references of R; ${OVER}`,
   source: SOURCE,
-  score: (prediction, sample) => bestOf(sample, (answer) => rougeL(prediction, answer).recall),
+  score: (prediction, sample) => bestOf(sample, (answer) => rougeL(loogleText(prediction), answer).recall),
 };
 
 /** needle_in_haystack scores the needle against the answer, arguments exchanged: the same F, but for which of several equally long subsequences is taken. */

@@ -1,5 +1,7 @@
 import type { Metric, MetricName } from '../contract.ts';
 import { bestOf } from './best-of.ts';
+import { loogleText } from './loogle-text.ts';
+import { stripped } from './python-text.ts';
 import { NO_ROUGE, type Rouge, rougeOf, sentences } from './rouge-sentences.ts';
 
 const SOURCE = 'ROUGE (Lin 2004), as the Python package rouge 1.0.1 computes it';
@@ -19,16 +21,30 @@ function nGrams(n: number, tokens: readonly string[]): Set<string> {
   return new Set(Array.from({ length: Math.max(0, tokens.length - n + 1) }, (_, i) => tokens.slice(i, i + n).join(' ')));
 }
 
-function metric(name: MetricName, n: number, statistic: 'f' | 'recall', formula: string): Metric {
+const over = (n: number): string =>
+  `P, R: share of the distinct ${n === 1 ? 'words' : 'pairs of words'} of prediction and reference that the other has`;
+
+/** Both texts without the white space around them, as needle_in_haystack of kvpress has it: a space after the last "." would be a sentence. */
+function fOf(name: MetricName, n: number): Metric {
   return {
     name,
-    formula: `${formula}; P, R: share of the distinct ${n === 1 ? 'words' : 'pairs of words'} of prediction and reference that the other has`,
+    formula: `max over references of 2PR / (P + R + 1e-8); ${over(n)}`,
     source: SOURCE,
-    score: (prediction, sample) => bestOf(sample, (answer) => rougeN(n, prediction, answer)[statistic]),
+    score: (prediction, sample) => bestOf(sample, (answer) => rougeN(n, stripped(prediction), stripped(answer)).f),
   };
 }
 
-export const rouge1 = metric('rouge_1', 1, 'f', '2PR / (P + R + 1e-8)');
-export const rouge2 = metric('rouge_2', 2, 'f', '2PR / (P + R + 1e-8)');
-export const rouge1Recall = metric('rouge_1_recall', 1, 'recall', 'R');
-export const rouge2Recall = metric('rouge_2_recall', 2, 'recall', 'R');
+/** LooGLE's. */
+function recallOf(name: MetricName, n: number): Metric {
+  return {
+    name,
+    formula: `max over references of R; ${over(n)}`,
+    source: SOURCE,
+    score: (prediction, sample) => bestOf(sample, (answer) => rougeN(n, loogleText(prediction), answer).recall),
+  };
+}
+
+export const rouge1 = fOf('rouge_1', 1);
+export const rouge2 = fOf('rouge_2', 2);
+export const rouge1Recall = recallOf('rouge_1_recall', 1);
+export const rouge2Recall = recallOf('rouge_2_recall', 2);

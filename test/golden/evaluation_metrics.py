@@ -76,6 +76,8 @@ RULER = [
     ("1 and 3", ["1", "2", "3"]),
     ("1\t2", ["12"]),
 ]
+NONE = [("", ["None"]), ("", ["None of these"])]  # LooGLE puts None for an empty answer
+NEEDLES = [("Eat a sandwich in the park.\n", ["The best thing to do is eat a sandwich."]), (" \nEat a sandwich. Sit. \n", [" Eat a sandwich. "])]
 FEW_WORDS = [("x y z\ny x z", ["z y x y z\nx z y"]), ("x y\nz x", ["y x z y x"]), ("z y x w\nw x y z", ["w z x y w x z\nx y"]), ("y x\nx z y x", ["x y z x\ny y x"])]
 CLASSES = ["Abbreviation", "Entity", "Animal", "Other entity", "Number of something", "Number", "Other number", "Other", "number"]
 CLASSIFY = [(p, [r]) for r in ["Other number", "Other entity", "Number of something", "Abbreviation", "Other"] for p in
@@ -182,12 +184,12 @@ def main():
 
     rouge = Rouge()
     for name, key in [("rouge_1", "rouge-1"), ("rouge_2", "rouge-2")]:
-        add(name, PLAIN + pairs(4, 12, 12), best(raised(lambda p, a, key=key: rouge.get_scores(p, a)[0][key]["f"])))
-    add("needle_rouge_l", PLAIN + pairs(5, 15, 12), best(raised(lambda p, a: rouge.get_scores(a.strip(), p.strip())[0]["rouge-l"]["f"])))
+        add(name, PLAIN + NEEDLES + pairs(4, 12, 12), best(raised(lambda p, a, key=key: rouge.get_scores(a.strip(), p.strip())[0][key]["f"])))
+    add("needle_rouge_l", PLAIN + NEEDLES + pairs(5, 15, 12), best(raised(lambda p, a: rouge.get_scores(a.strip(), p.strip())[0]["rouge-l"]["f"])))
     for i, name in enumerate(["rouge_1_recall", "rouge_2_recall", "rouge_l_recall"]):
-        add(name, PLAIN[1:] + pairs(6, 12, 12), best(raised(lambda p, a, i=i: loogle.get_rouge_score("", a, p, "")[i])))
+        add(name, PLAIN + NONE + pairs(6, 12, 12), best(raised(lambda p, a, i=i: loogle.get_rouge_score("", a, p or "None", "")[i])))
     for i, name in enumerate(["bleu_1", "bleu_4"]):
-        add(name, PLAIN[1:] + [("the cat sat on the mat", ["the cat sat on a mat", "the cat sat on the red mat"])] + pairs(7, 15, 14), best(lambda p, a, i=i: loogle.get_bleu_score("", a, p, "")[i]))
+        add(name, PLAIN + NONE + [("the cat sat on the mat", ["the cat sat on a mat", "the cat sat on the red mat"])] + pairs(7, 15, 14), best(lambda p, a, i=i: loogle.get_bleu_score("", a, p or "None", "")[i]))
 
     reference = eval(CLOZE_REFERENCE)
     add("exact_match", [(p, [CLOZE_REFERENCE]) for p in CLOZE], lambda p, a: quotient(loogle.get_exact_match("", reference, p, "")))
