@@ -76,13 +76,13 @@ function wordList({ phrasebook }: Setting, random: Random, common: number, uncom
   const words = drawDistinct('words', common, () => draws.pick(phrasebook.listWords), [], true);
   const apart = (word: string) => !words.some((other) => overlap(word, other));
   const single = draws.shuffled(phrasebook.listWords.filter(apart));
-  const others = single.slice(0, uncommon);
   // Where a long list uses up all words, two are joined: lampriver.
-  const joined = (): string => {
+  const joined = () => {
     const word = `${draws.pick(single)}${draws.pick(single)}`;
-    return apart(word) ? word : joined();
+    return apart(word) ? word : single[0]; // which is taken: drawn again
   };
-  if (uncommon > single.length) others.push(...drawDistinct('words', uncommon - single.length, joined, single));
+  const more = Math.max(0, uncommon - single.length);
+  const others = [...single.slice(0, uncommon), ...drawDistinct('words', more, joined, single)];
   const entries = [...words.map((word) => Array<string>(often).fill(word)), ...others.map((word) => Array<string>(rarely).fill(word))];
   const list = random.fork('order').shuffled(entries.flat());
   return { list, words: words.toSorted((a, b) => list.indexOf(a) - list.indexOf(b)) };

@@ -22,6 +22,7 @@ export const DEPTHS = Array.from({ length: 40 }, (_, i) => (100 * i) / 39);
 const LEAST_WORDS = 20;
 const LEAST_LINES = 5;
 const LEAST_DISTRACTORS = 2;
+const TRIES_OF_ONE = 20;
 
 const kind = z.enum(['word', 'number', 'uuid'], { error: 'must be word, number or uuid' });
 const niahParams = z.strictObject({
@@ -74,6 +75,9 @@ export function niahTask(name: string, summary: string, recipe: string, fixed: F
 function plan({ phrasebook, sentences }: Setting, params: NiahParams): Recipe {
   const { haystack, key_kind, value_kind, keys: keyCount, values: valueCount, queries, depths } = params;
   const { niah } = phrasebook;
+  /** Haystacks of some hundred thousand needles use up adjective and noun; then there are two adjectives. */
+  const drawKey = (random: Random) => (tries: number) =>
+    key_kind === 'word' ? phrasebook.key(random, tries < TRIES_OF_ONE ? 1 : 2) : draw(random, key_kind);
   const draw = (random: Random, kind: ValueKind) =>
     kind === 'uuid' ? uuid(random) : kind === 'number' ? digits(random, params.digits) : phrasebook.word(random);
 
@@ -83,7 +87,7 @@ function plan({ phrasebook, sentences }: Setting, params: NiahParams): Recipe {
       const stock = phrasebook.stock(random);
       return Array.from({ length: amount }, (_, i) => stock[i % stock.length]);
     }
-    const others = drawDistinct('keys', amount, () => (key_kind === 'word' ? phrasebook.key(random) : draw(random, key_kind)), keys);
+    const others = drawDistinct('keys', amount, drawKey(random), keys);
     return others.map((key) => niah.needle(value_kind, key, drawDistinct('values', 1, () => draw(random, value_kind), values)[0]));
   }
 
@@ -94,7 +98,7 @@ function plan({ phrasebook, sentences }: Setting, params: NiahParams): Recipe {
     maxNewTokens: params.max_new_tokens,
     build(random, amount, index): Draft {
       const draws = random.fork('needles');
-      const keys = drawDistinct('keys', keyCount, () => (key_kind === 'word' ? phrasebook.key(draws) : draw(draws, key_kind)), [], true);
+      const keys = drawDistinct('keys', keyCount, drawKey(draws), [], true);
       const values = drawDistinct('values', keyCount * valueCount, () => draw(draws, value_kind), [], true);
       const sentences = hay(random.fork('haystack'), amount, keys, values);
       const places = depths ? [depths[index % depths.length]] : draws.sample(DEPTHS, keyCount * valueCount);
@@ -114,14 +118,12 @@ function plan({ phrasebook, sentences }: Setting, params: NiahParams): Recipe {
 }
 
 function withNeedles(sentences: readonly string[], needles: readonly { depth: number; text: string }[]): string[] {
-  const out: string[] = [];
-  let from = 0;
+  const before = new Map<number, string[]>();
   for (const { depth, text } of needles.toSorted((a, b) => a.depth - b.depth)) {
     const place = Math.floor((sentences.length * depth) / 100);
-    out.push(...sentences.slice(from, place), text);
-    from = place;
+    before.set(place, [...(before.get(place) ?? []), text]);
   }
-  return [...out, ...sentences.slice(from)];
+  return [...sentences.flatMap((sentence, i) => [...(before.get(i) ?? []), sentence]), ...(before.get(sentences.length) ?? [])];
 }
 
 function digits(random: Random, count: number): string {

@@ -117,6 +117,15 @@ describe.each(STYLES)('needles, style %s', (style) => {
   });
 });
 
+test('more needles than there are keys of adjective and noun: keys of two adjectives', () => {
+  const pairs = needleWords.ADJ.length * needleWords.NOUNS.length;
+  const [{ context }] = make({ task: 'niah_multikey_2', style: 'needle', length: 21_000, samples: 1, count: (text) => Math.ceil(text.length / 64) });
+  const keys = [...context.matchAll(NEEDLES.needle)].map(([, , key]) => key);
+  expect(keys.length).toBeGreaterThan(pairs);
+  expect(new Set(keys).size).toBe(keys.length);
+  expect(keys.some((key) => key.split(' ').length === 3)).toBe(true);
+});
+
 describe('essay', () => {
   test('the user’s text is the haystack; it begins anywhere and repeats where it is too short', () => {
     const essay = 'First it rains. Then it snows! Does it thaw? "It does." No more.';

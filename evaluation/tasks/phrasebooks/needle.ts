@@ -55,7 +55,7 @@ export const needle: Phrasebook = {
     qa_2: { max_new_tokens: 16 },
   },
 
-  key: (random) => `${random.pick(ADJ)} ${random.pick(NOUNS)}`,
+  key: (random, count) => [...Array.from({ length: count }, () => random.pick(ADJ)), random.pick(NOUNS)].join(' '),
   word: (random) => random.pick(NOUNS),
   variable: (random) => random.pick(NOUNS),
   codedWord: (random) => Array.from({ length: 3 }, () => random.pick(SYLLABLES)).join(''),

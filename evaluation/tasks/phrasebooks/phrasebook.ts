@@ -11,8 +11,8 @@ export interface Phrasebook {
   /** Parameters by task, where this style wants others than the task has. */
   readonly defaults: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
-  /** A needle's key, of two words or so. */
-  key(random: Random): string;
+  /** A needle's key: so many adjectives and a noun. */
+  key(random: Random, adjectives: number): string;
   /** A value, where values are words. */
   word(random: Random): string;
   /** A variable's name, where names are words. */

@@ -16,7 +16,7 @@ export const ruler: Phrasebook = {
   summary: 'instruction, haystack, question and the beginning of the answer, for models that follow instructions',
   defaults: {},
 
-  key: (random) => `${random.pick(adjectives)}-${random.pick(nouns)}`,
+  key: (random, count) => [...Array.from({ length: count }, () => random.pick(adjectives)), random.pick(nouns)].join('-'),
   word: (random) => random.pick(nouns),
   variable: (random) => random.pick(nouns),
   codedWord: (random) => Array.from({ length: 6 }, () => random.pick([...LETTERS])).join(''),
