@@ -132,7 +132,8 @@ export function withArtifacts(preset: string): { preset: string } & Record<strin
 
 /** Its scorer draws lots: without a seed every request keeps other tokens. */
 export function drawsLots(preset: string): boolean {
-  return 'seed' in (presetParts(preset)?.scorer.params.shape ?? {});
+  const params = presetParts(preset)?.scorer.params.shape ?? {};
+  return 'seed' in params && !('use_random_leverage' in params); // CUR draws where it is asked to
 }
 
 /** Presets but for the families of layer budgets, of which those of zigzag and of snapkv stand for all: test/grid.test.ts pairs every scorer with every layer budget. */
