@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type EvaluationConfig, parseConfig, pressesOf } from '../evaluation/config.ts';
+import { DATASETS } from '../evaluation/datasets/registry.ts';
 import { drawSvg } from '../evaluation/report/draw.ts';
 import { reportPage } from '../evaluation/report/html.ts';
 import { leaderboard, taskTable } from '../evaluation/report/markdown.ts';
@@ -26,6 +27,9 @@ interface EvalOptions extends ModelOptions {
   readonly presses?: string;
   readonly ratios?: number[];
   readonly tasks?: string[];
+  readonly dataset?: string;
+  readonly dataConfig?: string;
+  readonly dataPath?: string;
   readonly lengths?: number[];
   readonly samples?: number;
   readonly seed?: number;
@@ -54,8 +58,15 @@ export function evalCommand(program: Command, defaultModel: string): void {
     .option('--presses <list>', 'preset names with commas, or a JSON list of press configs, or @file.json')
     .option('--ratios <list>', 'compression ratios with commas; default 0.5', numbers)
     .option('--tasks <list>', "task names with commas; default RULER's 13", words)
+    .addOption(
+      new Option('--dataset <name>', 'a published benchmark in place of generated tasks; --tasks and --samples then choose of its rows').choices(
+        DATASETS.map(({ name }) => name),
+      ),
+    )
+    .option('--data-config <name>', 'of the dataset: a task or a length, such as 4096')
+    .option('--data-path <path>', 'its file or folder (parquet, JSON lines); default a download from the Hugging Face hub, or HF_ENDPOINT')
     .option('--lengths <list>', 'tokens of a sample, with commas; default 512', numbers)
-    .option('--samples <n>', 'samples of every task and length; default 20', countFrom(1))
+    .option('--samples <n>', 'samples of every task and length, default 20; of a dataset, default all', countFrom(1))
     .option('--seed <n>', 'of the samples; default 42', countFrom(0))
     .addOption(
       new Option('--style <name>', 'words of the tasks; default needle for the embedded model, else ruler').choices(styles.map(({ name }) => name)),
@@ -198,6 +209,9 @@ function configOf(options: EvalOptions): EvaluationConfig {
     presses: options.presses === undefined ? undefined : pressList(options.presses),
     ratios: options.ratios,
     tasks: options.tasks,
+    dataset: options.dataset,
+    data_config: options.dataConfig,
+    data_path: options.dataPath,
     lengths: options.lengths,
     samples: options.samples,
     seed: options.seed,

@@ -23,8 +23,12 @@ export const configSchema = z.strictObject({
   grid: z.union([grid, z.array(grid)]).optional(),
   ratios: z.array(z.number().min(0).lt(1)).min(1).default([0.5]),
   tasks: z.array(z.union([z.string(), z.strictObject({ task: z.string(), params: z.record(z.string(), z.unknown()).default({}) })])).optional(),
+  /** A published benchmark in place of generated tasks: `tasks` then names those of its rows that count, `samples` draws so many of them. */
+  dataset: z.string().optional(),
+  data_config: z.string().optional(),
+  data_path: z.string().optional(), // a file or folder; else it is downloaded
   lengths: z.array(whole(1, 4_194_304)).min(1).default([512]),
-  samples: whole(1, 100_000).default(20),
+  samples: whole(1, 100_000).optional(), // of each task and length, 20; of a dataset, all
   seed: z.int().default(42),
   style: z.string().optional(),
   essay: z.string().optional(), // a text file

@@ -1,12 +1,17 @@
-/** The samples of an evaluation: generated tasks at every length. */
+/** The samples of an evaluation: generated tasks at every length, or those of a published benchmark. */
 import { createHash } from 'node:crypto';
+import { InputError } from '../presses/input-error.ts';
 import type { EvaluationConfig } from './config.ts';
-import type { CountTokens } from './contract.ts';
+import type { CountTokens, Sample } from './contract.ts';
+import { loadSamples } from './datasets/load.ts';
+import { Random } from './random.ts';
 import type { Setup } from './results.ts';
 import type { Placed } from './runner.ts';
 import { generateSamples } from './tasks/generate.ts';
 import { readEssay, readQuestions } from './tasks/read-files.ts';
 import { rulerTasks } from './tasks/registry.ts';
+
+const SAMPLES = 20;
 
 export interface SampleSource {
   readonly placed: readonly Placed[];
@@ -21,9 +26,15 @@ export interface Counting {
   readonly reserve: number;
 }
 
+export function samplesOf(config: EvaluationConfig, counting: Counting, style: string): Promise<SampleSource> {
+  return config.dataset === undefined ? generated(config, counting, style) : published(config, config.dataset);
+}
+
 /** Sample by sample, not task by task: a run that is stopped early has seen something of everything. */
-export async function samplesOf(config: EvaluationConfig, { count, reserve }: Counting, style: string): Promise<SampleSource> {
-  const { lengths, samples, seed, max_new_tokens: most } = config;
+async function generated(config: EvaluationConfig, { count, reserve }: Counting, style: string): Promise<SampleSource> {
+  const { lengths, samples = SAMPLES, seed, max_new_tokens: most } = config;
+  if (config.data_config !== undefined || config.data_path !== undefined)
+    throw new InputError('eval_config', 'dataset', 'data_config and data_path are of a dataset, and none is named; add "dataset", or leave them out');
   const essay = config.essay === undefined ? undefined : await readEssay(config.essay);
   const questions = config.questions === undefined ? undefined : await readQuestions(config.questions);
   const notes = new Set<string>();
@@ -47,6 +58,31 @@ export async function samplesOf(config: EvaluationConfig, { count, reserve }: Co
     max_new_tokens: most ?? null,
   };
   return { placed, notes: [...notes], setup };
+}
+
+/** Rows in their order, so that those of one context stand together; of many, as many as are asked for, drawn by the seed. */
+async function published(config: EvaluationConfig, dataset: string): Promise<SampleSource> {
+  const { data_config, data_path, seed, samples: wanted = Number.POSITIVE_INFINITY, max_new_tokens: most } = config;
+  if (dataset === 'needle_in_haystack') {
+    const message = 'the dataset needle_in_haystack is essays to hide a needle in; use the task of that name, with the essays as --essay';
+    throw new InputError('eval_config', 'dataset', message);
+  }
+  const tasks = config.tasks?.map((one) => (typeof one === 'string' ? one : one.task));
+  const random = new Random('dataset', dataset, seed);
+  const drawn: { at: number; sample: Sample }[] = []; // Vitter's reservoir: each sample is as likely as any other
+  let seen = 0;
+  for await (const sample of loadSamples({ dataset, config: data_config, path: data_path, tasks })) {
+    const place = seen < wanted ? seen : random.int(0, seen);
+    if (place < wanted) drawn[place] = { at: seen, sample };
+    seen++;
+  }
+  if (seen === 0) throw new InputError('eval_config', 'tasks', `${dataset} has no rows of ${tasks?.join(', ')}`);
+  const ordered = drawn.sort((a, b) => a.at - b.at).map(({ sample }) => sample);
+  return {
+    placed: ordered.map((sample) => ({ sample: most === undefined ? sample : { ...sample, maxNewTokens: most }, length: null })),
+    notes: wanted < seen ? [`${wanted} of ${seen} samples of ${dataset} were drawn`] : [],
+    setup: { dataset, data_config: data_config ?? null, data_path: data_path ?? null, seed, max_new_tokens: most ?? null },
+  };
 }
 
 function digest(text: string): string {

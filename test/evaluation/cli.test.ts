@@ -81,6 +81,25 @@ test('a report is one page that needs nothing else, and a picture for every plot
   expect(markdown).toMatch(/### 256 tokens\n\n\| press \| ratio \| niah_single_1 \| needle_in_haystack \|/);
 });
 
+test('rows of a dataset in a file: questions of one context share a reading', () => {
+  const row = (key: string, answer: string) => ({
+    context:
+      'The grass is green. One of the special magic numbers for brave otter is: 4821. One of the special magic numbers for old lamp is: 7306.\n',
+    question: `What is the special magic number for ${key} mentioned in the provided text?`,
+    answer_prefix: '',
+    answer: [answer],
+    task: 'niah_multikey_1',
+    max_new_tokens: 16,
+  });
+  const rows = at('ruler.jsonl');
+  writeFileSync(rows, `${JSON.stringify(row('brave otter', '4821'))}\n${JSON.stringify(row('old lamp', '7306'))}\n`);
+  const args = ['--dataset', 'ruler', '--data-path', rows, '--presses', 'no_press,knorm', '--ratios', '0.25', '--out', at('rows')];
+  const { status, out, err } = edgepress('eval', ...args);
+  expect(err).toMatch(/4 answers from 1 readings/);
+  expect([status, out]).toEqual([0, expect.stringMatching(/\| no_press \| - \| 100\.0% \| 100\.0 /)]);
+  expect(edgepress('eval', ...args, '--samples', '1', '--out', at('drawn')).err).toMatch(/1 of 2 samples of ruler were drawn/);
+});
+
 describe('refused with a sentence', () => {
   test.each<[string, string[], RegExp]>([
     ['an unknown task', ['--tasks', 'niah_singel_1'], /unknown task "niah_singel_1"; did you mean "niah_single_1"/],
@@ -88,6 +107,9 @@ describe('refused with a sentence', () => {
     ['presses that are all refused', ['--presses', 'nope'], /no press is left to evaluate/],
     ['a ratio of 1', ['--ratios', '1'], /ratios\.0/],
     ['a shard beyond the last', ['--shard', '3/2'], /the i-th of n parts/],
+    ['a dataset that is not there', ['--dataset', 'ruler', '--data-path', at('no.jsonl')], /no such file or folder/],
+    ['tasks that a dataset does not have', ['--dataset', 'ruler', '--data-path', 'test/evaluation/cli.test.ts'], /cli\.test\.ts/],
+    ['a path without a dataset', ['--data-path', at('no.jsonl')], /none is named/],
     ['a config that is no JSON', ['--config', 'README.md'], /is no JSON/],
     ['a config with an unknown field', ['--config', 'package.json'], /Unrecognized key/],
     ['answers of another seed in the folder', ['--tasks', 'niah_single_1', '--seed', '7', '--lengths', '256', '--out', whole], /another setup/],
