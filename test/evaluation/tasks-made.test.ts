@@ -177,7 +177,7 @@ describe.each(STYLES)('vt, style %s', (style) => {
         expect(held.size).toBe(chains * (hops + 1));
         expect([...held].filter(([, number]) => number === value).map(([name]) => name)).toEqual(answers);
         expect(answers.length).toBe(hops + 1);
-      for (const [i, name] of answers.slice(1).entries()) expect(context).toContain(`VAR ${name} = VAR ${answers[i]}`); // hop by hop, no shortcut
+        for (const [i, name] of answers.slice(1).entries()) expect(context).toContain(`VAR ${name} = VAR ${answers[i]}`); // hop by hop, no shortcut
         expect(new Set(held.values()).size).toBe(chains);
         for (const a of answers) for (const b of answers) if (a !== b) expect(a.toLowerCase()).not.toContain(b.toLowerCase());
       }
