@@ -3,6 +3,7 @@
  * Layouts, and where files come from: presses/artifacts.md.
  */
 import * as z from 'zod';
+import { shownName } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
 
 /** A tensor as f32, whatever the file has. */
@@ -84,7 +85,7 @@ export function anyTensor({ tensors }: Artifact, names: readonly string[], shape
   const name = names.find((one) => tensors.has(one));
   if (name === undefined) {
     const there = [...tensors.keys()];
-    const seen = there.length === 0 ? 'none' : there.slice(0, 4).join(', ') + (there.length > 4 ? `, ... ${there.length} in all` : '');
+    const seen = there.length === 0 ? 'none' : there.slice(0, 4).map(shownName).join(', ') + (there.length > 4 ? `, ... ${there.length} in all` : '');
     throw new Misfit(`tensor ${names[0]} [${shape.join(', ')}] is expected, its tensors are ${seen}`);
   }
   const found = tensors.get(name)!;

@@ -12,6 +12,7 @@ import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, MOST_PRESSES, memoryB
 import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from './contract.ts';
 import { didYouMean, nearestName, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
+import { MOST_LEVELS, nestedTooDeep } from './nesting.ts';
 import { partList, presetParts, presets, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 import { spellingOut } from './spell-out.ts';
@@ -33,6 +34,12 @@ const SHARED = ['scope', 'mode', 'compat', 'explain', 'entry_type'] as const;
 /** Absent and null mean no press. Throws InputError. */
 export function parsePress(json: unknown): PressRequest {
   if (json === undefined || json === null) return { presses: [], name: 'no_press', scope: null, explain: false, entryType: null };
+  if (nestedTooDeep(json))
+    throw new InputError(
+      'press_form',
+      'press',
+      `press must not have lists or objects in each other more than ${MOST_LEVELS} deep; see /v1/presses for its forms`,
+    );
   if (Array.isArray(json) && json.length === 0)
     throw new InputError('press_form', 'press', 'press must hold at least one press, got []; leave it out for no press');
   if (Array.isArray(json) && json.length > MOST_PRESSES)

@@ -655,6 +655,31 @@ describe('requests that are refused', () => {
     });
   });
 
+  test('a body nested deeper than anything that is read, wherever it is', async () => {
+    const { app, chat } = setup();
+    const nested = (levels: number, open: string, close: string): string => `${open.repeat(levels)}1${close.repeat(levels)}`;
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":', '}'],
+    ]) {
+      for (const levels of [100, 20_000, 1_000_000]) {
+        const deep = nested(levels, open, close);
+        for (const body of [
+          deep,
+          `{"prompt":"x","temperature":${deep}}`,
+          `{"prompt":"x","press":${deep}}`,
+          `{"prompt":"x","press":{"preset":${deep}}}`,
+        ])
+          expect(await errorOf(app.request('/v1/completions', { method: 'POST', body }))).toMatchObject({
+            status: 400,
+            code: 'invalid_json',
+            message: expect.stringContaining('more than 64 deep'),
+          });
+      }
+    }
+    expect(await errorOf(chat({ press: { preset: JSON.parse(nested(50, '[', ']')) } }))).toMatchObject({ status: 400, param: 'press.preset' });
+  });
+
   test('a client that leaves while it sends its body is no failure of ours', async () => {
     const { app, logged } = setup();
     const body = new ReadableStream({

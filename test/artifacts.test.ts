@@ -371,6 +371,22 @@ describe('over HTTP, with models/needle', () => {
     }
   });
 
+  test('a file that is nested deeper than the stack, and one with a name of 100,000 letters', async () => {
+    writeFileSync(join(folder, 'deep.json'), `{"sink":${'['.repeat(100_000)}${']'.repeat(100_000)}}`);
+    writeFileSync(join(folder, 'long.safetensors'), oneTensor('n'.repeat(100_000), 'F32', [1], Float32Array.of(1)));
+    const asked = [
+      [{ preset: 'duo_attention', artifact: 'deep.json' }, /^deep\.json has lists or objects in each other more than 64 deep/],
+      [{ preset: 'qfilter', artifact: 'long.safetensors' }, /its tensors are n{59}…/],
+    ] as const;
+    for (const [press, message] of asked) {
+      for (const { status, body } of await both(press)) {
+        expect(status).toBe(400);
+        expect(body.error).toMatchObject({ code: 'press_artifact', param: 'press.artifact', message: expect.stringMatching(message) });
+        expect(body.error.message.length).toBeLessThan(500);
+      }
+    }
+  });
+
   test('finch without the question in scope: the report says so, and a refusal for its window', async () => {
     const ask = (scope: object, words: string) => {
       const content = [

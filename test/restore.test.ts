@@ -287,6 +287,30 @@ describe('what it takes and tells', () => {
     }
   });
 
+  test('an adapter of numbers that f32 cannot multiply is refused by its field, not taken for a broken model', async () => {
+    const { layers: L, hiddenSize: D, kvHeads: H, headDim: d } = SHAPES.needle;
+    const all = (shape: number[], value: number) => ({ shape, values: new Float32Array(shape[0] * (shape[1] ?? 1)).fill(value) });
+    const adapted = (value: number) =>
+      writeSafetensors({
+        restore_embeddings: all([2, D], 0.1),
+        scaling: all([1], 1),
+        [`layers.${L - 1}.self_attn.v_proj.lora_A.weight`]: all([4, D], value),
+        [`layers.${L - 1}.self_attn.v_proj.lora_B.weight`]: all([H * d, 4], value),
+      });
+    const own = await openGolden('needle', { artifacts: { 'huge.safetensors': adapted(3e38), 'large.safetensors': adapted(1e3) } });
+    const { kv_used_bytes: used, kv_reserved_bytes: reserved } = own.health().memory;
+    const refused = generation(own, tokens, { ...preset, adapter: 'huge.safetensors', compression_ratio: 0.5 }, { maxTokens: 2 });
+    await expect(refused).rejects.toMatchObject({
+      code: 'press_numbers',
+      param: 'press.adapter',
+      message: expect.stringMatching(/^huge\.safetensors: .* not numbers/),
+    });
+    expect(own.health().memory).toMatchObject({ kv_used_bytes: used, kv_reserved_bytes: reserved });
+    const taken = await generation(own, tokens, { ...preset, adapter: 'large.safetensors', compression_ratio: 0.5 }, { maxTokens: 2 });
+    expect(taken.usage.added_per_layer).toBe(2);
+    own.close();
+  });
+
   test('a budget that the rows use up is refused, with one that works', async () => {
     const plan = (press: object) => engine.plan({ prompt, press: parsePress(press), maxTokens: 1 });
     const knorm = { scorer: 'knorm', transforms: [{ name: 'restore', adapter: ADAPTER }] };

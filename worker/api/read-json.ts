@@ -1,5 +1,6 @@
 /** The request body as JSON, whatever its content type says, and never more than `maxBytes` of it in memory. */
 import { shownName } from '../../presses/did-you-mean.ts';
+import { MOST_LEVELS, nestedTooDeep } from '../../presses/nesting.ts';
 import { ApiError, clientGone } from './errors.ts';
 
 export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
@@ -10,8 +11,9 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
   } catch {
     throw invalidJson('the request body is not UTF-8; send JSON as UTF-8', request);
   }
+  let json: unknown;
   try {
-    return JSON.parse(text);
+    json = JSON.parse(text);
   } catch {
     if (text.trim() === '') throw invalidJson('the request body is empty; send a JSON object', request);
     const offset = jsonErrorOffset(text);
@@ -19,6 +21,9 @@ export async function readJson(request: Request, maxBytes: number): Promise<unkn
     const seen = offset < text.length ? `got ${JSON.stringify(text.slice(offset, offset + 12))}` : 'the text ends too early';
     throw invalidJson(`the request body is not valid JSON: line ${before.length}, column ${before[before.length - 1].length + 1}: ${seen}`, request);
   }
+  if (nestedTooDeep(json))
+    throw invalidJson(`the request body has lists or objects in each other more than ${MOST_LEVELS} deep; ${MOST_LEVELS} at most are read`, request);
+  return json;
 }
 
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {

@@ -3,7 +3,7 @@
  * the prompt's own. Matrices of one layer lie on the device at a time, as f32, B times the scale.
  */
 import type { AddedRows, LowRank, Projection } from '../../presses/contract.ts';
-import { at, type Backend, type DeviceBuffer, type View, type Weight } from '../backend/backend.ts';
+import { at, type Backend, type DeviceBuffer, readFloats, type View, type Weight } from '../backend/backend.ts';
 import { Borrowed } from '../backend/borrowed.ts';
 import type { AppendableCache } from './forward.ts';
 import type { KvShape } from './kv-cache.ts';
@@ -74,6 +74,12 @@ export class AddedOnDevice {
     const bytes = this.#rowBytes;
     this.#backend.copy(at(this.#kept, layer * bytes), k, bytes);
     this.#backend.copy(at(this.#kept, (this.#shape.layers + layer) * bytes), v, bytes);
+  }
+
+  /** Whether all that was kept are numbers: f32 ends at 3.4e38, and one that is none would spoil every answer. */
+  async areNumbers(): Promise<boolean> {
+    const values = await readFloats(this.#backend, at(this.#kept, 0), (2 * this.#shape.layers * this.#rowBytes) / F32);
+    return values.every(Number.isFinite);
   }
 
   append(cache: Pick<AppendableCache, 'append'>, start: number): void {

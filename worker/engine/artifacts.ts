@@ -15,6 +15,7 @@ import {
 import { partParam } from '../../presses/budget-errors.ts';
 import { chosenParts } from '../../presses/check-parts.ts';
 import type { PressRequest } from '../../presses/contract.ts';
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { fromBf16, fromHalf } from '../backend/layout/half.ts';
 import { formatBytes } from './bytes.ts';
@@ -132,9 +133,10 @@ export class Artifacts {
     for (const tensor of found) {
       const values = await asF32(tensor);
       if (values === null)
-        throw artifactError(param, `${file.name}: tensor ${tensor.name} has type ${tensor.type}; F32, F16, BF16 or F64 would work`);
+        throw artifactError(param, `${file.name}: tensor ${shownName(tensor.name)} has type ${tensor.type}; F32, F16, BF16 or F64 would work`);
       const odd = values.findIndex((value) => !Number.isFinite(value));
-      if (odd >= 0) throw artifactError(param, `${file.name}: tensor ${tensor.name} holds ${values[odd]} at ${odd}; finite numbers would work`);
+      if (odd >= 0)
+        throw artifactError(param, `${file.name}: tensor ${shownName(tensor.name)} holds ${values[odd]} at ${odd}; finite numbers would work`);
       tensors.set(tensor.name, { shape: tensor.shape, values });
     }
     return { name: file.name, tensors, json: undefined, bytes };

@@ -1,8 +1,10 @@
 /** Reads the prompts of admitted requests, one at a time, and presses them: only one holds hidden states and a layer's K,V. */
 
+import { partParam } from '../../presses/budget-errors.ts';
 import type { PressReads } from '../../presses/check-press.ts';
 import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
+import { InputError } from '../../presses/input-error.ts';
 import { scoresPrompt } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
 import { AddedOnDevice } from './added-rows.ts';
@@ -94,6 +96,7 @@ export class PromptReader {
       sequence.scratchBytes = layerBytesOf(cache.shape, cache.shape.layers * rows);
       if (report) sequence.renumber(covered + rows, report.nextPosition, job.decoding !== null);
       const explain = report?.otherBudgets ? explanation(sequence, cache.shape, report.otherBudgets) : null;
+      if (added && !(await piece('pressMs', () => added!.areNumbers()))) throw noNumbers(job);
       if (added) await piece('pressMs', () => added?.append(sequence, covered));
       added?.close();
       sequence.scratchBytes = 0;
@@ -161,6 +164,18 @@ export class PromptReader {
       clearInterval(alive);
     }
   }
+}
+
+/** What is trained can be too large to be multiplied; the model's own weights gave numbers for the prompt. */
+function noNumbers({ press: { presses } }: Job): InputError {
+  const adding = presses.find(({ transforms }) => transforms.some(({ part }) => part.adds))!;
+  const { part, params } = adding.transforms.find(({ part }) => part.adds)!;
+  const { param } = part.artifact!;
+  return new InputError(
+    'press_numbers',
+    partParam(adding, 'transforms', param),
+    `${params[param]}: the rows that it adds have keys or values that are not numbers: it holds numbers too large for 32-bit arithmetic; a file of smaller ones would work`,
+  );
 }
 
 /** Positions and budgets, right after the press: what follows the scope is not among them yet. */

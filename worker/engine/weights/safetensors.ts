@@ -1,5 +1,6 @@
 /** Safetensors, one file or several with an index. Layout: u64 header length, JSON header, data; offsets count from the data on. */
 import * as z from 'zod';
+import { shownName } from '../../../presses/did-you-mean.ts';
 import { firstIssue, invalidModel } from '../model/config.ts';
 import { huggingFaceNames } from '../model/families.ts';
 import { type ModelFiles, parseJson, type RangeReader, readJson, type SourceTensor, type WeightSource } from './source.ts';
@@ -43,27 +44,29 @@ export async function readSafetensorsHeader(file: RangeReader): Promise<SourceTe
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     const entry = entrySchema.safeParse(value);
-    if (!entry.success) throw bad(`tensor ${name}: ${firstIssue(entry.error)}`);
+    if (!entry.success) throw bad(`tensor ${shownName(name)}: ${firstIssue(entry.error)}`);
     const {
       dtype: type,
       shape,
       data_offsets: [begin, end],
     } = entry.data;
     const each = elementBytes[type];
-    if (each === undefined) throw bad(`tensor ${name} has unknown type ${type}`);
+    if (each === undefined) throw bad(`tensor ${shownName(name)} has unknown type ${type}`);
     const bytes = shape.reduce((product, n) => product * n, each);
     if (end - begin !== bytes)
-      throw bad(`tensor ${name}: data_offsets [${begin}, ${end}] hold ${end - begin} bytes, shape [${shape.join(', ')}] of ${type} needs ${bytes}`);
+      throw bad(
+        `tensor ${shownName(name)}: data_offsets [${begin}, ${end}] hold ${end - begin} bytes, shape [${shape.join(', ')}] of ${type} needs ${bytes}`,
+      );
     tensors.push({ name, type, shape, bytes, file, offset: dataStart + begin });
   }
 
   let reached = dataStart;
   let last = 'the header';
   for (const tensor of [...tensors].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)) {
-    if (tensor.offset < reached) throw bad(`tensors ${last} and ${tensor.name} overlap at byte ${tensor.offset}`);
-    if (tensor.offset > reached) throw bad(`${tensor.offset - reached} bytes between ${last} and tensor ${tensor.name} belong to nothing`);
+    if (tensor.offset < reached) throw bad(`tensors ${last} and ${shownName(tensor.name)} overlap at byte ${tensor.offset}`);
+    if (tensor.offset > reached) throw bad(`${tensor.offset - reached} bytes between ${last} and tensor ${shownName(tensor.name)} belong to nothing`);
     reached = tensor.offset + tensor.bytes;
-    last = tensor.name;
+    last = shownName(tensor.name);
     if (reached > file.size) throw bad(`truncated: tensor ${last} ends at byte ${reached}, the file has ${file.size}`);
   }
   if (reached < file.size) throw bad(`${file.size - reached} bytes after ${last} belong to nothing`);

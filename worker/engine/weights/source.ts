@@ -1,5 +1,6 @@
 /** Where weights come from: files read by ranges, tensors found in them. Nothing here trusts what a file says of itself. */
 
+import { MOST_LEVELS, nestedTooDeep } from '../../../presses/nesting.ts';
 import { invalidModel } from '../model/config.ts';
 import type { TensorNames } from '../model/families.ts';
 
@@ -76,13 +77,17 @@ export async function readText(reader: RangeReader, maxBytes: number): Promise<s
 }
 
 export function parseJson(name: string, text: string): unknown {
+  let json: unknown;
   try {
-    return JSON.parse(text);
+    json = JSON.parse(text);
   } catch (error) {
     // It quotes the file's beginning, whatever that is.
     const why = (error as Error).message.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
     throw invalidModel(`${name} is not JSON: ${why}`);
   }
+  if (nestedTooDeep(json))
+    throw invalidModel(`${name} has lists or objects in each other more than ${MOST_LEVELS} deep; ${MOST_LEVELS} at most are read`);
+  return json;
 }
 
 /** Null when there is no such file. */
