@@ -1,4 +1,6 @@
 /** Typed door to the budget arithmetic in asm/ (kept-count.ts, allocate.ts, pyramid.ts, ada-counts.ts). Exact integers. */
+import type { BudgetMathExports } from '../worker/backend/kernel-exports.ts';
+
 export interface BudgetMath {
   /** Tokens kept per layer and head. Corrected: N(1-r) rounded down, safe against float error (100 at 0.8 -> 20). Compat: kvpress's trunc(N * (1 - r)) in f64 (-> 19). */
   keptCount(tokens: number, ratio: number, compat: boolean): number;
@@ -11,14 +13,6 @@ export interface BudgetMath {
   pyramid(layers: number, tokens: number, ratio: number, window: number, beta: number, compat: boolean): number[];
   /** AdaKV, floor form: `total` evictable tokens over the heads, each head's best `safe` pinned first; ties to the lower head. */
   adaCounts(sorted: readonly Float32Array[], total: number, safe: number): number[];
-}
-
-export interface BudgetMathExports {
-  keptCount(tokens: number, ratio: number, compat: boolean): number;
-  allocateScratchBytes(layers: number): number;
-  allocate(budgets: number, weights: number, caps: number, layers: number, total: number, floor: number, ceiling: boolean, scratch: number): number;
-  pyramid(budgets: number, layers: number, tokens: number, ratio: number, window: number, beta: number, compat: boolean): void;
-  adaCounts(counts: number, sorted: number, lengths: number, heads: number, total: number, safe: number): number;
 }
 
 /** The module, its memory, and room in it for arguments: `alloc` returns an address, 8-byte aligned, and throws when there is no room. */

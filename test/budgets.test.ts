@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { beforeEach, expect, test } from 'vitest';
-import { type BudgetMathExports, createBudgetMath } from '../presses/budget-math.ts';
+import { createBudgetMath } from '../presses/budget-math.ts';
+import type { BudgetMathExports } from '../worker/backend/kernel-exports.ts';
 import { loadKernels } from './support/kernels.ts';
 import { Random } from './support/random.ts';
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { Ledger, type LedgerExports, type LedgerGeometry } from '../worker/engine/ledger.ts';
+import type { LedgerExports } from '../worker/backend/kernel-exports.ts';
+import { Ledger, type LedgerGeometry } from '../worker/engine/ledger.ts';
 import { loadKernels } from './support/kernels.ts';
 import { Random } from './support/random.ts';
 

@@ -1,12 +1,7 @@
 /** The AssemblyScript module on its memory: the plain-SIMD build, or the relaxed one where the host computes it right. */
-import type { BudgetMathExports } from '../../presses/budget-math.ts';
-import type { LedgerExports } from '../engine/ledger.ts';
 import type { Host } from '../host.ts';
 import { Heap } from './heap.ts';
-
-/** Every export is a function of numbers; asm/ documents each. */
-// biome-ignore lint/suspicious/noConfusingVoidType: some kernels return nothing
-export type KernelExports = Readonly<Record<string, (...args: number[]) => number | void>> & LedgerExports & BudgetMathExports;
+import type { KernelExports } from './kernel-exports.ts';
 
 const WASM_PAGE = 65536;
 /** 4 GiB less one page: more than a 32-bit address can tell apart from null. */

@@ -6,8 +6,9 @@
  */
 import type { KeptRows, KeptStore, LayerTensors } from '../../presses/contract.ts';
 import { at, type Backend, type DeviceBuffer, type EntryType, entryTypes, type PagedLayer, type RankOrder, type View } from '../backend/backend.ts';
+import type { LedgerExports } from '../backend/kernel-exports.ts';
 import type { AppendableCache } from './forward.ts';
-import { Ledger, type LedgerExports, type LedgerGeometry, type LedgerHost } from './ledger.ts';
+import { Ledger, type LedgerGeometry, type LedgerHost } from './ledger.ts';
 
 const F32_ENTRIES_PER_PAGE = 16;
 const GAP = 0xffffffff;

@@ -1,32 +1,6 @@
 /** Typed door to asm/ledger.ts: pages and positions of the paged, ragged KV cache. The rules are in that file's header. */
 import type { PagedLayer } from '../backend/backend.ts';
-
-export interface LedgerExports {
-  ledgerBytes(pages: number, slotStride: number, sequences: number, lists: number, tableStride: number): number;
-  ledgerInit(ledger: number, pages: number, slotStride: number, sequences: number, lists: number, tableStride: number): void;
-  ledgerOpen(ledger: number, entriesPerPage: number): number;
-  ledgerReserve(ledger: number, sequence: number, pages: number): number;
-  ledgerAppend(ledger: number, sequence: number, list: number, count: number): number;
-  ledgerCopyFrom(ledger: number): number;
-  ledgerCopyTo(ledger: number): number;
-  ledgerTruncate(ledger: number, sequence: number, list: number, length: number): number;
-  ledgerFork(ledger: number, sequence: number): number;
-  ledgerClose(ledger: number, sequence: number): number;
-  ledgerWriteRanked(ledger: number, sequence: number, list: number, from: number, count: number, order: number, scores: number): number;
-  ledgerWriteRun(ledger: number, sequence: number, list: number, from: number, count: number, start: number, score: number): number;
-  ledgerMove(ledger: number, sequence: number, list: number, from: number, to: number): number;
-  ledgerLength(ledger: number, sequence: number, list: number): number;
-  ledgerEntriesPerPage(ledger: number, sequence: number): number;
-  ledgerLengths(ledger: number, sequence: number): number;
-  ledgerTables(ledger: number, sequence: number): number;
-  ledgerPositions(ledger: number): number;
-  ledgerScores(ledger: number): number;
-  ledgerFreePages(ledger: number): number;
-  ledgerUsedPages(ledger: number): number;
-  ledgerReservedPages(ledger: number): number;
-  ledgerPagesOf(ledger: number, sequence: number): number;
-  ledgerCheck(ledger: number): number;
-}
+import type { LedgerExports } from '../backend/kernel-exports.ts';
 
 /** The AssemblyScript module as the ledger needs it, whatever the backend: `alloc` returns an address, 8-byte aligned, and throws when there is no room. */
 export interface LedgerHost {

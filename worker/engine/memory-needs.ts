@@ -1,7 +1,8 @@
 /** What a model needs of linear memory, reckoned before any of it is taken, so that a limit that is too low is refused with one that works. */
+
+import type { LedgerExports } from '../backend/kernel-exports.ts';
 import { fixedBytes, prefillBytes } from './forward.ts';
 import { entriesPerPageOf, type KvShape, kvCacheBytes, pageBytesOf } from './kv-cache.ts';
-import type { LedgerExports } from './ledger.ts';
 import type { ForwardShape } from './model-weights.ts';
 
 const MiB = 2 ** 20;
