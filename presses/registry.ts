@@ -17,6 +17,7 @@ import { pyramid } from './layer-budgets/pyramid.ts';
 import { squeeze } from './layer-budgets/squeeze.ts';
 import { uniform as uniformLayers } from './layer-budgets/uniform.ts';
 import { zigzag } from './layer-budgets/zigzag.ts';
+import { zigzagShuffled } from './layer-budgets/zigzag-shuffled.ts';
 import { decoding } from './schedules/decoding.ts';
 import { prefill } from './schedules/prefill.ts';
 import { prefillAndDecoding } from './schedules/prefill-and-decoding.ts';
@@ -88,6 +89,7 @@ export const layerBudgets = {
   per_layer: perLayer,
   lazy,
   zigzag,
+  zigzag_shuffled: zigzagShuffled,
   global,
   composite,
   curves: curveLayers,
