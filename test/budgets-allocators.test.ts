@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { parsePress } from '../presses/config.ts';
 import type { BudgetContext, MeasuredBudget, Signal } from '../presses/contract.ts';
-import { falling } from '../presses/layer-budgets/share-of-best.ts';
+import { falling as inFallingOrder } from '../presses/layer-budgets/share-of-best.ts';
 import { leastChanged } from '../presses/layer-budgets/squeeze.ts';
 import { layerBudgets } from '../presses/registry.ts';
 import { blankLayers, givenScores, type LayerNumbers, randomLayers, runPress, shapeOf, withScorer } from './support/press-run.ts';
@@ -301,7 +301,7 @@ describe.each(runtimes)('signals on $name', ({ make }) => {
 
   test('dynamickv: the scores of all heads, best first; what is no number last, until it is refused', async () => {
     expect(await signalOf('dynamickv', {}, { k: new Float32Array(16) }, 4, Float32Array.of(2, -Infinity, 3, 1))).toEqual([3, 2, 1, -Infinity]);
-    expect([...falling(Float32Array.of(2, Number.NaN, 3, 1))]).toEqual([3, 2, 1, -Infinity]);
+    expect([...inFallingOrder(Float32Array.of(2, Number.NaN, 3, 1))]).toEqual([3, 2, 1, -Infinity]);
   });
 
   test('squeeze: the mean cosine of a layer, and the budgets that follow; every layer is stored whole until then', async () => {
