@@ -9,7 +9,7 @@
  *   composed    all presses but the last have exact budgets and equal heads; each one hands the rows that it keeps, in ascending position, to the next
  */
 
-import { type Backend, type DeviceBuffer, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
+import { type Backend, type DeviceBuffer, type Protected, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
 import { noArtifacts } from './artifacts.ts';
 import { partParam } from './budget-errors.ts';
@@ -234,19 +234,35 @@ export class Compressor {
     const { scorer, selection } = stage.press;
     const { keep } = stage;
     const stride = Math.max(count, protectedCount(keep, context.n)); // the protected are ranked in any case; under compat fewer may be kept
+    const inStage = this.#inStage(stage, context);
+    const protects = (n: number): Protected => scorer.part.protect(scorer.params, n, stage.context.compat);
+    const seen: Promise<Float32Array[]>[] = []; // scores that are read for the check alone
+    const score = (part: ScoreContext): View => {
+      const scores = scorer.part.score(part, scorer.params);
+      if (selection.part.ownScores) seen.push(this.#evictable(scores, part, protects(part.n)));
+      return scores;
+    };
     const ranked = await selection.part.rank(
       {
-        ...this.#inStage(stage, context),
+        ...inStage,
         keep,
         count: stride,
         averageBudget: stage.context.averageBudget,
-        score: (part) => scorer.part.score(part, scorer.params),
-        protects: (n) => scorer.part.protect(scorer.params, n, stage.context.compat),
+        score,
+        protects,
         headCounts: this.#countFirst(stage, context),
       },
       selection.params,
     );
+    if (stage !== this.#last && !selection.part.ownScores) seen.push(this.#evictable(ranked.scores, context, keep));
+    if (seen.length > 0) this.#later(Promise.all(seen).then((parts) => checkScores(scorer.part.name, inStage, parts.flat(), { first: 0, last: 0 })));
     return { ...ranked, stride };
+  }
+
+  /** The scores [H] of rows that are not protected. */
+  async #evictable(scores: View, { n, shape: { kvHeads: H } }: ScoreContext, { first, last }: Protected): Promise<Float32Array[]> {
+    const all = await readFloats(this.#backend, scores, H * n);
+    return Array.from({ length: H }, (_, h) => all.subarray(h * n + Math.min(first, n), (h + 1) * n - Math.min(last, n - Math.min(first, n))));
   }
 
   #countFirst(stage: Stage, { n }: ScoreContext): RankContext['headCounts'] {

@@ -339,6 +339,8 @@ export interface Selection<S extends z.ZodObject = z.ZodObject> extends PartInfo
   readonly countsInCompat?: boolean;
   /** All heads and layers of equal length count the same. */
   readonly evenCounts?: boolean;
+  /** The scores that it hands back are ranks or shares, which say no more whether the scorer's were numbers. */
+  readonly ownScores?: boolean;
   /** It can rank what is left of a running sequence too, one head after the other where they differ. */
   readonly whileDecoding?: boolean;
   /** It must know the exact budget before it ranks, the same for all heads. */

@@ -359,6 +359,27 @@ describe('over HTTP, with models/needle', () => {
       const message = expect.stringMatching(/^qfilter: scores of layer \d are not numbers/);
       expect(await ask(press)).toMatchObject({ status: 400, body: { error: { code: 'press_numbers', param, message } } });
     }
+    // Whoever hands on ranks or shares in place of scores, and whoever is not the last, is looked at too.
+    const segments = [{ name: 'segments', segment_length: 20 }, { name: 'score_segments', segment_length: 20 }, 'chunks'];
+    for (const selection of segments) {
+      for (const compat of [undefined, 'kvpress'] as const) {
+        const message = expect.stringMatching(/^qfilter: scores of layer \d are not numbers/);
+        expect(await ask({ ...spelled, selection, compat }), JSON.stringify({ selection, compat })).toMatchObject({
+          status: 400,
+          body: { error: { code: 'press_numbers', param: 'press.scorer', message } },
+        });
+      }
+    }
+    const first = (artifact: string) => [
+      { ...preset, artifact, compression_ratio: 0.1 },
+      { preset: 'knorm', compression_ratio: 0.2 },
+    ];
+    expect(await ask(first('both-signs.safetensors'))).toMatchObject({ status: 400, body: { error: { code: 'press_numbers', param: 'press[0]' } } });
+    for (const press of [first('large.safetensors'), { scorer: { name: 'qfilter', artifact: 'large.safetensors' }, selection: segments[0] }]) {
+      const { status, body } = await ask(press);
+      expect(status).toBe(200);
+      expect(body.usage.kv_cache.notes.join()).toMatch(/qfilter: \d+ of 240 scores of layer 0 are infinite/);
+    }
     expect(held()).toEqual(before);
   });
 

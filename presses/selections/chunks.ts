@@ -35,6 +35,7 @@ export const chunks: Selection<typeof params> = {
     for (let h = 0; h < H; h++) backend.copy(at(shared, h * n * 4), chunked, n * 4);
     return rankByScore(context, shared);
   },
+  ownScores: true,
   countsInCompat: true,
   counts({ index, sorted, protectedTokens: P }, budget, context, { chunk_length }) {
     const n = context.caps[index];

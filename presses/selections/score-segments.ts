@@ -34,6 +34,7 @@ export const scoreSegments: Selection<typeof params> = {
     const ranked = shares(context, scores, parts);
     return rankByScore(context, compat ? byQuota(context, ranked, parts) : ranked);
   },
+  ownScores: true,
   countsInCompat: true,
   evenCounts: true,
   counts: ({ sorted, protectedTokens: P }) => sorted.map((scores) => P + scores.filter((score) => score > 1).length), // byQuota

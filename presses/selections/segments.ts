@@ -52,6 +52,7 @@ export const segments: Selection<typeof params> = {
     }
     return rankByScore(context, compat ? byQuota(context, shares(context, scores, parts), parts) : shares(context, scores, parts));
   },
+  ownScores: true,
   countsInCompat: true,
   counts: ({ sorted, protectedTokens: P }) => sorted.map((scores) => P + scores.filter((score) => score > 1).length), // byQuota
   bounds({ caps, compressionRatio, protectedTokens: P }, { segment_length }) {
