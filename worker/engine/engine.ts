@@ -159,8 +159,7 @@ export class EdgeEngine implements Engine {
     const run = await this.#admit(job, sampling.seed, signal);
     let decoder: Decoder | null = null;
     try {
-      const { sequence } = run;
-      const { eviction } = run;
+      const { sequence, eviction } = run;
       const recent = eviction?.recent ?? null;
       const start = job.tokens.length + (job.added?.rows ?? 0);
       const parts = { backend, forward, sequence, recent, start, vocabSize: this.info.vocabSize };

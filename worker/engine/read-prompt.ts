@@ -56,9 +56,7 @@ export class PromptReader {
     const scores = run.eviction?.scores ?? null;
     const scored = scores !== null && scoresPrompt(job.decoding, checked) ? scores : null;
     const remembered = recent?.queries ?? null;
-    const slot = await this.#turnToRead(run, signal);
-    backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
-    this.#reading = { slot, freeBytes: backend.memory.freeBytes };
+    const slot = await this.#begin(run, signal);
     const compressor = checked && checked.stages.length > 0 ? new Compressor({ backend, checked, store: sequence, seed: pressSeed(run.seed) }) : null;
     const reads = compressor?.reads ?? NO_READS;
     const wanted = { ...reads, hidden: reads.hidden || scored !== null, queries: Math.max(reads.queries, remembered?.size ?? 0) };
@@ -81,7 +79,7 @@ export class PromptReader {
         run: (work) => piece('prefillMs', work),
         runPass: (work) => piece('pressMs', work), // it is the press that asks
         passes,
-        onPass: (rows) => compressor?.pass(rows),
+        onPass: (tensors) => compressor?.pass(tensors),
         added,
         onLayer: async (tensors) => {
           if (remembered) await piece('prefillMs', () => remembered.put(tensors.layer, tensors.q, tensors.window, covered));
@@ -117,17 +115,14 @@ export class PromptReader {
     } finally {
       added?.close();
       compressor?.close();
-      if (this.#reading?.slot === slot) this.#reading = null;
-      slot.release();
+      this.#end(slot);
     }
   }
 
   /** Reads tokens for many presses; nothing is stored in the cache. */
   async record(tokens: readonly number[], reads: PressReads, run: Running, signal?: AbortSignal): Promise<Reading> {
     const { backend, forward } = this.#parts;
-    const slot = await this.#turnToRead(run, signal);
-    backend.trim();
-    this.#reading = { slot, freeBytes: backend.memory.freeBytes };
+    const slot = await this.#begin(run, signal);
     const piece = <T>(work: () => T | Promise<T>): Promise<T> => {
       slot.beat();
       return this.#turns.piece(run, 'prefillMs', work, signal);
@@ -135,22 +130,32 @@ export class PromptReader {
     try {
       return await record(backend, forward, tokens, reads, piece);
     } finally {
-      if (this.#reading?.slot === slot) this.#reading = null;
-      slot.release();
+      this.#end(slot);
     }
   }
 
   /** Runs a piece of work that needs the memory which reading a prompt needs: nobody reads one meanwhile. */
   async instead(run: Running, work: () => Promise<void>, signal?: AbortSignal): Promise<void> {
-    const slot = await this.#turnToRead(run, signal);
-    this.#parts.backend.trim();
-    this.#reading = { slot, freeBytes: this.#parts.backend.memory.freeBytes };
+    const slot = await this.#begin(run, signal);
     try {
       await this.#turns.piece(run, 'pressMs', work, signal);
     } finally {
-      if (this.#reading?.slot === slot) this.#reading = null;
-      slot.release();
+      this.#end(slot);
     }
+  }
+
+  /** Waits for the turn to read, with the device's memory as free as it gets. */
+  async #begin(run: Running, signal?: AbortSignal): Promise<Slot> {
+    const { backend } = this.#parts;
+    const slot = await this.#turnToRead(run, signal);
+    backend.trim(); // what kernels kept since the last prompt lies above room that this one needs in one piece
+    this.#reading = { slot, freeBytes: backend.memory.freeBytes };
+    return slot;
+  }
+
+  #end(slot: Slot): void {
+    if (this.#reading?.slot === slot) this.#reading = null;
+    slot.release();
   }
 
   /** As long as its context lives, a request that waits is not an idle one, however long those before it take. */
