@@ -5,8 +5,6 @@
 import type { AddedRows, LowRank, Projection } from '../../presses/contract.ts';
 import { at, type Backend, type DeviceBuffer, readFloats, type View, type Weight } from '../backend/backend.ts';
 import { Borrowed } from '../backend/borrowed.ts';
-import type { AppendableCache } from './forward.ts';
-import type { KvShape } from './kv-cache.ts';
 
 const F32 = 4;
 /** What a device may want of a matrix's address. */
@@ -19,7 +17,11 @@ export interface Adapter {
   readonly low: View;
 }
 
-type Shape = Pick<KvShape, 'layers' | 'kvHeads' | 'headDim'>;
+interface Shape {
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
 
 export class AddedOnDevice {
   readonly rows: number;
@@ -82,11 +84,12 @@ export class AddedOnDevice {
     return values.every(Number.isFinite);
   }
 
-  append(cache: Pick<AppendableCache, 'append'>, start: number): void {
+  /** Hands over what was kept, [R, H, d] a layer. */
+  each(take: (layer: number, k: View, v: View) => void): void {
     const { layers } = this.#shape;
     for (let layer = 0; layer < layers; layer++) {
       const k = at(this.#kept, layer * this.#rowBytes);
-      cache.append(layer, k, at(k, layers * this.#rowBytes), this.rows, start);
+      take(layer, k, at(k, layers * this.#rowBytes));
     }
   }
 

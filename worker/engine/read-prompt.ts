@@ -95,7 +95,7 @@ export class PromptReader {
       if (report) sequence.renumber(covered + rows, report.nextPosition, job.decoding !== null);
       const explain = report?.otherBudgets ? explanation(sequence, cache.shape, report.otherBudgets) : null;
       if (added && !(await piece('pressMs', () => added!.areNumbers()))) throw noNumbers(job);
-      if (added) await piece('pressMs', () => added?.append(sequence, covered));
+      if (added) await piece('pressMs', () => added?.each((layer, k, v) => sequence.append(layer, k, v, rows, covered)));
       added?.close();
       sequence.scratchBytes = 0;
       for (let start = covered; start < tokens.length; ) {
