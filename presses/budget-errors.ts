@@ -1,8 +1,7 @@
 /** What is told when a press cannot work on a prompt of this length: what is wrong, the value seen, what would work. */
-import type { PartKind } from './check-parts.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
-import { presets } from './presets.ts';
+import { partParam } from './part-param.ts';
 
 export function lostQueries(name: string, queries: number, last: number, after: string, path: string): InputError {
   const message =
@@ -77,14 +76,6 @@ export function protectors({ scorer, selection, compat }: Press, n: number): str
   return own.first + own.last === 0
     ? `selection "${selection.part.name}" protects`
     : `${scorer.part.name} and selection "${selection.part.name}" protect`;
-}
-
-/** The field that a caller can set for a part: beside a preset's name its parameters stand alone, and the part itself is the preset's. */
-export function partParam({ name, path }: Pick<Press, 'name' | 'path'>, kind: PartKind, field?: string): string {
-  const preset = Object.hasOwn(presets, name) ? presets[name] : null;
-  const chosen = preset !== null && !(kind === 'schedule' && preset.scorer !== null && preset.schedule === undefined);
-  const steps = chosen ? [path, field] : [path, kind, field];
-  return steps.filter((step) => step !== undefined).join('.');
 }
 
 function besideAdded({ transforms }: Press): string {

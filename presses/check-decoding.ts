@@ -1,12 +1,14 @@
 /** A press that acts while decoding, checked against one request before any compute. */
 import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
-import { partParam, protectors, smallerParam } from './budget-errors.ts';
+import { protectors, smallerParam } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection, slidingBudget } from './check-parts.ts';
-import { protectedBy, protectedCount, queriesOf } from './check-press.ts';
+import { protectedBy, queriesOf } from './check-press.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
+import { partParam } from './part-param.ts';
+import { protectedCount } from './protected-count.ts';
 
 export interface CheckedDecoding {
   readonly press: Press;

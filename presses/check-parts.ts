@@ -1,10 +1,8 @@
 /** Which parts go together in one press, whatever the prompt. A refusal names both and says why. */
 import type { z } from 'zod';
-import { partParam } from './budget-errors.ts';
 import type { Chosen, HeadBudget, PartInfo, Press, PressParts, Selection } from './contract.ts';
 import { InputError } from './input-error.ts';
-
-export type PartKind = 'scorer' | 'layer_budget' | 'head_budget' | 'selection' | 'transforms' | 'schedule';
+import { type PartKind, partParam } from './part-param.ts';
 
 interface KindOfPart extends Chosen<PartInfo<z.ZodObject>> {
   readonly kind: PartKind;

@@ -4,13 +4,15 @@
  */
 import type { Protected } from '../worker/backend/backend.ts';
 import { type ArtifactOf, noArtifacts } from './artifacts.ts';
-import { emptyBudget, lostQueries, memoryTooSmall, partParam, protectors, shortPrompt, type Tries, tightBudget } from './budget-errors.ts';
+import { emptyBudget, lostQueries, memoryTooSmall, protectors, shortPrompt, type Tries, tightBudget } from './budget-errors.ts';
 import type { BudgetMath } from './budget-math.ts';
 import { countingSelection, decider } from './check-parts.ts';
 import type { AddedRows, BudgetContext, Chosen, LayerBudget, OtherBudget, Press, PressParts, PressRequest } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { uniform } from './layer-budgets/uniform.ts';
 import { otherBudgets } from './other-budgets.ts';
+import { partParam } from './part-param.ts';
+import { protectedCount } from './protected-count.ts';
 
 /** What a press is checked against. */
 export interface PressSize {
@@ -361,10 +363,6 @@ function inPress<T>(press: Press, run: () => T): T {
     const param = error.param.replace(/^press\.layer_budget/, partParam(press, 'layer_budget')).replace(/^press(?=\.compression_ratio)/, press.path);
     throw new InputError(error.code, param, error.message);
   }
-}
-
-export function protectedCount({ first, last }: Protected, n: number): number {
-  return Math.min(n, first + last);
 }
 
 function mean(values: readonly number[]): number {

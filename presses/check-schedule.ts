@@ -1,9 +1,10 @@
 /** What cannot act while decoding, whatever the prompt; and which presses of a list do. */
-import { partParam } from './budget-errors.ts';
-import { countingSelection, decider, type PartKind, slidingBudget } from './check-parts.ts';
+
+import { countingSelection, decider, slidingBudget } from './check-parts.ts';
 import { isIdle, protectedBy, queriesOf } from './check-press.ts';
 import type { Press } from './contract.ts';
 import { InputError } from './input-error.ts';
+import { type PartKind, partParam } from './part-param.ts';
 
 /** The press of a request that acts while decoding; null = none does. */
 export function decodingPress(presses: readonly Press[]): Press | null {

@@ -12,9 +12,8 @@
 import { type Backend, type DeviceBuffer, type Protected, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
 import { noArtifacts } from './artifacts.ts';
-import { partParam } from './budget-errors.ts';
 import { countingSelection } from './check-parts.ts';
-import { type CheckedPress, type PressReads, protectedCount, readsOf, type Stage } from './check-press.ts';
+import { type CheckedPress, type PressReads, readsOf, type Stage } from './check-press.ts';
 import type {
   HostRows,
   KeptStore,
@@ -30,6 +29,8 @@ import type {
 import { checkScores } from './finite-scores.ts';
 import { Gathered } from './gather.ts';
 import { Onlooker } from './other-budgets.ts';
+import { partParam } from './part-param.ts';
+import { protectedCount } from './protected-count.ts';
 import { sum } from './sum.ts';
 import { OBSERVATION_WINDOW, windowAttention } from './window-attention.ts';
 

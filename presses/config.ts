@@ -4,8 +4,7 @@
  */
 import type { z } from 'zod';
 import { leftOut, presetElsewhere } from './aliases.ts';
-import { partParam } from './budget-errors.ts';
-import { checkParts, countingSelection, decider, type PartKind } from './check-parts.ts';
+import { checkParts, countingSelection, decider } from './check-parts.ts';
 import { checkTail, isIdle, keepsAll, observingQueries, protectedBy, shorterTail, type Tail } from './check-press.ts';
 import { checkSchedules, decodingPress } from './check-schedule.ts';
 import { DEFAULT_RATIO, type Fields, fields, fieldsSchema, MOST_PRESSES, memoryBytes } from './config-schema.ts';
@@ -13,6 +12,7 @@ import type { Chosen, PartInfo, Press, PressParts, PressRequest, Schedule } from
 import { didYouMean, nearestName, shownName, toldNames } from './did-you-mean.ts';
 import { InputError } from './input-error.ts';
 import { MOST_LEVELS, nestedTooDeep } from './nesting.ts';
+import { type PartKind, partParam } from './part-param.ts';
 import { partList, presetParts, presets, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 import { spellingOut } from './spell-out.ts';

@@ -14,13 +14,13 @@
 import { type AttentionShape, type Backend, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
-import { partParam } from './budget-errors.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import { countingSelection, slidingBudget } from './check-parts.ts';
-import { protectedCount } from './check-press.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
+import { partParam } from './part-param.ts';
+import { protectedCount } from './protected-count.ts';
 import { receivedAttention } from './received-attention.ts';
 import { sum } from './sum.ts';
 import type { ScoredStore, TokenScores } from './token-scores.ts';

@@ -11,10 +11,10 @@
  */
 import { type AttentionShape, type Backend, readFloats, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
-import { partParam } from './budget-errors.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import type { CheckedPress } from './check-press.ts';
 import type { LayerModel, LayerTensors, ScoreContext } from './contract.ts';
+import { partParam } from './part-param.ts';
 
 const F32 = 4;
 

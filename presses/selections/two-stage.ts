@@ -7,10 +7,10 @@
  *  A measured layer budget sees (s + epsilon) w, in this order: LMBA is what this order needs to hold the mass. */
 import * as z from 'zod';
 import { at, readFloats, readWords, type View } from '../../worker/backend/backend.ts';
-import { protectedCount } from '../check-press.ts';
 import type { RankContext, Selection } from '../contract.ts';
 import { groupOutputNorms, outputNormsBytes } from '../output-norm.ts';
 import { fraction, realNumber } from '../params.ts';
+import { protectedCount } from '../protected-count.ts';
 
 const params = z.strictObject({
   first_stage_ratio: fraction(0.5, 'the fraction of the budget that the scores alone decide'),

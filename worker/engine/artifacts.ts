@@ -12,11 +12,11 @@ import {
   missingArtifact,
   noArtifacts,
 } from '../../presses/artifacts.ts';
-import { partParam } from '../../presses/budget-errors.ts';
 import { chosenParts } from '../../presses/check-parts.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { partParam } from '../../presses/part-param.ts';
 import { fromBf16, fromHalf } from '../backend/layout/half.ts';
 import { formatBytes } from './bytes.ts';
 import { readSafetensorsHeader } from './weights/safetensors.ts';

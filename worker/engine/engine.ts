@@ -1,9 +1,9 @@
 /** The engine: checks a request, waits for room, reads and presses the prompt, decodes. Knows nothing of HTTP. */
 
 import type { PressReads } from '../../presses/check-press.ts';
-import { protectedCount } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { protectedCount } from '../../presses/protected-count.ts';
 import { type Backend, DeviceFailed, OutOfDeviceMemory, readFloats, type View } from '../backend/backend.ts';
 import type { Artifacts } from './artifacts.ts';
 import { createDecoder, type Decoder } from './decode.ts';

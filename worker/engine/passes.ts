@@ -1,7 +1,8 @@
 /** What a press has read over the prompt before it scores: token lists, checked against the model before any compute. */
-import { partParam } from '../../presses/budget-errors.ts';
+
 import type { CheckedPress } from '../../presses/check-press.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { partParam } from '../../presses/part-param.ts';
 import type { TokenList } from './forward.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import type { ModelInfo } from './types.ts';

@@ -1,10 +1,10 @@
 /** Reads the prompts of admitted requests, one at a time, and presses them: only one holds hidden states and a layer's K,V. */
 
-import { partParam } from '../../presses/budget-errors.ts';
 import type { PressReads } from '../../presses/check-press.ts';
 import { Compressor } from '../../presses/compressor.ts';
 import type { PressReport } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { partParam } from '../../presses/part-param.ts';
 import { scoresPrompt } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
 import { AddedOnDevice } from './added-rows.ts';

@@ -1,11 +1,12 @@
 /** Whether a checked request can ever fit this server's memory, and if not, what would. */
-import { partParam } from '../../presses/budget-errors.ts';
+
 import type { BudgetMath } from '../../presses/budget-math.ts';
 import { checkPress, type PressReads } from '../../presses/check-press.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { Press, PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { uniform } from '../../presses/layer-budgets/uniform.ts';
+import { partParam } from '../../presses/part-param.ts';
 import { scoresPrompt, scoringBytes } from '../../presses/token-scores.ts';
 import type { Backend } from '../backend/backend.ts';
 import { formatBytes } from './bytes.ts';
