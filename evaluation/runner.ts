@@ -48,7 +48,7 @@ const GREEDY = { temperature: 0, topK: 0, topP: 1, minP: 0, frequencyPenalty: 0,
 export async function run(options: RunOptions): Promise<RunSummary> {
   const { engine, samples, variants, results, signal } = options;
   const summary: RunSummary = { answered: 0, readings: 0, refused: new Map() };
-  let last: Reading | null = null;
+  const last: (Reading | null)[] = [];
   for (const [i, placed] of samples.entries()) {
     signal?.throwIfAborted();
     const missing = variants.filter(({ key }) => !results.has({ sample: placed.sample.id, variant: key }));
@@ -56,20 +56,28 @@ export async function run(options: RunOptions): Promise<RunSummary> {
       const { context, question, answerPrefix } = placed.sample;
       const prompt = engine.encode({ kind: 'question', context, question, answerPrefix });
       const able = await ableOf(engine, prompt, missing, placed.sample, summary);
-      if (options.shareReadings === false) last = null;
-      else if (able.length > 0) {
-        const presses = able.map(({ request }) => request);
-        const before: Reading | null = last;
-        last = await engine.readOnce(prompt, presses, signal, before);
-        if (last !== before) summary.readings++;
+      const answers: Answer[] = [];
+      for (const [g, group] of sharing(able).entries()) {
+        if (options.shareReadings !== false && group.length > 0) {
+          const presses = group.map(({ request }) => request);
+          const before = last[g] ?? null;
+          last[g] = await engine.readOnce(prompt, presses, signal, before);
+          if (last[g] !== before) summary.readings++;
+        }
+        answers.push(...(await answerAll(options, placed, prompt, group, last[g] ?? null, summary)));
       }
-      const answers = await answerAll(options, placed, prompt, able, last, summary);
       results.append(answers); // all of a sample at once
       summary.answered += answers.length;
     }
     options.onSample?.(i + 1, samples.length);
   }
   return summary;
+}
+
+/** Those that may share a reading: presses that act while decoding alone have the prompt read whole, whatever the scope of the others. */
+function sharing(variants: readonly Variant[]): Variant[][] {
+  const readsWhole = ({ request: { presses } }: Variant): boolean => presses.length > 0 && presses.every(({ schedule }) => !schedule.part.prefill);
+  return [variants.filter((variant) => !readsWhole(variant)), variants.filter(readsWhole)];
 }
 
 /** Those that this prompt is not refused with. */

@@ -92,6 +92,18 @@ test('what a press refuses is counted with the reason, and the other presses ans
   expect([...refused]).toEqual([['wide@0.5', { why: expect.stringMatching(/window/), samples: 2 }]]);
 });
 
+test('presses on a part of the prompt and presses that act while decoding alone stand side by side, with a reading for each', async () => {
+  const [shared, plain] = ['shared', 'plain'].map((name) => join(folder, name));
+  const decoding = { name: 'decoding', press: { preset: 'decoding_tova', interval: 1, target_size: 64 } };
+  const { variants } = variantsOf([decoding, presses[0], presses[1]], [0.5], false);
+  const two = samples(2);
+  expect(await evaluate(shared, { samples: two, variants })).toMatchObject({ answered: 6, readings: 4, refused: new Map() });
+  await evaluate(plain, { samples: two, variants, shareReadings: false });
+  const { answers } = readResults(shared);
+  expect(answers).toEqual(readResults(plain).answers);
+  for (const { press, tokens, covered } of answers) expect(covered === tokens).toBe(press !== 'knorm');
+});
+
 test('samples of one context share a reading', async () => {
   const [first] = samples(1);
   const two = [first, { ...first, id: 'again', question: 'What is the special magic number for red lamp mentioned in the provided text?' }];
