@@ -13,9 +13,9 @@ import { didYouMean, nearestName, shownName, toldNames } from './did-you-mean.ts
 import { InputError } from './input-error.ts';
 import { MOST_LEVELS, nestedTooDeep } from './nesting.ts';
 import { type PartKind, partParam } from './part-param.ts';
-import { partList, presetParts, presets, whyNoFamily } from './presets.ts';
+import { type PresetParts, partList, presetParts, presets, whyNoFamily } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
-import { spellingOut } from './spell-out.ts';
+import { spelledOut, spellingOut } from './spell-out.ts';
 
 export { pressJsonSchema } from './config-schema.ts';
 
@@ -88,12 +88,16 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
   if (apart !== null) throw new InputError('press_unavailable', namePath, `preset "${name}" is not available: ${apart}`);
   if (typeof name !== 'string' || !Object.hasOwn(presets, name)) throw unknownPreset(name, namePath);
   const { summary: _, params: defaults = {}, ...preset } = { params: undefined, ...presets[name] };
+  const parts = presetParts(name);
+  // A preset's parts take their parameters from beside the preset's name: no two parts of one share a parameter name.
+  const filled = { ...defaults, ...asked };
+  const given = ({ params }: PartInfo<z.ZodObject>): Json => pick(filled, Object.keys(params.shape));
   const mayBeNamed = preset.scorer !== null && preset.schedule === undefined; // the schedule
   const kind = Object.keys(KINDS).find((kind) => kind in asked && !(kind === 'schedule' && mayBeNamed));
   if (kind !== undefined) {
-    const spelledOut = preset.scorer === null ? '' : `, or spell it out: ${JSON.stringify(preset)}`;
+    const spelled = parts === null ? '' : `, or spell it out: ${spelledOut(withParams(parts, given), pick(defaults, Object.keys(fields)))}`;
     const what = kind === 'transforms' ? 'transforms' : `its ${kind}`;
-    throw new InputError('press_conflict', `${path}.${kind}`, `preset "${name}" already chooses ${what}; leave one of them out${spelledOut}`);
+    throw new InputError('press_conflict', `${path}.${kind}`, `preset "${name}" already chooses ${what}; leave one of them out${spelled}`);
   }
   const fixed = (['compression_ratio', 'memory_budget'] as const).find((field) => 'compression_ratio' in defaults && asked[field]);
   if (fixed !== undefined) {
@@ -103,36 +107,35 @@ function parsePreset(json: Json, path: string, namePath: string): Element {
       `${fixed} ${show(asked[fixed])} with preset "${name}", which removes no tokens; leave it out, or compose it with a press that does: [{"preset": "snapkv", "compression_ratio": 0.5}, "${name}"]`,
     );
   }
-  const parts = presetParts(name);
   if (parts === null) {
-    const given = parseFields(asked, path, []);
-    if (given.compression_ratio || given.memory_budget !== undefined) {
-      const field = given.compression_ratio ? 'compression_ratio' : 'memory_budget';
+    const beside = parseFields(asked, path, []);
+    if (beside.compression_ratio || beside.memory_budget !== undefined) {
+      const field = beside.compression_ratio ? 'compression_ratio' : 'memory_budget';
       throw new InputError(
         'press_conflict',
         `${path}.${field}`,
         `${field} ${show(asked[field])} with preset "no_press", which keeps everything; choose a press`,
       );
     }
-    return { path, press: null, fields: given };
+    return { path, press: null, fields: beside };
   }
-  // A preset's parts take their parameters from beside the preset's name: no two parts of one share a parameter name.
   const own = partList(parts).flatMap((part) => Object.keys(part.params.shape));
-  const filled = { ...defaults, ...asked };
-  const given = parseFields(omit(filled, [...own, 'schedule']), path, [...own, ...(mayBeNamed ? ['schedule'] : [])]);
-  const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({
-    part,
-    params: readParams(part.params, pick(filled, Object.keys(part.params.shape)), path),
-  });
-  const chosen = {
+  const beside = parseFields(omit(filled, [...own, 'schedule']), path, [...own, ...(mayBeNamed ? ['schedule'] : [])]);
+  const chosen = withParams(parts, (part) => readParams(part.params, given(part), path));
+  const schedule = 'schedule' in asked ? readPart<Schedule>('schedule', asked.schedule, `${path}.schedule`) : chosen.schedule;
+  return finish(name, { ...chosen, schedule }, beside, path);
+}
+
+function withParams(parts: PresetParts, paramsOf: (part: PartInfo<z.ZodObject>) => Json): PressParts {
+  const choose = <P extends PartInfo<z.ZodObject>>(part: P): Chosen<P> => ({ part, params: paramsOf(part) });
+  return {
     scorer: choose(parts.scorer),
     layerBudget: choose(parts.layerBudget),
     headBudget: choose(parts.headBudget),
     selection: choose(parts.selection),
     transforms: parts.transforms.map(choose),
-    schedule: 'schedule' in asked ? readPart<Schedule>('schedule', asked.schedule, `${path}.schedule`) : choose(parts.schedule),
+    schedule: choose(parts.schedule),
   };
-  return finish(name, chosen, given, path);
 }
 
 function parseComposition(json: Json, path: string): Element {
@@ -370,7 +373,7 @@ function unknownPreset(name: unknown, param: string): InputError {
   if (typeof name !== 'string') return unknownName('preset', name, names, param);
   const unknown = (hint: string): InputError => new InputError('press_unknown', param, `unknown preset "${shownName(name)}"${hint}`);
   const decoded = name.startsWith('decoding_') ? name.slice('decoding_'.length) : '';
-  if (Object.hasOwn(presets, decoded)) return unknown(`; {"preset": "${decoded}", "schedule": "decoding"} says it`);
+  if (Object.hasOwn(presets, decoded) && presetParts(decoded) !== null) return unknown(whileDecoding(decoded));
   const elsewhere = presetElsewhere(name);
   if (elsewhere !== null) return unknown(`; ${elsewhere}`);
   const parts = Object.values(KINDS).flatMap((kind) => Object.keys(kind));
@@ -378,6 +381,18 @@ function unknownPreset(name: unknown, param: string): InputError {
   const holding = names.filter((preset) => preset.startsWith(`${name}_`) || preset.endsWith(`_${name}`));
   const near = holding.length > 0 ? `; presets with it: ${toldNames(holding, FEW)}` : (nearestName(name, names) ?? '');
   return unknown(`; ${whatItIs(name)}${near}`);
+}
+
+/** How a preset acts while decoding, or why it does not; what its parts want besides is told when it is asked for. */
+function whileDecoding(preset: string): string {
+  const files = partList(presetParts(preset)!).flatMap(({ artifact }) => (artifact ? [[artifact.param, `any.${artifact.format}`]] : []));
+  try {
+    parsePress({ preset, schedule: 'decoding', ...Object.fromEntries(files) });
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    if (error.code !== 'press_param_missing') return `, and there is none: ${error.message}`;
+  }
+  return `; {"preset": "${preset}", "schedule": "decoding"} says it`;
 }
 
 /** Presets of a part, in a message that says more. */

@@ -1,6 +1,6 @@
 /** A preset's parts are its own: what a refusal tells to change, the caller can only change where the press is spelled out. */
 import type { z } from 'zod';
-import type { Chosen, PartInfo, Press } from './contract.ts';
+import type { Chosen, PartInfo, Press, PressParts } from './contract.ts';
 import { InputError } from './input-error.ts';
 import { presets } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, selections } from './registry.ts';
@@ -41,17 +41,27 @@ function isTaken(press: Press, check: (press: Press) => void): boolean {
   }
 }
 
-/** The parts as a press config; what is a default is left out. */
-export function spelledOut({ scorer, layerBudget, headBudget, selection, transforms, schedule }: Press): string {
+/** The parts as a press config, and what stands beside them; what is a default is left out. */
+export function spelledOut(
+  { scorer, layerBudget, headBudget, selection, transforms, schedule }: PressParts,
+  beside: Readonly<Record<string, unknown>> = {},
+): string {
   const parts = {
     scorer: named(scorer),
-    ...(layerBudget.part !== layerBudgets.uniform && { layer_budget: named(layerBudget) }),
-    ...(headBudget.part !== headBudgets.uniform && { head_budget: named(headBudget) }),
-    ...(selection.part !== selections.top_k && { selection: named(selection) }),
+    ...unless(layerBudgets.uniform, 'layer_budget', layerBudget),
+    ...unless(headBudgets.uniform, 'head_budget', headBudget),
+    ...unless(selections.top_k, 'selection', selection),
     ...(transforms.length > 0 && { transforms: transforms.map(named) }),
-    ...(schedule.part !== schedules.prefill && { schedule: named(schedule) }),
+    ...unless(schedules.prefill, 'schedule', schedule),
+    ...beside,
   };
   return JSON.stringify(parts);
+}
+
+/** The part under its kind's name, unless it is what goes without saying. */
+function unless(silent: PartInfo<z.ZodObject>, kind: string, chosen: Chosen<PartInfo<z.ZodObject>>): Record<string, unknown> {
+  const name = named(chosen);
+  return name === silent.name ? {} : { [kind]: name };
 }
 
 /** Its name, and the parameters that are not the part's defaults; texts too long to be told stay the caller's. */

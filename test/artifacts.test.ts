@@ -383,6 +383,16 @@ describe('over HTTP, with models/needle', () => {
     expect(held()).toEqual(before);
   });
 
+  test('curves that keep nothing of any head: all layers get the same, and the report says so', async () => {
+    writeFileSync(join(folder, 'nothing.safetensors'), oneTensor('curves', 'F32', [99, 6, 2], new Float32Array(99 * 6 * 2).fill(1)));
+    const [{ status, body }] = await both({ preset: 'lukv', curves: 'nothing.safetensors', compression_ratio: 0.5 });
+    expect(status).toBe(200);
+    expect(body.usage.kv_cache.kept_per_layer).toEqual([60, 60, 60, 60, 60, 60]);
+    expect(body.usage.kv_cache.notes).toEqual([
+      'layer_budget "curves": nothing.safetensors keeps nothing of any head at this ratio: all layers get the same',
+    ]);
+  });
+
   test('a file that is no JSON, with control characters in it, is told without them', async () => {
     writeFileSync(join(folder, 'odd.json'), '\u001b[31m\u0000\u0007 no');
     for (const { status, body } of await both({ preset: 'duo_attention', artifact: 'odd.json' })) {

@@ -8,6 +8,7 @@ import { InputError } from '../presses/input-error.ts';
 import { listPresses } from '../presses/list-presses.ts';
 import { partList, presetParts, presets } from '../presses/presets.ts';
 import { headBudgets, layerBudgets, scorers, selections, transforms } from '../presses/registry.ts';
+import { presetArtifacts } from './support/artifacts.ts';
 
 function refusal(json: unknown): { code: string; param: string | null; message: string } {
   try {
@@ -158,6 +159,35 @@ test('what a part is told to be, where a preset is asked for, is a press that is
     if (said) told++;
   }
   expect(told).toBeGreaterThan(15);
+});
+
+test('a preset that already chooses a part is told spelled out, with the parameters that are its own', () => {
+  for (const preset of Object.keys(presets)) {
+    if (preset === 'no_press') continue;
+    const needed = { ...presetArtifacts(preset), ...(/^kvzap_(linear|mlp)$/.test(preset) && { threshold: -3 }) };
+    const { message } = refusal({ preset, ...needed, scorer: 'knorm' });
+    const said = /spell it out: (\{.*\})$/.exec(message);
+    const { name: _, ...pressed } = parsePress({ preset, ...needed }).presses[0];
+    expect(parsePress(JSON.parse(said![1])).presses[0], message).toMatchObject(pressed);
+  }
+});
+
+test('decoding_<preset> where there is no such preset: what is told is taken, or why not', () => {
+  let [taken, refused] = [0, 0];
+  for (const preset of Object.keys(presets)) {
+    const name = `decoding_${preset}`;
+    if (Object.hasOwn(presets, name)) continue;
+    const { message } = refusal(name);
+    const said = /^[^;]*; (\{.*\}) says it$/.exec(message);
+    if (said) {
+      expect(() => parsePress({ ...JSON.parse(said[1]), ...presetArtifacts(preset) }), message).not.toThrow();
+      taken++;
+    } else if (preset !== 'no_press') {
+      expect(message).toMatch(/, and there is none: .*(schedule|decod)/);
+      refused++;
+    }
+  }
+  expect([taken, refused].map((count) => count > 10)).toEqual([true, true]);
 });
 
 test('where a preset does not go with a schedule, a press is told that does, its own parameters in it', () => {

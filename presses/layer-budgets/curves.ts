@@ -25,6 +25,10 @@ export const curves: PlannedBudget<typeof params> = {
   signal: 'none',
   ragged: true,
   perEntry: true,
+  fallback(context, { curves: name }) {
+    const shares = context.caps.flatMap((_, l) => keptShares(context.artifact(name), l, context));
+    return shares.some((share) => share > 0) ? null : `${name} keeps nothing of any head at this ratio: all layers get the same`;
+  },
   limits(_signals, context, { curves: name }) {
     const { layers, caps, compat, kvHeads: H, artifact } = context;
     const shares = Array.from({ length: layers }, (_, l) => keptShares(artifact(name), l, context));

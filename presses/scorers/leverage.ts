@@ -37,7 +37,7 @@ export const sketchArtifact = {
   ...matrix,
   param: 'artifact',
   check(artifact: Artifact, { kvHeads, headDim }: ArtifactModel): void {
-    const width = artifact.tensors.get('sketch')?.shape[2] ?? 0;
+    const width = artifact.tensors.get('sketch')?.shape[2] ?? 1;
     if (width > 256) throw new Misfit(`its sketch_dimension is ${width}, 256 at most would work`);
     tensorOf(artifact, 'sketch', [kvHeads, headDim, width]);
   },
