@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { CountTokens, MetricName } from '../contract.ts';
 import type { Random } from '../random.ts';
 import type { Phrasebook } from './phrasebooks/phrasebook.ts';
+import type { QuestionSet } from './question-set.ts';
 
 export interface Task<S extends z.ZodObject = z.ZodObject> {
   readonly name: string; // snake_case, as on the command line
@@ -46,17 +47,4 @@ export interface Draft {
   readonly answerPrefix: string; // begins the model's turn: no space before it, none behind it
   readonly answers: readonly string[];
   readonly depth?: number;
-}
-
-/** Paragraphs, and what is asked about them. */
-export interface QuestionSet {
-  readonly name: string; // a file's, or "own"
-  readonly paragraphs: readonly { readonly text: string; readonly article: string }[];
-  readonly questions: readonly Question[];
-}
-
-export interface Question {
-  readonly question: string;
-  readonly answers: readonly string[];
-  readonly paragraphs: readonly number[]; // those that hold the answer, and come with every sample
 }

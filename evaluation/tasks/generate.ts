@@ -9,9 +9,10 @@ import { didYouMean } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { CountTokens, MetricName, Sample } from '../contract.ts';
 import { Random } from '../random.ts';
-import type { Draft, QuestionSet, Recipe, Setting, Task } from './contract.ts';
+import type { Draft, Recipe, Setting, Task } from './contract.ts';
 import { sentencesOf, withoutEnd } from './essay.ts';
 import type { Phrasebook } from './phrasebooks/phrasebook.ts';
+import type { QuestionSet } from './question-set.ts';
 import { styles, tasks } from './registry.ts';
 
 export interface SamplesRequest {

@@ -6,8 +6,9 @@
 import { z } from 'zod';
 import { InputError } from '../../presses/input-error.ts';
 import type { Random } from '../random.ts';
-import type { QuestionSet, Recipe, Setting, Task } from './contract.ts';
+import type { Recipe, Setting, Task } from './contract.ts';
 import { maxNewTokens } from './params.ts';
+import type { QuestionSet } from './question-set.ts';
 
 export function qaTask(name: string, summary: string, recipe: string, hops: 1 | 2): Task {
   const params = z.strictObject({

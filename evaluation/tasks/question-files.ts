@@ -8,7 +8,7 @@
  * Equal paragraphs are one. Questions that SQuAD marks as impossible, or gives no answer, are left out.
  */
 import { InputError } from '../../presses/input-error.ts';
-import type { Question, QuestionSet } from './contract.ts';
+import type { Question, QuestionSet } from './question-set.ts';
 
 const LAYOUTS = 'JSONL or a JSON array of {"question", "answers", "context"}, or SQuAD\'s or HotpotQA\'s JSON';
 

@@ -2,8 +2,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../presses/input-error.ts';
-import type { QuestionSet } from './contract.ts';
 import { parseQuestions } from './question-files.ts';
+import type { QuestionSet } from './question-set.ts';
 
 const MOST_BYTES = 256 * 2 ** 20;
 const MOST_FILES = 10_000;

@@ -1,5 +1,5 @@
 /** Questions and paragraphs of the QA tasks where the user brings none. Every place, person and thing in them is invented, so that no model knows it by heart. */
-import type { Question, QuestionSet } from '../contract.ts';
+import type { Question, QuestionSet } from '../question-set.ts';
 
 /** One hop: each question is answered by its paragraph. Two hops: the first paragraph leads to the second, which has the answer. */
 export function ownQuestions(hops: 1 | 2): QuestionSet {

@@ -3,7 +3,7 @@
  * it can answer at all. Haystacks are sentences of its own grammar; documents are of facts, two hops go by the owner of a thing.
  */
 import type { Random } from '../../random.ts';
-import type { QuestionSet } from '../contract.ts';
+import type { QuestionSet } from '../question-set.ts';
 import {
   ADJ,
   ADV,

@@ -1,6 +1,6 @@
 /** The words of a style. A task has the structure, a phrasebook every word that a model reads; another style is another object like these. */
 import type { Random } from '../../random.ts';
-import type { QuestionSet } from '../contract.ts';
+import type { QuestionSet } from '../question-set.ts';
 
 /** What a needle's value is. */
 export type ValueKind = 'number' | 'uuid' | 'word';
