@@ -11,9 +11,10 @@
  * kvpress, and compat: rows in the order of the last compression's scores, then the new ones; all queries turned to the position of the newest.
  */
 
-import { type AttentionShape, type Backend, type RankOrder, readFloats, readWords, type View } from '../worker/backend/backend.ts';
+import { type AttentionShape, at, type Backend, readFloats, readWords, type View } from '../worker/backend/backend.ts';
 import { Borrowed } from '../worker/backend/borrowed.ts';
 import { ropeTable } from '../worker/backend/rope-table.ts';
+import { AttentionSince } from './attention-since.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import { countingSelection, slidingBudget } from './check-parts.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
@@ -21,9 +22,10 @@ import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
 import { partParam } from './part-param.ts';
 import { protectedCount } from './protected-count.ts';
-import { receivedAttention } from './received-attention.ts';
+import { queriesOfHead } from './queries-of-head.ts';
+import type { RecentQueries, RunningStore } from './running-store.ts';
 import { sum } from './sum.ts';
-import type { ScoredStore, TokenScores } from './token-scores.ts';
+import type { TokenScores } from './token-scores.ts';
 
 const F32 = 4;
 
@@ -41,31 +43,6 @@ const NO_ROWS: View = {
   },
   offset: 0,
 };
-
-/** The running sequence: lists (layer, KV head) of stored entries, in any order. */
-export interface RunningStore extends ScoredStore {
-  /** By how many positions entries of the prompt were moved together: what followed stands so many earlier, as RoPE has it. */
-  readonly shift: number;
-  /** Where tokens of these positions in the text stand, as RoPE has it. */
-  standing(layer: number, head: number, positions: Uint32Array): Uint32Array;
-  /** Where each entry stood in the text, in list order. */
-  positions(layer: number, head: number): Uint32Array;
-  /** The score of each entry, in list order. */
-  scores(layer: number, head: number): Float32Array;
-  /** Entries as rows: row i of k, v ([n, heads, d] f32) has entry entries[h][i] of head first + h. */
-  read(layer: number, first: number, entries: readonly Uint32Array[], k: View, v: View): void;
-  /** Writes every entry of some heads anew: entry i of head first + h is row order[h, i] of k, v ([n, heads, d] f32). */
-  rewrite(layer: number, first: number, heads: number, order: RankOrder, k: View, v: View): void;
-  /** Lets go of all but these entries [H] of the layer's lists; tells which of them now stands in each place. */
-  retain(layer: number, kept: readonly Uint32Array[]): readonly Uint32Array[];
-}
-
-/** The last queries of every layer, after RoPE. */
-export interface RecentQueries {
-  readonly held: number;
-  /** The last `count` of a layer, oldest first, to `out` [count, Hq, d]. */
-  read(out: View, layer: number, count: number): void;
-}
 
 export interface DecodingOptions {
   readonly backend: Backend;
@@ -123,9 +100,8 @@ export class DecodingCompressor {
   readonly #checks: Promise<void>[] = [];
   /** compat: [layer][head] positions in the order of the last compression's scores. */
   readonly #byScore: Uint32Array[][] = [];
-  /** Where a transform asks: [layer][head] what each position received in attention since it was stored, and tokens since something went last. */
-  readonly #attention: Map<number, number>[][];
-  readonly #since: number[];
+  /** Null where no transform asks. */
+  readonly #attention: AttentionSince | null;
   readonly #random: () => number;
   readonly #counting: ReturnType<typeof countingSelection>;
   /** Says how much each head keeps by its length alone. */
@@ -137,8 +113,7 @@ export class DecodingCompressor {
     this.#sliding = slidingBudget(options.checked.press);
     this.#seed = Math.floor(options.random() * 2 ** 32);
     this.notes = new Set(options.checked.notes);
-    this.#attention = options.layers.map(({ shape }) => Array.from({ length: shape.kvHeads }, () => new Map()));
-    this.#since = options.layers.map(() => 0);
+    this.#attention = options.checked.press.transforms.length > 0 ? new AttentionSince(options) : null;
     this.#random = options.random;
   }
 
@@ -151,7 +126,7 @@ export class DecodingCompressor {
     // All layers are recorded before anything is waited for: on a GPU a wait costs more than the reading.
     const recorded: { readonly held: Held; readonly ranked: Promise<readonly Ranked[]> }[] = [];
     for (const layer of layers.keys()) {
-      await this.#attend(layer, moment);
+      await this.#attention?.add(layer, recent);
       const held = this.#held(layer, moment);
       if (held === null) continue;
       const reads: Promise<Ranked>[] = [];
@@ -274,7 +249,7 @@ export class DecodingCompressor {
     // Statistics of queries take the first of them for one at `start`, and want to know where the next token stands; all others count rows.
     const start = !someQueries || (compat && window > 0) ? 0 : next - (window || n);
     const ofAll = window > 0 ? this.#queries(layer, window, tokens, scratch) : k; // nobody reads it then
-    const q = window > 0 && heads < shape.kvHeads ? this.#queriesOf(first, ofAll, window, shape, scratch) : ofAll;
+    const q = window > 0 && heads < shape.kvHeads ? queriesOfHead({ backend, scratch }, first, ofAll, window, shape) : ofAll;
     return {
       layer,
       n,
@@ -321,20 +296,6 @@ export class DecodingCompressor {
     return q;
   }
 
-  /** The queries of one KV head, [window, G, d]. */
-  #queriesOf(head: number, q: View, window: number, { queryHeads, kvHeads, headDim }: AttentionShape, scratch: ScoreContext['scratch']): View {
-    const { backend } = this.#options;
-    const width = (queryHeads / kvHeads) * headDim;
-    const out = scratch(window * width * F32, 'queries of one head');
-    const rows = scratch(window * F32, 'their rows');
-    backend.write(
-      rows,
-      Uint32Array.from({ length: window }, (_, i) => i * kvHeads + head),
-    );
-    backend.gather(out, q, { rows, stride: window }, window, 1, width);
-    return out;
-  }
-
   /** [H] the entries that stay. */
   #kept({ layer, positions }: Held, groups: readonly Ranked[], moment: Moment): Uint32Array[] {
     const { checked } = this.#options;
@@ -365,7 +326,7 @@ export class DecodingCompressor {
     const { backend, n } = context;
     const mean = context.scratch(entries.length * n * F32, 'mean scores');
     backend.groupMean(mean, scores, 1, entries.length, n);
-    for (let h = 1; h < entries.length; h++) backend.copy({ buffer: mean.buffer, offset: mean.offset + h * n * F32 }, mean, n * F32);
+    for (let h = 1; h < entries.length; h++) backend.copy(at(mean, h * n * F32), mean, n * F32);
     return mean;
   }
 
@@ -375,52 +336,17 @@ export class DecodingCompressor {
     for (const [h, list] of entries.entries()) {
       const all = this.#options.store.scores(layer, first + h);
       backend.write(
-        { buffer: scores.buffer, offset: scores.offset + h * n * F32 },
+        at(scores, h * n * F32),
         Float32Array.from(list, (entry) => all[entry]),
       );
     }
     return scores;
   }
 
-  /**
-   * What every row received in attention from the tokens since the last time: between two compressions rows only come on top, so that it is causal window
-   * attention over the rows that are there.
-   */
-  async #attend(layer: number, { recent }: Moment): Promise<void> {
-    const { backend, checked, store, layers, queries } = this.#options;
-    if (checked.press.transforms.length === 0) return;
-    const { shape } = layers[layer];
-    const window = Math.min(recent, checked.interval, queries?.held ?? 0); // under compat the question is one step: that of its last token
-    this.#since[layer] += window;
-    const heads = Array.from({ length: shape.kvHeads }, (_, h) => h);
-    const positions = heads.map((h) => store.positions(layer, h));
-    const entries = positions.map((list) => Uint32Array.from(list, (_, entry) => entry).sort((a, b) => list[a] - list[b]));
-    const group = shape.queryHeads / shape.kvHeads;
-    for (const head of heads) {
-      const borrowed = new Borrowed(backend);
-      const { scratch } = borrowed;
-      try {
-        const n = entries[head].length;
-        const [k, v] = ['keys', 'values'].map((what) => scratch(n * shape.headDim * F32, `${what} of one head`));
-        store.read(layer, head, [entries[head]], k, v);
-        const all = scratch(window * shape.queryHeads * shape.headDim * F32, 'queries since the last time');
-        queries!.read(all, layer, window);
-        const q = this.#queriesOf(head, all, window, shape, scratch);
-        const rows = Array.from(entries[head], (entry) => positions[head][entry]);
-        const received = await receivedAttention({ backend, scratch }, q, k, rows, window, { ...shape, queryHeads: group, kvHeads: 1 });
-        const before = this.#attention[layer][head];
-        const now = new Map<number, number>();
-        for (const [row, position] of rows.entries()) now.set(position, (before.get(position) ?? 0) + received[row]);
-        this.#attention[layer][head] = now; // what went is forgotten
-      } finally {
-        borrowed.giveBack();
-      }
-    }
-  }
-
   /** Changes what stays by what goes, and stores it anew: f32 and f16 rows that were not changed come back bit for bit, int8 rows are rounded again. */
   async #transform({ layer }: Held, groups: readonly Ranked[], kept: readonly Uint32Array[], moment: Moment): Promise<void> {
     const { backend, checked, store } = this.#options;
+    const attention = this.#attention!;
     const borrowed = new Borrowed(backend);
     try {
       const changed: { readonly group: Ranked; readonly k: View; readonly v: View }[] = [];
@@ -433,12 +359,12 @@ export class DecodingCompressor {
           ranks: ranks[h],
           kept: kept[first + h].length,
           scores: scores[h],
-          attention: Float64Array.from(positions[h], (position) => this.#attention[layer][first + h].get(position) ?? 0),
+          attention: attention.of(layer, first + h, positions[h]),
         }));
         const order = context.scratch(entries.length * n * F32, 'rank order');
         backend.write(order, joined(ranks, n));
         const counts = heads.map((head) => head.kept);
-        const running = { heads, steps: this.#since[layer], random: this.#random };
+        const running = { heads, steps: attention.steps(layer), random: this.#random };
         const keep = checked.keep(n, moment.target);
         for (const { part, params } of checked.press.transforms)
           await part.apply?.({ ...context, order: { rows: order, stride: n }, counts, among: null, keep, running }, params);
@@ -455,7 +381,7 @@ export class DecodingCompressor {
         backend.write(order, joined(rows, stride));
         store.rewrite(layer, group.first, rows.length, { rows: order, stride }, k, v);
       }
-      this.#since[layer] = 0;
+      attention.restart(layer);
     } finally {
       borrowed.giveBack();
     }
