@@ -74,6 +74,12 @@ export function summarise(answers: readonly Answer[], { reference = 'no_press', 
   });
 }
 
+/** Best first; without a score last. */
+export function ranked(summaries: readonly VariantSummary[]): VariantSummary[] {
+  const score = ({ score }: VariantSummary): number => score?.mean ?? Number.NEGATIVE_INFINITY;
+  return [...summaries].sort((a, b) => score(b) - score(a));
+}
+
 /** In percent. A weight counts as so many samples. */
 function scoresOf(answers: readonly Answer[]): number[] {
   const scored = answers.filter(({ score }) => score !== null);

@@ -1,7 +1,7 @@
-/** One page that needs nothing else: tables, plots, what was evaluated and what was refused. */
+/** One page that needs nothing else: tables, plots and what was evaluated. */
 import { html, raw } from 'hono/html';
 import type { Setup } from '../results.ts';
-import type { Cell, VariantSummary } from '../summary.ts';
+import { type Cell, ranked, type VariantSummary } from '../summary.ts';
 import type { Plot } from './plots.ts';
 
 export interface ReportParts {
@@ -12,7 +12,6 @@ export interface ReportParts {
 }
 
 export async function reportPage({ title, setup, summaries, plots }: ReportParts): Promise<string> {
-  const best = [...summaries].sort((a, b) => (b.score?.mean ?? -1) - (a.score?.mean ?? -1));
   const most = Math.max(...summaries.map(({ samples }) => samples));
   const tasks = [...new Set(summaries.flatMap(({ cells }) => cells.map(columnOf)))];
   const page = html`<!doctype html>
@@ -30,7 +29,7 @@ ${setup.query_aware ? 'sees the question' : 'does not see the question'}. Interv
 <h2>Leaderboard</h2>
 <div class="wide"><table>
 <thead><tr><th>press<th>ratio<th>bytes kept<th>score, %<th>against the full cache<th>KL, nats a token<th>samples</tr></thead>
-<tbody>${best.map(
+<tbody>${ranked(summaries).map(
     (one) =>
       html`<tr><td>${one.press}<td>${one.ratio ?? '-'}<td>${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%<td>${shown(one.score, 1)}<td>${shown(one.against_full, 1)}<td>${shown(one.kl, 3)}<td>${one.samples < most ? `${one.samples} of ${most}` : most}</tr>`,
   )}</tbody></table></div>

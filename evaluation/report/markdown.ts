@@ -1,13 +1,12 @@
 /** The leaderboard: what every press scores at every ratio, best first. */
 import type { Interval } from '../statistics.ts';
-import { grouped, type VariantSummary } from '../summary.ts';
+import { grouped, ranked, type VariantSummary } from '../summary.ts';
 
 export function leaderboard(summaries: readonly VariantSummary[]): string {
   const most = Math.max(...summaries.map(({ samples }) => samples));
   const withKl = summaries.some(({ kl }) => kl !== null);
-  const ranked = [...summaries].sort((a, b) => sortable(b.score) - sortable(a.score));
   const head = ['press', 'ratio', 'bytes kept', 'score, %', 'against the full cache', ...(withKl ? ['KL, nats a token'] : []), 'samples'];
-  const rows = ranked.map((one) => [
+  const rows = ranked(summaries).map((one) => [
     one.press,
     one.ratio === null ? '-' : String(one.ratio),
     `${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%`,
@@ -48,8 +47,4 @@ function interval(value: Interval | null, digits: number): string {
 
 function score(mean: number | undefined): string {
   return mean === undefined || Number.isNaN(mean) ? '-' : mean.toFixed(1);
-}
-
-function sortable(value: Interval | null): number {
-  return value?.mean ?? Number.NEGATIVE_INFINITY;
 }
