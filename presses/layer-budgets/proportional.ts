@@ -6,6 +6,7 @@
  *  A signal that is no finite number counts as 0; where all are 0, budgets are even.
  */
 import type { BudgetContext } from '../contract.ts';
+import { sum } from '../sum.ts';
 
 /** Limits of layers 0..m, m + 1 = signals.length; `caps` where a rule has lower ones than the layers' lengths. */
 export function proportional(signals: readonly number[], context: BudgetContext, caps: readonly number[] = context.caps): number[] {
@@ -15,7 +16,7 @@ export function proportional(signals: readonly number[], context: BudgetContext,
 /** The same of whole numbers below 2^53. */
 export function dealt(weights: readonly number[], context: BudgetContext, caps: readonly number[]): number[] {
   const { layers, math } = context;
-  const T = total(context);
+  const T = sum(context.even);
   const base = protectedTokens(context);
   const least = leastTokens(context);
   const room = caps.slice(0, weights.length);
@@ -36,10 +37,13 @@ export function dealt(weights: readonly number[], context: BudgetContext, caps: 
 
 /** The least and the most that any layer can get, whatever the signals. */
 export function proportionalBounds(context: BudgetContext): { min: number; max: number }[] {
-  const { layers, caps } = context;
-  const T = total(context);
-  const least = leastTokens(context);
-  const room = caps.reduce((sum, cap) => sum + cap, 0);
+  return boundsAbove(leastTokens(context), context);
+}
+
+/** The same, where every layer gets `least`. */
+export function boundsAbove(least: number, { layers, caps, even }: BudgetContext): { min: number; max: number }[] {
+  const T = sum(even);
+  const room = sum(caps);
   return caps.map((cap) => ({ min: Math.min(cap, Math.max(least, T - (room - cap))), max: Math.min(cap, T - least * (layers - 1)) }));
 }
 
@@ -51,11 +55,6 @@ export function proportionalFallback(signals: readonly number[]): string | null 
   if (bad.length > 0) return `the signal of layer ${bad.join(', ')} is no finite number and counts as 0`;
   if (signals.length > 1 && signals.every((signal) => signal === signals[0])) return 'the signals of all layers are equal: every layer keeps as many';
   return null;
-}
-
-/** T: tokens per KV head over all layers. */
-function total({ even }: BudgetContext): number {
-  return even.reduce((sum, tokens) => sum + tokens, 0);
 }
 
 /** P, as far as it fits: under compat kvpress keeps some of the protected. */

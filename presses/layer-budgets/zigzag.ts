@@ -13,6 +13,7 @@ import type { BudgetContext, MeasuredBudget } from '../contract.ts';
 import { fraction, oneOf } from '../params.ts';
 import { sum } from '../sum.ts';
 import { OBSERVATION_WINDOW, windowAttention } from '../window-attention.ts';
+import { boundsAbove } from './proportional.ts';
 
 const params = z.strictObject({
   threshold: fraction(0.9, 'p: the share of the mass that a layer must keep', { above0: true }),
@@ -49,23 +50,12 @@ export const zigzag: MeasuredBudget<typeof params> = {
   },
   lmba: (mba) => sum(mba) / mba.length,
   limits(signals, context, { bound_ratio }) {
-    const { layers, caps, math } = context;
+    const { layers, caps, even, math } = context;
     const u = signals.map(sum); // the sum over heads of MBA
-    return math.allocate(u, total(context), boundTokens(context, bound_ratio), caps.slice(0, u.length), u.length < layers);
+    return math.allocate(u, sum(even), boundTokens(context, bound_ratio), caps.slice(0, u.length), u.length < layers);
   },
-  bounds(context, { bound_ratio }) {
-    const { layers, caps } = context;
-    const T = total(context);
-    const b = boundTokens(context, bound_ratio);
-    const room = caps.reduce((sum, cap) => sum + cap, 0);
-    return caps.map((cap) => ({ min: Math.min(cap, Math.max(b, T - (room - cap))), max: Math.min(cap, T - b * (layers - 1)) }));
-  },
+  bounds: (context, { bound_ratio }) => boundsAbove(boundTokens(context, bound_ratio), context),
 };
-
-/** T: tokens per KV head over all layers. */
-function total({ even }: BudgetContext): number {
-  return even.reduce((sum, tokens) => sum + tokens, 0);
-}
 
 /** B_bound in whole tokens: every layer holds its protected tokens and at least one. keptCount, so that 0.29 of 100 is 29 and not 28.99... */
 function boundTokens({ averageBudget, protectedTokens, caps, math }: BudgetContext, boundRatio: number): number {
