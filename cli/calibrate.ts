@@ -1,10 +1,9 @@
 /** edgepress calibrate: makes an artefact of a press by reading texts with the model. */
-import { writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { calibrate, calibrationKinds } from '../worker/engine/calibrate.ts';
 import { openModel, progressBar } from './open-model.ts';
-import { countFrom, type ModelOptions, readText, withModelOptions } from './options.ts';
+import { countFrom, type ModelOptions, makeFolderOf, readText, withModelOptions, writeNamed } from './options.ts';
 
 interface CalibrateOptions extends ModelOptions {
   readonly kind: (typeof calibrationKinds)[number];
@@ -37,14 +36,17 @@ async function run(options: CalibrateOptions): Promise<void> {
   const ending = kind === 'duo' ? '.json' : '.safetensors';
   if (!out.endsWith(ending)) throw new InputError('invalid_value', 'out', `--out must end in ${ending} for --kind ${kind}, got ${out}`);
   const samples = samplesOf(options.samples);
+  makeFolderOf(out, '--out'); // artifacts/ of a model is seldom there already
   const engine = await openModel(options);
   const bar = progressBar(`reading ${options.samples}`);
   try {
     const bytes = await calibrate(engine, { kind, samples, tokens, sink, recent, onProgress: bar.update });
-    writeFileSync(out, bytes);
+    writeNamed(out, '--out', bytes);
     bar.stop();
     console.log(
-      options.json ? JSON.stringify({ kind, out, samples: samples.length, bytes: bytes.length }) : `${out}: ${kind} from ${samples.length} texts`,
+      options.json
+        ? JSON.stringify({ kind, out, samples: samples.length, bytes: bytes.length })
+        : `${out}: ${kind} from ${samples.length} text${samples.length === 1 ? '' : 's'}, at most ${tokens} tokens of each`,
     );
   } finally {
     bar.stop();

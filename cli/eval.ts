@@ -18,7 +18,7 @@ import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { embeddedModel } from '../worker/package-root.ts';
 import { openModel, progressBar } from './open-model.ts';
-import { countFrom, type ModelOptions, readPress, readText, withModelOptions, writeText } from './options.ts';
+import { countFrom, type ModelOptions, readPress, readText, withModelOptions, writeNamed } from './options.ts';
 
 interface EvalOptions extends ModelOptions {
   readonly config?: string;
@@ -55,7 +55,10 @@ export function evalCommand(program: Command, defaultModel: string): void {
   for (const one of [program, command]) one.enablePositionalOptions(); // what stands behind report and merge is theirs
   command
     .option('--config <file>', 'a JSON file with any of these options, by their names with _ for -, and "grid"; options given here come first')
-    .option('--presses <list>', 'preset names with commas, or a JSON list of press configs, or @file.json')
+    .option(
+      '--presses <list>',
+      'preset names with commas, or a JSON list of press configs, or @file.json; default no_press, zigzag_snapkv, snapkv and random',
+    )
     .option('--ratios <list>', 'compression ratios with commas; default 0.5', numbers)
     .option('--tasks <list>', "task names with commas; default RULER's 13", words)
     .addOption(
@@ -153,7 +156,7 @@ function summariseFolder(folder: string, refused: readonly Refused[], json = fal
   const { setup, answers } = readFolders([folder]);
   const variants = summarise(answers);
   const summary = JSON.stringify({ setup, refused, variants }, null, 1);
-  writeText(join(folder, 'summary.json'), '--out', `${summary}\n`);
+  writeNamed(join(folder, 'summary.json'), '--out', `${summary}\n`);
   console.log(json ? summary : leaderboard(variants));
 }
 
@@ -239,7 +242,7 @@ function configOf(options: EvalOptions): EvaluationConfig {
 
 function pressList(text: string): unknown[] {
   if (!/^\s*[[{@"]/.test(text)) return words(text);
-  const read = readPress(text);
+  const read = readPress(text, '--presses');
   return Array.isArray(read) ? read : [read];
 }
 

@@ -52,7 +52,12 @@ export function heatMapText(inspection: Inspection, width: number): string {
   const end = `token ${inspection.tokens - 1}`;
   const scale = `${''.padEnd(left)}${columns >= end.length + 8 ? `token 0${end.padStart(columns - 7)}` : ''} ${'kept'.padStart(6)}`;
   const legend = `${''.padEnd(left)}share of the tokens kept: ${[...SHADES].map((glyph, i) => `${glyph === ' ' ? '(blank)' : glyph} ${i === 0 ? 'none' : `to ${Math.round((100 * i) / (SHADES.length - 1))}%`}`).join('  ')}`;
-  return [scale, ...lines, legend, ...otherBudgetLines(inspection)].join('\n');
+  const added = inspection.added_per_layer ? [`${''.padEnd(left)}${ownRows(inspection.added_per_layer)}`] : [];
+  return [scale, ...lines, legend, ...added, ...otherBudgetLines(inspection)].join('\n');
+}
+
+function ownRows(count: number): string {
+  return `and in every layer ${count} rows of the press's own`;
 }
 
 /** The budgets of every other layer budget, a line each. */
@@ -117,7 +122,7 @@ export function heatMapSvg(inspection: Inspection, title: string): string {
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="system-ui, sans-serif" font-size="9" fill="#222">`,
     `<rect width="${width}" height="${height}" fill="#fff"/>`,
     `<text x="${LEFT}" y="24" font-size="14" font-weight="600">${escaped(title)}</text>`,
-    `<text x="${LEFT}" y="42" font-size="10">which of the ${inspection.tokens} tokens each layer and KV head kept; darker = a larger share of the column's tokens</text>`,
+    `<text x="${LEFT}" y="42" font-size="10">which of the ${inspection.tokens} tokens each layer and KV head kept; darker = a larger share of the column's tokens${inspection.added_per_layer ? `; ${ownRows(inspection.added_per_layer)}` : ''}</text>`,
     `<rect x="${LEFT}" y="${TOP}" width="${MAP_WIDTH}" height="${mapHeight}" fill="#f1f3f5"/>`,
     `<text x="${LEFT + MAP_WIDTH + 6}" y="${TOP - 6}">kept, mass of the layer</text>`,
     `<g fill="#1864ab">${cells.join('')}</g>`,
@@ -130,7 +135,9 @@ export function heatMapSvg(inspection: Inspection, title: string): string {
   ].join('\n');
 }
 
-const COLOURS = ['#1864ab', '#e8590c', '#2b8a3e', '#9c36b5', '#c92a2a', '#5c940d', '#0b7285', '#f06595', '#5f3dc4', '#495057'];
+const COLOURS = ['#1864ab', '#e8590c', '#2b8a3e', '#9c36b5', '#c92a2a', '#f59f00', '#0b7285', '#f06595', '#5f3dc4', '#495057'];
+/** By how many lines lie under one: through its gaps they are all seen. */
+const DASHES = ['', '8 8', '4 12', '2 14'];
 
 /** Tokens per layer: what was dealt, and what others would have dealt. */
 function chartSvg({ layers, other_layer_budgets: others }: Inspection, top: number): string {
@@ -144,7 +151,9 @@ function chartSvg({ layers, other_layer_budgets: others }: Inspection, top: numb
   const drawn = lines.map(({ name, budgets }, i) => {
     const colour = COLOURS[i % COLOURS.length];
     const points = budgets.map((budget, layer) => `${num(x(layer))},${num(y(budget))}`).join(' ');
-    const dash = i < COLOURS.length ? '' : ' stroke-dasharray="4 3"';
+    const under = lines.slice(0, i).filter((other) => other.budgets.every((budget, layer) => Math.abs(budget - budgets[layer]) < most / 100)).length;
+    const gaps = under === 0 && i >= COLOURS.length ? '4 3' : DASHES[Math.min(under, DASHES.length - 1)];
+    const dash = gaps === '' ? '' : ` stroke-dasharray="${gaps}"`;
     const key = top + 8 + i * 14;
     return [
       `<polyline points="${points}" fill="none" stroke="${colour}" stroke-width="${i === 0 ? 3 : 1.5}"${dash}/>`,

@@ -4,7 +4,7 @@ import { InputError } from '../presses/input-error.ts';
 import type { PromptInput } from '../worker/engine/types.ts';
 import { heatMapSvg, heatMapText } from './heat-map.ts';
 import { openModel } from './open-model.ts';
-import { type ModelOptions, type PressOptions, pressOf, readText, withModelOptions, withPressOptions, writeText } from './options.ts';
+import { type ModelOptions, type PressOptions, pressOf, readText, withModelOptions, withPressOptions, writeNamed } from './options.ts';
 
 interface InspectOptions extends ModelOptions, PressOptions {
   readonly tokens?: string;
@@ -35,9 +35,9 @@ async function run(options: InspectOptions): Promise<void> {
   try {
     const inspection = await engine.inspect(prompt, press);
     const json = JSON.stringify(inspection);
-    if (options.out !== undefined) writeText(options.out, '--out', `${json}\n`);
+    if (options.out !== undefined) writeNamed(options.out, '--out', `${json}\n`);
     if (options.svg !== undefined)
-      writeText(options.svg, '--svg', heatMapSvg(inspection, `${press.name} on ${inspection.tokens} tokens, ${engine.info.id}`));
+      writeNamed(options.svg, '--svg', heatMapSvg(inspection, `${press.name} on ${inspection.tokens} tokens, ${engine.info.id}`));
     if (options.heatMap) console.log(heatMapText(inspection, process.stdout.columns ?? 120));
     else if (options.json || (options.out === undefined && options.svg === undefined)) console.log(json);
     else {

@@ -1,5 +1,6 @@
 /** Options that several commands share, and how their values are read. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
@@ -61,13 +62,13 @@ export function pressOf(options: PressOptions): PressRequest {
 }
 
 /** The value of --press: a name, or what its JSON or its file holds. */
-export function readPress(text: string): unknown {
-  const source = text.startsWith('@') ? readText(text.slice(1), '--press') : text;
+export function readPress(text: string, option = '--press'): unknown {
+  const source = text.startsWith('@') ? readText(text.slice(1), option) : text;
   if (!/^\s*[[{"]/.test(source)) return source.trim();
   try {
     return JSON.parse(source);
   } catch (error) {
-    throw new InputError('press_invalid', 'press', `--press is neither a name nor JSON: ${(error as Error).message}`);
+    throw new InputError('press_invalid', 'press', `${option} is neither a name nor JSON: ${(error as Error).message}`);
   }
 }
 
@@ -117,13 +118,22 @@ export function decodeText(bytes: Uint8Array, source: string): string {
 }
 
 /** Writes a file that an option names. */
-export function writeText(path: string, option: string, text: string): void {
+export function writeNamed(path: string, option: string, content: string | Uint8Array): void {
   try {
-    writeFileSync(path, text);
+    writeFileSync(path, content);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'its folder does not exist' : code === 'EISDIR' ? 'it is a folder' : message;
     throw new InputError('file_unwritable', null, `${option} ${path}: ${why}`);
+  }
+}
+
+/** Makes the folder that such a file goes into. */
+export function makeFolderOf(path: string, option: string): void {
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+  } catch (error) {
+    throw new InputError('file_unwritable', null, `${option} ${path}: its folder cannot be made: ${(error as Error).message}`);
   }
 }
 

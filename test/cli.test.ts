@@ -66,24 +66,25 @@ describe('generate', () => {
 
 describe('calibrate', () => {
   test('writes what presses then read, by the name in the folder that --artifacts says', () => {
-    const pattern = join(folder, 'pattern.json');
+    const artifacts = join(folder, 'made', 'artifacts'); // folders that are not there
+    const pattern = join(artifacts, 'pattern.json');
     const made = edgepress('calibrate', '--kind', 'duo', '--samples', document, '--tokens', '200', '--sink', '4', '--recent', '20', '--out', pattern);
-    expect(made).toMatchObject({ status: 0, err: '', out: `${pattern}: duo from 1 texts\n` });
+    expect(made).toMatchObject({ status: 0, err: '', out: `${pattern}: duo from 1 text, at most 200 tokens of each\n` });
     expect(JSON.parse(readFileSync(pattern, 'utf8'))).toMatchObject({
       sink: 4,
       recent: 20,
       scores: expect.arrayContaining([[expect.any(Number), expect.any(Number)]]),
     });
-    const statistics = join(folder, 'statistics.safetensors');
+    const statistics = join(artifacts, 'statistics.safetensors');
     const list = file('texts.json', JSON.stringify([sample.context, sample.question.repeat(3)]));
     expect(JSON.parse(edgepress('calibrate', '--kind', 'expected_attention', '--samples', list, '--out', statistics, '--json').out)).toMatchObject({
       samples: 2,
     });
     const press = '{"preset":"duo_attention","artifact":"pattern.json","head_compression_ratio":0.5}';
-    const plan = edgepress('plan', '--tokens', '300', '-p', press, '--artifacts', folder, '--json');
+    const plan = edgepress('plan', '--tokens', '300', '-p', press, '--artifacts', artifacts, '--json');
     expect(JSON.parse(plan.out)).toMatchObject({ press: 'duo_attention', average_budget: 162, exact: true }); // half of the heads keep 24 of 300
     const expected = '{"scorer":{"name":"expected_attention","artifact":"statistics.safetensors"},"compression_ratio":0.5}';
-    expect(edgepress('generate', '-c', document, sample.question, '-p', expected, '--artifacts', folder, '-n', '2').status).toBe(0);
+    expect(edgepress('generate', '-c', document, sample.question, '-p', expected, '--artifacts', artifacts, '-n', '2').status).toBe(0);
     const missing = edgepress('plan', '--tokens', '300', '-p', press);
     expect({ status: missing.status, err: missing.err }).toEqual({
       status: 1,
