@@ -30,7 +30,10 @@ function checkDecodingParts(press: Press): void {
     throw new InputError('press_conflict', partParam(press, kind), message);
   };
   if (layerBudget.part.ragged) {
-    const before = schedule.part.prefill ? '; for the prompt alone, put a press with it before one with schedule "decoding"' : '';
+    const before =
+      schedule.part.prefill && !transforms.some(({ part }) => part.adds)
+        ? '; for the prompt alone, put a press with it before one with schedule "decoding"'
+        : '';
     refuse(
       'layer_budget',
       `${here} brings every layer to the same size, so layer_budget "${layerBudget.part.name}" has nothing to deal; use "uniform"${before}`,
@@ -96,7 +99,7 @@ function checkDecodingParts(press: Press): void {
   if (still) {
     refuse(
       'transforms',
-      `transform "${still.part.name}" changes entries of a prompt as they are stored, and ${here} moves stored ones as they are; leave it out, or put it into a press of its own before this one, with schedule "prefill"`,
+      `transform "${still.part.name}" changes entries of a prompt as they are stored, and ${here} moves stored ones as they are; leave ${still.part.adds ? 'one of them out' : 'it out, or put it into a press of its own before this one, with schedule "prefill"'}`,
     );
   }
 }

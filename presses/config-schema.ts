@@ -1,6 +1,7 @@
 /** The request-level press config as schemas: single fields for `parsePress`, and every form at once as JSON Schema. */
 import * as z from 'zod';
 import { entryTypes } from '../worker/backend/backend.ts';
+import { choices } from './did-you-mean.ts';
 import { partList, presetParts, presets } from './presets.ts';
 import { headBudgets, layerBudgets, schedules, scorers, selections, transforms } from './registry.ts';
 
@@ -24,8 +25,7 @@ const ratioError = 'must be 0 or more and below 1';
 const memoryError = 'must be a number of bytes above 0, or text such as "16MiB" or "512KiB"';
 const scopeError = 'must be "prompt", "context" or {"protect_last": n}';
 const lastError = 'must be a whole number, 0 or more';
-const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
-  z.enum(values, { error: `must be ${values.map((value) => `"${value}"`).join(' or ')}` });
+const choice = <const T extends readonly [string, ...string[]]>(...values: T) => z.enum(values, { error: `must be ${choices(values)}` });
 
 /** Fields beside the parts. All optional: what is left out is told apart from what is said, because composed presses may not contradict each other. */
 export const fields = {

@@ -201,7 +201,7 @@ function finish(name: string, parts: PressParts, given: Fields, path: string): E
     throw new InputError(
       'press_conflict',
       `${path}.${asked[0]}`,
-      `${asked[0]} ${show(given[asked[0]])} beside ${decides.kind} "${decides.part.name}", whose ${decides.part.decidesTotal} already decides how much is kept; leave ${asked[0]} out`,
+      `${asked[0]} ${show(given[asked[0]])} beside ${decides.kind} "${decides.part.name}", which settles how much is kept by its ${decides.part.decidesTotal}; leave ${asked[0]} out`,
     );
   }
   const idleOnPrompt = !schedule.part.prefill;

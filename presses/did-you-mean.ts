@@ -63,3 +63,9 @@ function editDistance(a: string, b: string): number {
   }
   return row[b.length];
 }
+
+/** Values to choose from, as a sentence has them: "f32", "f16" or "int8". */
+export function choices(values: readonly unknown[]): string {
+  const shown = values.map((value) => JSON.stringify(value));
+  return [shown.slice(0, -1).join(', '), ...shown.slice(-1)].filter((part) => part !== '').join(' or ');
+}

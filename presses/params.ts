@@ -3,6 +3,7 @@
  * "bound_ratio must be between 0 and 1, got 1.5". Defaults and texts end up in the JSON Schema of /v1/presses.
  */
 import * as z from 'zod';
+import { choices } from './did-you-mean.ts';
 
 export function fraction(fallback: number, description: string, range: { above0?: boolean } = {}) {
   const error = range.above0 ? 'must be above 0 and at most 1' : 'must be between 0 and 1';
@@ -30,7 +31,7 @@ export function realNumber(low: number, high: number, fallback: number, descript
 }
 
 export function oneOf<const T extends readonly [string, ...string[]]>(values: T, fallback: T[number], description: string) {
-  const error = `must be ${values.map((value) => `"${value}"`).join(' or ')}`;
+  const error = `must be ${choices(values)}`;
   return z
     .enum(values, { error })
     .default(fallback as never)

@@ -1,4 +1,5 @@
 /** Settings of a server that come as variables: of wrangler.toml, or of the environment under `deno serve`. */
+import { choices } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { entryTypes } from './backend/backend.ts';
 import { parseBytes } from './engine/bytes.ts';
@@ -16,7 +17,7 @@ export type ServerSettings = Pick<LoadSettings, 'kvPoolBytes' | 'entryType' | 'm
 /** An empty variable is none. InputError says of a value that makes no sense what would. */
 export function settingsOf({ MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING }: Variables): ServerSettings {
   const entryType = entryTypes.find((type) => type === (ENTRY_TYPE || 'f32'));
-  if (!entryType) throw invalid('ENTRY_TYPE', `must be ${entryTypes.map((type) => `"${type}"`).join(' or ')}, got "${ENTRY_TYPE}"`);
+  if (!entryType) throw invalid('ENTRY_TYPE', `must be ${choices(entryTypes)}, got "${ENTRY_TYPE}"`);
   if (MAX_WAITING && !/^\d+$/.test(MAX_WAITING)) throw invalid('MAX_WAITING', `must be a whole number such as 64, got "${MAX_WAITING}"`);
   return {
     memoryLimitBytes: bytes('MEMORY_LIMIT', MEMORY_LIMIT),

@@ -25,7 +25,7 @@ test('ENTRY_TYPE is how entries are stored unless a request says', async () => {
 });
 
 test.concurrent.each([
-  ['ENTRY_TYPE', 'fp8', 'ENTRY_TYPE must be "f32" or "f16" or "int8", got "fp8"'],
+  ['ENTRY_TYPE', 'fp8', 'ENTRY_TYPE must be "f32", "f16" or "int8", got "fp8"'],
   ['MAX_WAITING', 'many', 'MAX_WAITING must be a whole number such as 64, got "many"'],
   ['MAX_WAITING', '-1', 'got "-1"'],
   ['KV_POOL', '12 parsecs', 'KV_POOL: expected a byte size such as 16MiB'],

@@ -3,7 +3,7 @@
  * ("must be a number between 0 and 2"); this file adds the field before it and the value behind it.
  */
 import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
-import { didYouMean, nearestName, shownName } from '../../presses/did-you-mean.ts';
+import { choices, didYouMean, nearestName, shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 
 type Issue = z.core.$ZodIssue;
@@ -86,7 +86,7 @@ function defaultPhrase(issue: z.core.$ZodRawIssue): string {
     case 'invalid_type':
       return `must be ${issue.expected === 'int' || issue.expected === 'array' || issue.expected === 'object' ? 'an' : 'a'} ${issue.expected}`;
     case 'invalid_value':
-      return `must be ${issue.values.map((v) => JSON.stringify(v)).join(' or ')}`;
+      return `must be ${choices(issue.values)}`;
     case 'too_small':
       return issue.origin === 'array' || issue.origin === 'string' ? 'must not be empty' : `must be at least ${issue.minimum}`;
     case 'too_big':
