@@ -333,7 +333,7 @@ describe('what it takes and tells', () => {
   test.each<[string, unknown, RegExp]>([
     [
       'while the answer grows too',
-      { scorer: 'knorm', transforms: [{ name: 'restore', ...withRows }], schedule: 'prefill_and_decoding' },
+      { scorer: 'knorm', transforms: [{ name: 'restore', adapter: ADAPTER }], schedule: 'prefill_and_decoding' },
       /"restore" changes entries .*moves stored ones as they are; leave one of them out$/, // not: a press before it, which is refused as well
     ],
     ['after a press that removes', [{ preset: 'knorm' }, preset], /"restore" adds rows .*"knorm" removes some of it before; use "RestoreKV" alone/],
