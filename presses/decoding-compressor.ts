@@ -20,6 +20,7 @@ import { countingSelection, slidingBudget } from './check-parts.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
+import { noView } from './no-view.ts';
 import { partParam } from './part-param.ts';
 import { protectedCount } from './protected-count.ts';
 import { queriesOfHead } from './queries-of-head.ts';
@@ -30,19 +31,8 @@ import type { TokenScores } from './token-scores.ts';
 const F32 = 4;
 
 /** Rows have gaps between them: no table of positions 0..n-1 would be theirs. Parts that read one are refused. */
-const NO_TABLE: View = {
-  get buffer(): never {
-    throw new Error('rows of a running sequence have no rotary table');
-  },
-  offset: 0,
-};
-
-const NO_ROWS: View = {
-  get buffer(): never {
-    throw new Error('rows that have their scores are not read again');
-  },
-  offset: 0,
-};
+const NO_TABLE = noView('rows of a running sequence have no rotary table');
+const NO_ROWS = noView('rows that have their scores are not read again');
 
 export interface DecodingOptions {
   readonly backend: Backend;

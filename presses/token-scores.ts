@@ -14,16 +14,12 @@ import { Borrowed } from '../worker/backend/borrowed.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import type { CheckedPress } from './check-press.ts';
 import type { LayerModel, LayerTensors, ScoreContext } from './contract.ts';
+import { noView } from './no-view.ts';
 import { partParam } from './part-param.ts';
 
 const F32 = 4;
 
-const NOT_THERE: View = {
-  get buffer(): never {
-    throw new Error('a score of hidden states reads nothing else');
-  },
-  offset: 0,
-};
+const NOT_THERE = noView('a score of hidden states reads nothing else');
 
 /** The last hidden states of every layer. */
 export interface RecentHidden {

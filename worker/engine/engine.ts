@@ -258,6 +258,7 @@ export class EdgeEngine implements Engine {
     const run = await this.#admit(job, seed, signal);
     try {
       const { sequence, eviction } = run;
+      const rows = job.added?.rows ?? 0;
       let logits: Float32Array = new Float32Array();
       const take = async (view: View): Promise<void> => {
         logits = await readFloats(backend, view, vocabSize);
@@ -265,9 +266,9 @@ export class EdgeEngine implements Engine {
       await this.#reader.read(job, run, take, signal, reading);
       yield logits;
       for (const [i, token] of tokens.entries()) {
-        const read = job.tokens.length + (job.added?.rows ?? 0) + i;
+        const read = job.tokens.length + i;
         if (eviction && eviction.room(read) <= 0) await this.#reader.instead(run, () => eviction.act(read), signal);
-        await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], read, sequence, true, eviction?.recent ?? null)!), signal);
+        await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], read + rows, sequence, true, eviction?.recent ?? null)!), signal);
         yield logits;
       }
     } catch (error) {
