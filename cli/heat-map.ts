@@ -2,7 +2,7 @@
  * What a press kept, as a heat map: one row per layer and KV head, the prompt's tokens from left to right, as dark as the share of them that is kept.
  * On a terminal in letters, in a file as SVG, there with the budgets that other layer budgets would have dealt.
  */
-import type { Inspection } from '../worker/engine/engine.ts';
+import type { Inspection } from '../worker/engine/inspection.ts';
 
 export interface HeatMap {
   readonly tokens: number;

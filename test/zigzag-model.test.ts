@@ -1,7 +1,8 @@
 /** ZigZag on models/needle: measures, budgets and kept positions against the formulas in float64, from the reference model's own queries and keys. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../presses/config.ts';
-import type { EdgeEngine, Inspection } from '../worker/engine/engine.ts';
+import type { EdgeEngine } from '../worker/engine/engine.ts';
+import type { Inspection } from '../worker/engine/inspection.ts';
 import { generation } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';

@@ -1,7 +1,8 @@
 /** Presses that read the prompt again, on WebGPU beside WASM: the same scores, the same entries but for ties. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
-import type { EdgeEngine, Inspection } from '../../worker/engine/engine.ts';
+import type { EdgeEngine } from '../../worker/engine/engine.ts';
+import type { Inspection } from '../../worker/engine/inspection.ts';
 import { needleSamples, openGolden } from '../support/golden.ts';
 
 /** Of the largest score of a layer: f32 sums in another order, through the model and its second reading. */

@@ -3,13 +3,13 @@
 import type { PressReads } from '../../presses/check-press.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { protectedCount } from '../../presses/protected-count.ts';
 import { type Backend, DeviceFailed, OutOfDeviceMemory, readFloats, type View } from '../backend/backend.ts';
 import type { Artifacts } from './artifacts.ts';
 import { createDecoder, type Decoder } from './decode.ts';
 import { Eviction, recentBytes } from './eviction.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
+import { type Inspection, inspection } from './inspection.ts';
 import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
 import { PromptReader } from './read-prompt.ts';
@@ -20,7 +20,6 @@ import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
 import type {
   Engine,
-  Explanation,
   GenerateEvent,
   GenerateRequest,
   Health,
@@ -39,22 +38,6 @@ export interface EngineParts extends JobParts {
   readonly eosIds: readonly number[];
   /** Gives back weights and whatever else the loader took. */
   dispose(): void;
-}
-
-/** Kept positions and budgets of one prompt, as `edgepress inspect` writes them. */
-export interface Inspection {
-  tokens: number;
-  /** Rows that the press added to every layer and head; they are not among the kept. */
-  added_per_layer?: number;
-  layers: {
-    budget: number;
-    lmba: number | null;
-    /** Share of the observation window's attention mass that the kept entries hold. */
-    retained_mass: number | null;
-    heads: { kept: number[]; scores: (number | null)[] }[];
-  }[];
-  /** What each other layer budget would have dealt; where the press says "explain": true. */
-  other_layer_budgets?: Explanation['other_layer_budgets'];
 }
 
 export interface FollowRequest {
@@ -290,29 +273,7 @@ export class EdgeEngine implements Engine {
   /** Reads a prompt, presses all of it, and tells which positions every layer and head kept. */
   async inspect(prompt: PromptInput, press: PressRequest): Promise<Inspection> {
     const job = await this.#check(prompt, { ...press, scope: press.scope ?? 'prompt' }, 0);
-    return this.#reads(job, null, ({ usage, sequence }) => {
-      // Protected tokens come first and were not ranked by their scores; where nothing was pressed there are none.
-      const stage = job.checked?.stages.at(-1);
-      const unscored = stage ? protectedCount(stage.keep, job.covered) : job.covered;
-      const { layers, kvHeads } = this.#parts.cache.shape;
-      const head = (layer: number, h: number) => {
-        const all = sequence.entries(layer, h);
-        const pressed = job.added ? all.positions.findIndex((position) => position >= job.covered) : all.positions.length; // added rows come next
-        const [positions, scores] = [all.positions.subarray(0, pressed), all.scores.subarray(0, pressed)];
-        return { kept: [...positions], scores: Array.from(scores, (score, rank) => (rank < unscored ? null : score)) };
-      };
-      return {
-        tokens: job.covered,
-        ...(job.added && { added_per_layer: job.added.rows }),
-        layers: Array.from({ length: layers }, (_, layer) => ({
-          budget: usage.kept_per_layer[layer],
-          lmba: usage.lmba_per_layer[layer],
-          retained_mass: usage.retained_mass_per_layer[layer],
-          heads: Array.from({ length: kvHeads }, (_, h) => head(layer, h)),
-        })),
-        ...(usage.explain && { other_layer_budgets: usage.explain.other_layer_budgets }),
-      };
-    });
+    return this.#reads(job, null, (read) => inspection(job, read, this.#parts.cache.shape));
   }
 
   /** Gives everything back, once; whoever generates, waits or asks for something then hears InputError model_closed, or device_failed where that is why. */
