@@ -127,7 +127,7 @@ function request(): Parameters<Model['generate']>[0] {
     preset: ui.preset.value,
     ...(ratio && { compression_ratio: Number(ui.ratio.value) / 100 }),
     ...(scope && { scope: ui.scope.value }),
-    ...(window && { window_size: ui.window.valueAsNumber }),
+    ...(window && ui.window.value !== '' && { window_size: ui.window.valueAsNumber }),
   };
   return { prompt: [{ role: 'user', content: parts }], press, sampling: { temperature: 0, maxTokens: MAX_TOKENS } };
 }
@@ -178,8 +178,9 @@ function sentenceOf(error: unknown): string {
   return sentence(error instanceof InputError ? message : `something failed that should not: ${message}`);
 }
 
-/** With a capital, unless it begins with a field's name. */
+/** With a capital, unless it begins with the name of a field or of a scorer. */
 function sentence(text: string): string {
+  if (scorers.some(({ name }) => text.startsWith(`${name} `))) return `${text}.`;
   return `${text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase())}.`;
 }
 
