@@ -1,6 +1,8 @@
 /** What an evaluation is told: a config file, and options of the command line over it. Every field has a default, so that a few words are enough. */
 import * as z from 'zod';
+import { shownName } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
+import { MOST_LEVELS, nestedTooDeep } from '../presses/nesting.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
 import { gridPresses, type NamedPress } from './variants.ts';
 
@@ -42,6 +44,12 @@ export type EvaluationConfig = z.infer<typeof configSchema>;
 
 /** Throws InputError. */
 export function parseConfig(json: unknown, from: string): EvaluationConfig {
+  if (nestedTooDeep(json))
+    throw new InputError(
+      'eval_config',
+      null,
+      `${from}: lists or objects in each other more than ${MOST_LEVELS} deep; ${MOST_LEVELS} at most are read`,
+    );
   const { success, data, error } = configSchema.safeParse(json);
   if (success) return data;
   const [{ path, message }] = error.issues;
@@ -56,7 +64,17 @@ export function pressesOf({ presses, grid, ratios }: EvaluationConfig): NamedPre
     return { name: JSON.stringify(press), press };
   });
   const grids = grid === undefined ? [] : [grid].flat();
-  const all = new Map([...listed, ...grids.flatMap(gridPresses)].map((press) => [press.name, press]));
+  const all = new Map<string, NamedPress>();
+  for (const one of [...listed, ...grids.flatMap(gridPresses)]) {
+    const before = all.get(one.name);
+    if (before && JSON.stringify(before.press) !== JSON.stringify(one.press))
+      throw new InputError(
+        'eval_config',
+        'presses',
+        `two presses are called "${shownName(one.name)}", and answers are told apart by that; give each a name of its own`,
+      );
+    all.set(one.name, one);
+  }
   if (all.size * ratios.length > MOST_VARIANTS)
     throw new InputError(
       'eval_config',

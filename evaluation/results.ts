@@ -2,8 +2,10 @@
  * Results as JSON lines, appended as they come. The first line says what was evaluated; each of the others is one answer.
  *
  * A run that ends anywhere leaves whole lines and at most one broken one, the last: opening the file again cuts that off and tells which answers are there.
+ * One run at a time writes: <file>.lock names it while it does. What a run that was killed left there is taken over.
  */
-import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../presses/input-error.ts';
@@ -65,7 +67,8 @@ export function keyOf({ sample, variant }: Pick<Answer, 'sample' | 'variant'>): 
 /** A results file that is open for more. */
 export class ResultsFile {
   readonly path: string;
-  readonly #done = new Set<string>();
+  /** Whether there is a KL too. */
+  readonly #done = new Map<string, boolean>();
   readonly #fd: number;
   #end = 0; // bytes of whole lines
 
@@ -73,38 +76,51 @@ export class ResultsFile {
   constructor(path: string, setup: Setup) {
     this.path = path;
     mkdirSync(dirname(path), { recursive: true });
-    this.#fd = openSync(path, 'a+');
+    lock(path);
+    try {
+      this.#fd = openSync(path, 'a+');
+    } catch (error) {
+      unlock(path);
+      throw error;
+    }
     try {
       for (const { setup: other, answer, end } of rows(this.#fd, path)) {
         if (other) checkSame(path, other, setup);
-        if (answer) this.#done.add(keyOf(answer));
+        if (answer) this.#note(answer);
         this.#end = end;
       }
       ftruncateSync(this.#fd, this.#end);
       if (this.#end === 0) this.#write(`${JSON.stringify({ edgepress_eval: FORMAT, setup })}\n`);
     } catch (error) {
-      closeSync(this.#fd);
+      this.close();
       throw error;
     }
   }
 
-  has(answer: Pick<Answer, 'sample' | 'variant'>): boolean {
-    return this.#done.has(keyOf(answer));
+  /** Whether it is there; `kl`: with its KL. */
+  has(answer: Pick<Answer, 'sample' | 'variant'>, kl = false): boolean {
+    const known = this.#done.get(keyOf(answer));
+    return known !== undefined && (known || !kl);
   }
 
   get size(): number {
     return this.#done.size;
   }
 
-  /** Answers that it has already are left out. The others are on the disk when it returns. */
+  /** Answers that it has already are left out, but for those that have a KL now: of two lines the later one counts. The others are on the disk when it returns. */
   append(answers: readonly Answer[]): void {
-    const fresh = answers.filter((answer) => !this.has(answer));
+    const fresh = answers.filter((answer) => !this.has(answer, answer.kl !== null));
     this.#write(fresh.map((answer) => `${JSON.stringify(answer)}\n`).join(''));
-    for (const answer of fresh) this.#done.add(keyOf(answer));
+    for (const answer of fresh) this.#note(answer);
   }
 
   close(): void {
     closeSync(this.#fd);
+    unlock(this.path);
+  }
+
+  #note(answer: Answer): void {
+    this.#done.set(keyOf(answer), answer.kl !== null);
   }
 
   #write(text: string): void {
@@ -112,6 +128,51 @@ export class ResultsFile {
     for (let written = 0; written < bytes.length; ) written += writeSync(this.#fd, bytes, written);
     fsyncSync(this.#fd);
     this.#end += bytes.length;
+  }
+}
+
+/** Throws InputError while another run writes there. */
+function lock(path: string): void {
+  const own = JSON.stringify({ pid: process.pid, host: hostname() });
+  for (let tries = 0; ; tries++) {
+    try {
+      writeFileSync(`${path}.lock`, own, { flag: 'wx' });
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const holder = holderOf(path);
+    if (tries > 0 || holder.lives)
+      throw new InputError(
+        'results_busy',
+        null,
+        `${path} is being written by ${holder.name}: wait for it, give both runs a --shard, or name another folder; if there is no such run, remove ${path}.lock`,
+      );
+    unlock(path);
+  }
+}
+
+function unlock(path: string): void {
+  rmSync(`${path}.lock`, { force: true });
+}
+
+/** Of a process elsewhere nobody can tell whether it lives. */
+function holderOf(path: string): { name: string; lives: boolean } {
+  try {
+    const { pid, host } = JSON.parse(readFileSync(`${path}.lock`, 'utf8')) as { pid: number; host: string };
+    const name = `process ${pid}${host === hostname() ? '' : ` on ${host}`}`;
+    return { name, lives: host !== hostname() || isRunning(pid) };
+  } catch {
+    return { name: 'another run', lives: true }; // it was just begun, or just ended
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0); // asks, and sends nothing
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
   }
 }
 

@@ -46,12 +46,12 @@ const GREEDY = { temperature: 0, topK: 0, topP: 1, minP: 0, frequencyPenalty: 0,
 
 /** Samples of equal context in a row share one reading. */
 export async function run(options: RunOptions): Promise<RunSummary> {
-  const { engine, samples, variants, results, signal } = options;
+  const { engine, samples, variants, results, kl, signal } = options;
   const summary: RunSummary = { answered: 0, readings: 0, refused: new Map() };
   const last: (Reading | null)[] = [];
   for (const [i, placed] of samples.entries()) {
     signal?.throwIfAborted();
-    const missing = variants.filter(({ key }) => !results.has({ sample: placed.sample.id, variant: key }));
+    const missing = variants.filter(({ key }) => !results.has({ sample: placed.sample.id, variant: key }, kl));
     if (missing.length > 0) {
       const { context, question, answerPrefix } = placed.sample;
       const prompt = engine.encode({ kind: 'question', context, question, answerPrefix });

@@ -25,6 +25,7 @@ export function spellingOut(press: Press, check: (press: Press) => void): void {
     check(press);
   } catch (error) {
     if (!(error instanceof InputError) || error.code !== 'press_conflict' || !Object.hasOwn(presets, press.name)) throw error;
+    if (error.param?.startsWith(`${press.path}.schedule.`)) throw error; // that is the caller's own
     const taken = WAYS.map((way) => ({ ...press, ...way })).find((one) => isTaken(one, check));
     const way = taken ? `without it, spelled out: ${spelledOut(taken)}` : 'choose another preset, or spell out its parts';
     throw new InputError(error.code, error.param, `${error.message}; the parts are those of preset "${press.name}": ${way}`);

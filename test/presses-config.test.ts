@@ -638,3 +638,13 @@ describe('listPresses', () => {
     expect(JSON.parse(JSON.stringify(list))).toEqual(list);
   });
 });
+
+test("what is wrong with the schedule's own parameters is not laid on the preset's parts", () => {
+  const { param, message } = refusal({
+    preset: 'kvzap_mlp_head',
+    artifact: 'a.safetensors',
+    schedule: { name: 'decoding', hidden_states_buffer_size: 0 },
+  });
+  expect(param).toBe('press.schedule.hidden_states_buffer_size');
+  expect(message).toMatch(/1 or more would work$/);
+});

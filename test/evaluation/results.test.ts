@@ -1,6 +1,7 @@
 /** A results file under everything that can happen to it: a run cut off at any byte, another setup, lines that are none. */
+import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Answer, ResultsFile, readResults, type Setup } from '../../evaluation/results.ts';
@@ -110,4 +111,32 @@ test('lines longer than a chunk of reading are whole', () => {
   appendFileSync(path, '{"sam');
   const { answers } = readResults(path);
   expect(answers.map(({ prediction }) => prediction.length)).toEqual([1_500_000, 6]);
+});
+
+test('one run at a time writes: a second is told of the first, and what a killed one left is taken over', () => {
+  const first = new ResultsFile(path, setup);
+  expect(() => new ResultsFile(path, setup)).toThrow(`${path} is being written by process ${process.pid}: wait for it`);
+  first.append([answer('1')]);
+  first.close();
+  const dead = spawnSync(process.execPath, ['-e', '']).pid;
+  writeFileSync(`${path}.lock`, JSON.stringify({ pid: dead, host: hostname() }));
+  const next = new ResultsFile(path, setup);
+  expect(next.size).toBe(1);
+  next.close();
+  writeFileSync(`${path}.lock`, JSON.stringify({ pid: dead, host: 'elsewhere' }));
+  expect(() => new ResultsFile(path, setup)).toThrow(/process \d+ on elsewhere.*remove .*\.lock$/);
+  rmSync(`${path}.lock`);
+  expect(() => new ResultsFile(path, { ...setup, model: 'other' })).toThrow(/another setup/);
+  new ResultsFile(path, setup).close(); // who is refused leaves no lock
+});
+
+test('an answer without a KL is made again where one is asked for, and the later line counts', () => {
+  write([answer('1')]);
+  const file = new ResultsFile(path, setup);
+  expect([file.has(answer('1')), file.has(answer('1'), true)]).toEqual([true, false]);
+  file.append([{ ...answer('1'), kl: 0.25 }]);
+  expect(file.has(answer('1'), true)).toBe(true);
+  file.append([answer('1')]);
+  file.close();
+  expect(readResults(path).answers.map(({ kl }) => kl)).toEqual([0.25]);
 });

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { parseConfig, pressesOf } from '../../evaluation/config.ts';
 import { gridPresses, variantsOf } from '../../evaluation/variants.ts';
 
 const named = (...presses: string[]) => presses.map((press) => ({ name: press, press }));
@@ -36,4 +37,14 @@ test('what is refused is told with the reason, and the rest goes on', () => {
   expect(variants.length + refused.length).toBe(5);
   expect(refused.find(({ press }) => press === 'nope')?.why).toMatch(/unknown preset "nope"/);
   expect(variantsOf([{ name: 'bad', press: 7 }], [0.5], false).refused[0].why).toMatch(/must be a preset name/);
+});
+
+test('two presses of one name are refused unless they are the same; a config nested deeper than the stack too', () => {
+  const both = (press: string) =>
+    pressesOf(parseConfig({ presses: [{ name: 'mine', press: 'snapkv' }, { name: 'mine', press }, 'knorm', 'knorm'] }, 'x'));
+  expect(() => both('knorm')).toThrow('two presses are called "mine"');
+  expect(both('snapkv').map(({ name }) => name)).toEqual(['mine', 'knorm']);
+  const deep = JSON.parse(`${'['.repeat(100_000)}${']'.repeat(100_000)}`);
+  for (const json of [{ presses: [deep] }, { grid: { scorers: [{ name: deep }] } }, deep])
+    expect(() => parseConfig(json, 'x.json')).toThrow('x.json: lists or objects in each other more than 64 deep');
 });
