@@ -12,10 +12,11 @@ export function pressesCommand(program: Command): void {
     .command('presses')
     .description('list the presses and their parts; of those named, formula, needs and parameters')
     .argument('[name...]', 'presets and parts; "all" is every one of them')
-    .option('--json', 'print JSON: what GET /v1/presses answers')
+    .option('--json', 'print JSON: what GET /v1/presses answers, or as much of it as was named')
     .action((names: string[], { json }: { json?: boolean }) => {
       const list = listPresses();
-      if (json) console.log(JSON.stringify(list, null, 2));
+      checkNames(list, names);
+      if (json) console.log(JSON.stringify(names.length === 0 ? list : namedOf(list, names), null, 2));
       else if (names.length === 0) printNames(list);
       else printDetails(list, names);
     });
@@ -39,7 +40,7 @@ function printNames(list: List): void {
   }
 }
 
-function printDetails(list: List, names: readonly string[]): void {
+function checkNames(list: List, names: readonly string[]): void {
   const known = [...new Set(Object.values(list).flatMap((parts) => parts.map(({ name }) => name)))];
   for (const name of names) {
     if (name !== 'all' && !known.includes(name)) {
@@ -47,19 +48,28 @@ function printDetails(list: List, names: readonly string[]): void {
       throw new InputError('press_unknown', 'name', `unknown preset or part "${name}"${elsewhere ? `; ${elsewhere}` : didYouMean(name, known)}`);
     }
   }
-  for (const [kind, parts] of Object.entries(list)) {
-    const asked = parts.filter(({ name }) => names.includes(name) || names.includes('all'));
+}
+
+/** Under every kind those that were named. */
+function namedOf(list: List, names: readonly string[]): Record<string, List[keyof List][number][]> {
+  return Object.fromEntries(
+    Object.entries(list).map(([kind, parts]) => [kind, parts.filter(({ name }) => names.includes(name) || names.includes('all'))]),
+  );
+}
+
+function printDetails(list: List, names: readonly string[]): void {
+  for (const [kind, asked] of Object.entries(namedOf(list, names))) {
     if (asked.length > 0) console.log(`\n${kind.replaceAll('_', ' ')}`);
     for (const part of asked) {
       const { name, summary, paper, formula } = part;
-      const lines = [`${summary}${paper ? ` (${paper})` : ''}`, formula, ...moreLines(part)];
+      const lines = [`${summary}${paper ? ` (${paper})` : ''}`, formula, ...moreLines(part, list)];
       console.log(lines.map((line, i) => `  ${(i === 0 ? name : '').padEnd(20)} ${line}`).join('\n'));
     }
   }
 }
 
-/** What it needs and costs; of a part its parameters, of a preset its parts. */
-function moreLines(part: List[keyof List][number]): string[] {
+/** What it needs and costs; of a part its parameters, of a preset its parts and the names of theirs. */
+function moreLines(part: List[keyof List][number], list: List): string[] {
   const needs = needsOf(part);
   const lines = needs === '' ? [] : [`needs ${needs}`];
   if ('parameters' in part)
@@ -68,7 +78,34 @@ function moreLines(part: List[keyof List][number]): string[] {
   const { scorer, layer_budget, head_budget, selection, transforms, schedule, params } = part;
   const set = Object.entries(params ?? {}).map(([param, value]) => `${param} ${JSON.stringify(value)}`);
   const parts = JSON.stringify({ scorer, layer_budget, head_budget, selection, transforms, schedule });
-  return [...lines, `parts: ${parts}${set.length > 0 ? `, with ${set.join(', ')}` : ''}`];
+  return [...lines, `parts: ${parts}${set.length > 0 ? `, with ${set.join(', ')}` : ''}`, ...presetParameters(part, list)];
+}
+
+/** "parameters: window_size, kernel_size; edgepress presses snapkv tells of them" */
+function presetParameters({ scorer, layer_budget, head_budget, selection, transforms, schedule }: List['presets'][number], list: List): string[] {
+  const chosen: [readonly PartList[number][], string | null][] = [
+    [list.scorers, scorer],
+    [list.layer_budgets, layer_budget],
+    [list.head_budgets, head_budget],
+    [list.selections, selection],
+    ...(transforms ?? []).map((name): [PartList, string] => [list.transforms, name]),
+    [list.schedules, schedule],
+  ];
+  const taking = chosen.flatMap(([parts, wanted]) => {
+    const names = Object.keys((parts.find(({ name }) => name === wanted)?.parameters as ObjectSchema | undefined)?.properties ?? {});
+    return names.length === 0 ? [] : [{ part: wanted, names }];
+  });
+  if (taking.length === 0) return [];
+  const once = (names: readonly (string | null)[], between: string): string => [...new Set(names)].join(between);
+  const parts = once(
+    taking.map(({ part }) => part),
+    ' ',
+  );
+  const names = once(
+    taking.flatMap((one) => one.names),
+    ', ',
+  );
+  return [`parameters: ${names}; edgepress presses ${parts} tells of them`];
 }
 
 interface Needs {

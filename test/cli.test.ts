@@ -175,6 +175,9 @@ describe('plan, presses, bench, pack', () => {
     ])
       expect(all).toContain(line);
     expect(JSON.parse(edgepress('presses', '--json').out).presets.length).toBeGreaterThan(10);
+    const named = JSON.parse(edgepress('presses', 'snapkv', '--json').out);
+    expect([named.presets.length, named.scorers.length, named.layer_budgets]).toEqual([1, 1, []]);
+    expect(edgepress('presses', 'duo_attention').out).toMatch(/^ +parameters: artifact, head_comp.*; edgepress presses sink_recent duo top_k tells/m);
   });
 
   test('bench measures', () => {
