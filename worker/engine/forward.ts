@@ -9,6 +9,7 @@ import { type AttentionShape, at, type Backend, type DeviceBuffer, type PagedLay
 import { Borrowed } from '../backend/borrowed.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import { type Adapter, adapterWeights, addedBytes } from './added-rows.ts';
+import { NO_PASSES, passSize, prefillBytes, type Reads, type TokenList } from './forward-bytes.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
 import type { RecentRows } from './recent-rows.ts';
 
@@ -31,13 +32,7 @@ export interface Recent {
 
 export type TakeLogits = (logits: View) => void | Promise<void>;
 
-export interface PrefillOptions {
-  /** How many of the last queries `onLayer` is handed. */
-  readonly queries: number;
-  /** Whether `onLayer` is handed the attention module's input. */
-  readonly hidden: boolean;
-  /** Whether `onLayer` is handed what attention changed of the hidden states. */
-  readonly change?: boolean;
+export interface PrefillOptions extends Reads {
   /** Handed the logits [vocab] after the last token, within the piece of work that makes them: the next piece writes over them. Null = not wanted. */
   readonly logits: TakeLogits | null;
   /** Called once a layer, when its K,V are whole; not within `run`. */
@@ -59,40 +54,6 @@ export interface PrefillOptions {
     adapter(layer: number): Adapter | null;
     keep(layer: number, k: View, v: View): void;
   } | null;
-}
-
-export type TokenList = readonly number[];
-
-/** How much is read over a prompt: tokens of all passes and added rows, and of the longest one. */
-export interface PassSize {
-  readonly tokens: number;
-  readonly longest: number;
-}
-
-const NO_PASSES: PassSize = { tokens: 0, longest: 0 };
-
-export function passSize(passes: readonly TokenList[], added: Pick<AddedRows, 'rows'> | null | undefined): PassSize {
-  const lengths = [...passes.map(({ length }) => length), added?.rows ?? 0];
-  return { tokens: lengths.reduce((sum, length) => sum + length), longest: Math.max(...lengths) };
-}
-
-/** Device bytes that a Forward holds from its construction on. */
-export function fixedBytes(
-  { hiddenSize: D, intermediateSize: I, queryHeads: Hq, kvHeads: H, headDim: d, vocabSize }: ForwardShape,
-  chunkTokens: number,
-): number {
-  return F32 * (chunkTokens * (1 + 2 * D + 2 * Hq * d + 2 * H * d + 2 * I + d) + vocabSize);
-}
-
-/** Device bytes that `prefill` takes for a prompt, beside the fixed buffers: hidden states, one layer's K,V, rope table, window queries. */
-export function prefillBytes(
-  { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape,
-  tokens: number,
-  { queries, hidden, change }: Pick<PrefillOptions, 'queries' | 'hidden' | 'change'>,
-  passes = NO_PASSES,
-): number {
-  const kept = queries * Hq * d + (hidden ? tokens * D : 0) + (change ? tokens : 0);
-  return F32 * ((tokens + passes.tokens) * D + (tokens + passes.longest) * (2 * H * d + d) + kept);
 }
 
 export class Forward {
@@ -151,7 +112,7 @@ export class Forward {
   }
 
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
-  readingBytes(tokens: number, reads: Pick<PrefillOptions, 'queries' | 'hidden' | 'change'>, passes = NO_PASSES): number {
+  readingBytes(tokens: number, reads: Reads, passes = NO_PASSES): number {
     return prefillBytes(this.#shape, tokens, reads, passes) + this.#scratchBytes;
   }
 

@@ -8,7 +8,7 @@ import { isNoOp } from '../../presses/config.ts';
 import type { AddedRows, PressRequest, Scope } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { EntryType } from '../backend/backend.ts';
-import { passSize, type TokenList } from './forward.ts';
+import { passSize, type TokenList } from './forward-bytes.ts';
 import { entriesPerPageOf, type KvCache } from './kv-cache.ts';
 import { passesOf } from './passes.ts';
 import { type RequestShape, type RequestSize, requestSize } from './request-size.ts';

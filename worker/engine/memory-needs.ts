@@ -1,7 +1,7 @@
 /** What a model needs of linear memory, reckoned before any of it is taken, so that a limit that is too low is refused with one that works. */
 
 import type { LedgerExports } from '../backend/kernel-exports.ts';
-import { fixedBytes, prefillBytes } from './forward.ts';
+import { fixedBytes, prefillBytes } from './forward-bytes.ts';
 import { entriesPerPageOf, type KvShape, kvCacheBytes, pageBytesOf } from './kv-cache.ts';
 import type { ForwardShape } from './model-weights.ts';
 

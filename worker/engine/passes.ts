@@ -3,7 +3,7 @@
 import type { CheckedPress } from '../../presses/check-press.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { partParam } from '../../presses/part-param.ts';
-import type { TokenList } from './forward.ts';
+import type { TokenList } from './forward-bytes.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import type { ModelInfo } from './types.ts';
 
