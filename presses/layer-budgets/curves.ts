@@ -1,5 +1,5 @@
 /** LU-KV: every layer keeps what its heads' curves say together.          arXiv 2602.08585
- *      kappa[l,h] = 1 - c[r,l,h];   b_l = T kappa_l / sum(kappa),  kappa_l = sum over heads of kappa[l,h],  T = sum(even), in entries
+ *      kappa[l,h] = 1 - c[r,l,h], c[r] the curve of round(100 r) %, 1 to 99;   b_l = T kappa_l / sum(kappa),  kappa_l = sum over heads of kappa[l,h],  T = sum(even), in entries
  *  needs     the artefact, measured for the model and the scorer; nothing of the prompt
  *  conserves sum(b_l) = sum(even), in entries: largest remainder, caps and floors (P, or 1 token) water-filled
  *  kvpress rounds kappa N to whole entries layer by layer, whatever they sum to: so under compat. */

@@ -2,7 +2,7 @@
  *      kept[h] = { t : s[h,t] >= threshold } and the last sliding_window_size tokens
  *  Heads keep as many as pass, each its own number, and what goes is freed; kvpress masks it.
  *  While decoding, under a schedule: tokens that have left the window are judged once every interval tokens; interval 1 is DMS to the letter, a larger one
- *  lets them be attended to so much longer.
+ *  lets them be attended to so much longer. Scores of hidden states were kept for that since the tokens were read (token-scores.ts).
  *  needs     scores that mean the same in every prompt: of each token alone */
 import * as z from 'zod';
 import type { Selection } from '../contract.ts';
