@@ -123,7 +123,7 @@ async function evaluate(options: EvalOptions): Promise<void> {
     };
     const { index, of } = options.shard ?? { index: 1, of: 1 };
     const own = placed.filter((_, i) => i % of === index - 1);
-    const results = new ResultsFile(join(options.out, of === 1 ? ANSWERS : `answers-${index}-of-${of}.jsonl`), setup);
+    const results = new ResultsFile(join(options.out, options.shard ? `answers-${index}-of-${of}.jsonl` : ANSWERS), setup);
     const bar = progressBar(`${own.length} samples x ${variants.length} presses`);
     const started = performance.now();
     let done: RunSummary;

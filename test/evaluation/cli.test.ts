@@ -64,6 +64,12 @@ test('shards, merged, hold the same answers', () => {
   expect(answers('merged')).toEqual(answers('whole'));
 });
 
+test('a run of one shard is a shard too: merged, the same answers', () => {
+  expect(edgepress('eval', ...options, '--samples', '1', '--shard', '1/1', '--out', at('single')).status).toBe(0);
+  expect(edgepress('eval', 'merge', at('single'), '--out', at('single-merged')).out).toMatch(/8 answers/);
+  expect(readResults(at('single', 'answers-1-of-1.jsonl'))).toEqual(readResults(at('single-merged', 'answers.jsonl')));
+});
+
 test('a report is one page that needs nothing else, and a picture for every plot', () => {
   const { status, out, err } = edgepress('eval', 'report', whole, '--title', 'a <b> & "c"');
   expect([status, err]).toEqual([0, '']);
