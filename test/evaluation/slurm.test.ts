@@ -12,7 +12,7 @@ import { keyOf, readResults } from '../../evaluation/results.ts';
 
 const SHARDS = 3;
 const cli = resolve('dist/cli/index.js');
-const onSlurm = spawnSync('sinfo', ['--noheader']).status === 0;
+const onSlurm = spawnSync('sinfo', ['--noheader'], { timeout: 10_000 }).status === 0;
 const where = onSlurm ? 'on Slurm' : 'no Slurm here, a loop runs the scripts of the array side by side';
 
 // In the checkout, which nodes of a cluster share; a blank, a comma and what sbatch's names of logs would read as a number of the task.
