@@ -145,6 +145,8 @@ async function evaluate(options: EvalOptions): Promise<void> {
     for (const [variant, { why, samples }] of done.refused) console.error(`edgepress: ${variant} refused ${samples} samples: ${why}`);
     const seconds = Math.round((performance.now() - started) / 1000);
     console.error(`edgepress: ${done.answered} answers from ${done.readings} readings in ${seconds} s, in ${results.path}`);
+    if (done.answered === 0 && done.refused.size > 0 && results.size === 0)
+      throw new InputError('eval_refused', null, 'no sample was answered: see above');
     summariseFolder(options.out, refused, options.json);
   } finally {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
@@ -194,7 +196,9 @@ function readFolders(folders: readonly string[]): { setup: Setup; answers: Answe
     try {
       names = readdirSync(folder);
     } catch (error) {
-      throw new InputError('file_unreadable', null, `${folder} is no folder of results: ${(error as Error).message}`);
+      const { code, message } = error as NodeJS.ErrnoException;
+      const why = code === 'ENOENT' ? 'there is none of that name' : code === 'ENOTDIR' ? 'it is a file' : message;
+      throw new InputError('file_unreadable', null, `${folder} is no folder of results: ${why}`);
     }
     const found = names.filter((name) => /^answers(-\d+-of-\d+)?\.jsonl$/.test(name)).sort();
     if (found.length === 0)

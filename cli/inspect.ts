@@ -20,7 +20,7 @@ export function inspectCommand(program: Command, defaultModel: string): void {
     .description('show what a press keeps of a prompt: positions best score first, scores, budgets, LMBA')
     .option('--tokens <file>', 'a JSON file with the token ids, all of which are pressed')
     .option('--text <file>', 'or a text file')
-    .option('-o, --out <file>', 'where the JSON goes, with a line per layer on standard output; default standard output')
+    .option('-o, --out <file>', 'where the JSON goes, with a line per layer on standard output; default standard output, but for a terminal')
     .option('--heat-map', 'print which tokens each layer and head keeps, and what other layer budgets would have dealt')
     .option('--svg <file>', 'the same as a picture');
   withModelOptions(withPressOptions(command), defaultModel).action(run);
@@ -39,7 +39,7 @@ async function run(options: InspectOptions): Promise<void> {
     if (options.svg !== undefined)
       writeNamed(options.svg, '--svg', heatMapSvg(inspection, `${press.name} on ${inspection.tokens} tokens, ${engine.info.id}`));
     if (options.heatMap) console.log(heatMapText(inspection, process.stdout.columns ?? 120));
-    else if (options.json || (options.out === undefined && options.svg === undefined)) console.log(json);
+    else if (options.json || (options.out === undefined && options.svg === undefined && !process.stdout.isTTY)) console.log(json);
     else {
       for (const [layer, { budget, lmba, heads }] of inspection.layers.entries()) {
         const kept = heads.map((head) => head.kept.length).join(' + ');

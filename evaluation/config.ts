@@ -1,9 +1,11 @@
 /** What an evaluation is told: a config file, and options of the command line over it. Every field has a default, so that a few words are enough. */
+import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { shownName } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { MOST_LEVELS, nestedTooDeep } from '../presses/nesting.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
+import { strictObject, validate } from '../worker/wire/validate.ts';
 import { gridPresses, type NamedPress } from './variants.ts';
 
 const MOST_VARIANTS = 10_000;
@@ -15,16 +17,16 @@ const press = z.union([
   z.array(z.unknown()),
 ]);
 const parts = z.array(z.union([z.string(), z.record(z.string(), z.unknown())])).min(1);
-const grid = z.strictObject({ scorers: parts, layer_budgets: parts.optional(), head_budgets: parts.optional() });
+const grid = strictObject({ scorers: parts, layer_budgets: parts.optional(), head_budgets: parts.optional() });
 const whole = (least: number, most: number) => z.int().min(least).max(most);
 
-export const configSchema = z.strictObject({
+export const configSchema = strictObject({
   /** Presets by name, any press config, or one with a name of its own. */
-  presses: z.array(press).default(['no_press', 'zigzag_snapkv', 'snapkv', 'random']),
+  presses: z.array(press).optional(), // without a grid no_press, zigzag_snapkv, snapkv and random, beside one no_press
   /** Besides: every scorer with every layer budget and head budget. */
   grid: z.union([grid, z.array(grid)]).optional(),
-  ratios: z.array(z.number().min(0).lt(1)).min(1).default([0.5]),
-  tasks: z.array(z.union([z.string(), z.strictObject({ task: z.string(), params: z.record(z.string(), z.unknown()).default({}) })])).optional(),
+  ratios: z.array(z.number('must be a number, 0 or more and below 1').min(0, 'must be 0 or more').lt(1, 'must be below 1')).min(1).default([0.5]),
+  tasks: z.array(z.union([z.string(), strictObject({ task: z.string(), params: z.record(z.string(), z.unknown()).default({}) })])).optional(),
   /** A published benchmark in place of generated tasks: `tasks` then names those of its rows that count, `samples` draws so many of them. */
   dataset: z.string().optional(),
   data_config: z.string().optional(),
@@ -50,17 +52,21 @@ export function parseConfig(json: unknown, from: string): EvaluationConfig {
       null,
       `${from}: lists or objects in each other more than ${MOST_LEVELS} deep; ${MOST_LEVELS} at most are read`,
     );
-  const { success, data, error } = configSchema.safeParse(json);
-  if (success) return data;
-  const [{ path, message }] = error.issues;
-  throw new InputError('eval_config', path.join('.') || null, `${from}: ${path.length > 0 ? `${path.join('.')}: ` : ''}${message}`);
+  try {
+    return validate(configSchema, json);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError('eval_config', error.param, `${from}: ${error.message}`);
+  }
 }
 
 /** The presses of a config and of its grids, each once. */
 export function pressesOf({ presses, grid, ratios }: EvaluationConfig): NamedPress[] {
-  const listed = presses.map((press): NamedPress => {
+  const asked = presses ?? (grid === undefined ? ['no_press', 'zigzag_snapkv', 'snapkv', 'random'] : ['no_press']);
+  const listed = asked.map((press): NamedPress => {
     if (typeof press === 'string') return { name: press, press };
-    if (!Array.isArray(press) && 'press' in press && typeof press.name === 'string') return { name: press.name, press: press.press };
+    if (!Array.isArray(press) && 'press' in press && typeof press.name === 'string')
+      return { name: press.name, press: press.press, digest: createHash('sha256').update(JSON.stringify(press.press)).digest('hex').slice(0, 8) };
     return { name: JSON.stringify(press), press };
   });
   const grids = grid === undefined ? [] : [grid].flat();

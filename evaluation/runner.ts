@@ -137,14 +137,19 @@ async function answerAll(
       covered: usage.kvCache.tokens,
       compression_ratio: usage.kvCache.compression_ratio,
       bytes_kept: usage.kvCache.decoding?.bytes_end ?? usage.kvCache.bytes_kept,
-      bytes_full: usage.kvCache.bytes_full,
+      bytes_full: fullBytes(usage),
       kept_per_layer: usage.kvCache.kept_per_layer,
       lmba_per_layer: usage.kvCache.lmba_per_layer,
       retained_mass_per_layer: usage.kvCache.retained_mass_per_layer,
-      notes: usage.kvCache.notes,
+      notes: [...usage.kvCache.notes, ...(usage.kvCache.decoding?.notes ?? [])],
     });
   }
   return answers;
+}
+
+/** What the full cache would hold: after the prompt, or, where a press acts while decoding, after the answer, up to the rounding to pages. */
+function fullBytes({ promptTokens: n, completionTokens, kvCache: { bytes_full, decoding } }: Usage): number {
+  return decoding ? Math.round((bytes_full * (n + completionTokens - 1)) / n) : bytes_full; // the last token is not read
 }
 
 interface Ask {

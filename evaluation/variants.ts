@@ -22,6 +22,8 @@ export interface Refused {
 export interface NamedPress {
   readonly name: string;
   readonly press: unknown;
+  /** Of the press, where its name does not say it: what is changed under a name is another variant. */
+  readonly digest?: string;
 }
 
 /** Every combination of these parts; names of parts, or parts with parameters. */
@@ -38,7 +40,10 @@ export function gridPresses({ scorers, layer_budgets = ['uniform'], head_budgets
   return presses.map((press) => ({ name: [press.scorer, press.layer_budget, press.head_budget].map(partName).join('+'), press }));
 }
 
-/** Every press at every ratio. Where a press, by a part or by its own numbers, decides how much it keeps, it is one variant. */
+/** Not what parts refuse of each other, but slips of the pen: nobody wants to wait for what is left. */
+const MISSPELT: ReadonlySet<string> = new Set(['press_unknown', 'press_form', 'press_param_unknown']);
+
+/** Every press at every ratio. Throws InputError for names and fields that do not exist. Where a press, by a part or by its own numbers, decides how much it keeps, it is one variant. */
 export function variantsOf(
   presses: readonly NamedPress[],
   ratios: readonly number[],
@@ -48,14 +53,14 @@ export function variantsOf(
   const variants = new Map<string, Variant>();
   const refused: Refused[] = [];
   const shared = { scope: queryAware ? 'prompt' : 'context', ...(entryType && { entry_type: entryType }) };
-  for (const { name, press } of presses) {
+  for (const { name, press, digest } of presses) {
     for (const ratio of ratiosOf(press, shared, ratios)) {
-      const key = ratio === null ? name : `${name}@${ratio}`;
+      const key = `${name}${digest === undefined ? '' : `#${digest}`}${ratio === null ? '' : `@${ratio}`}`;
       try {
         const request = parsePress(withFields(press, ratio === null ? shared : { ...shared, compression_ratio: ratio }));
         variants.set(key, { key, press: name, ratio, request });
       } catch (error) {
-        if (!(error instanceof InputError)) throw error;
+        if (!(error instanceof InputError) || MISSPELT.has(error.code)) throw error;
         refused.push({ press: name, ratio, why: error.message });
       }
     }

@@ -28,7 +28,11 @@ describe('explain', () => {
 
   test('is absent unless asked for, and where nothing is removed', async () => {
     expect(await usage(scored)).not.toHaveProperty('explain');
-    expect(await usage({ preset: 'knorm', compression_ratio: 0, explain: true })).not.toHaveProperty('explain');
+    for (const press of [{ preset: 'knorm', compression_ratio: 0 }, { preset: 'decoding_knorm' }]) {
+      const explained = await usage({ ...press, explain: true });
+      expect(explained).not.toHaveProperty('explain');
+      expect(explained.notes).toContainEqual(expect.stringMatching(/^explain: nothing was removed/));
+    }
   });
 
   test('every other layer budget is there, with what it deals when it is asked for itself', async () => {

@@ -12,6 +12,7 @@ export interface ReportParts {
 }
 
 export async function reportPage({ title, setup, summaries, plots }: ReportParts): Promise<string> {
+  const withKl = summaries.some(({ kl }) => kl !== null);
   const most = Math.max(...summaries.map(({ samples }) => samples));
   const tasks = [...new Set(summaries.flatMap(({ cells }) => cells.map(columnOf)))];
   const page = html`<!doctype html>
@@ -28,10 +29,10 @@ export async function reportPage({ title, setup, summaries, plots }: ReportParts
 ${setup.query_aware ? 'sees the question' : 'does not see the question'}. Intervals are 95%, by bootstrap over the samples. Scores are means over tasks and lengths, each counting alike; where a press answered fewer samples than others (it refuses what it cannot do), compare the columns against the full cache, which are by pairs.</p>
 <h2>Leaderboard</h2>
 <div class="wide"><table>
-<thead><tr><th>press<th>ratio<th>bytes kept<th>score, %<th>against the full cache<th>KL, nats a token<th>samples</tr></thead>
+<thead><tr><th>press<th>ratio<th>bytes kept<th>score, %<th>against the full cache${withKl ? html`<th>KL, nats a token` : ''}<th>samples</tr></thead>
 <tbody>${ranked(summaries).map(
     (one) =>
-      html`<tr><td>${one.press}<td>${one.ratio ?? '-'}<td>${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%<td>${shown(one.score, 1)}<td>${shown(one.against_full, 1)}<td>${shown(one.kl, 3)}<td>${one.samples < most ? `${one.samples} of ${most}` : most}</tr>`,
+      html`<tr><td>${one.press}<td>${one.ratio ?? '-'}<td>${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%<td>${shown(one.score, 1)}<td>${shown(one.against_full, 1)}${withKl ? html`<td>${shown(one.kl, 3)}` : ''}<td>${one.samples < most ? `${one.samples} of ${most}` : most}</tr>`,
   )}</tbody></table></div>
 ${plots.map(({ plot, svg }) => html`<h2>${plot.title}</h2><figure class="wide">${raw(svg)}<figcaption>${plot.caption}</figcaption></figure>`)}
 <h2>By task</h2>
@@ -72,6 +73,7 @@ th, td { border-bottom: 1px solid #8884; padding: .2rem .6rem; text-align: right
 th:first-child, td:first-child { text-align: left; }
 small { opacity: .7; }
 .wide { overflow-x: auto; margin: 0; }
+figure svg { background: #fff; border-radius: 6px; max-width: none; }
 figcaption { opacity: .8; max-width: 44rem; }
 pre { overflow-x: auto; font-size: 13px; }
 `;

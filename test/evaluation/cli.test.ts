@@ -110,14 +110,16 @@ describe('refused with a sentence', () => {
   test.each<[string, string[], RegExp]>([
     ['an unknown task', ['--tasks', 'niah_singel_1'], /unknown task "niah_singel_1"; did you mean "niah_single_1"/],
     ['a length that is too short', ['--tasks', 'niah_single_1', '--lengths', '10'], /niah_single_1 needs \d+ tokens at least/],
-    ['presses that are all refused', ['--presses', 'nope'], /no press is left to evaluate/],
-    ['a ratio of 1', ['--ratios', '1'], /ratios\.0/],
+    ['presses that are all refused', ['--presses', 'zigzag_streaming_llm'], /zigzag_streaming_llm/],
+    ['a misspelt press among others', ['--presses', 'snapkv,snapk'], /unknown preset "snapk"; did you mean "snapkv"/],
+    ['lengths beyond the context', ['--tasks', 'niah_single_1', '--lengths', '6000', '--samples', '1'], /no sample was answered/],
+    ['a ratio of 1', ['--ratios', '1'], /options: ratios\.0 must be below 1, got 1/],
     ['a shard beyond the last', ['--shard', '3/2'], /the i-th of n parts/],
     ['a dataset that is not there', ['--dataset', 'ruler', '--data-path', at('no.jsonl')], /no such file or folder/],
     ['tasks that a dataset does not have', ['--dataset', 'ruler', '--data-path', 'test/evaluation/cli.test.ts'], /cli\.test\.ts/],
     ['a path without a dataset', ['--data-path', at('no.jsonl')], /none is named/],
     ['a config that is no JSON', ['--config', 'README.md'], /is no JSON/],
-    ['a config with an unknown field', ['--config', 'package.json'], /Unrecognized key/],
+    ['a config with an unknown field', ['--config', 'package.json'], /package\.json: unknown field "name"/],
     ['answers of another seed in the folder', ['--tasks', 'niah_single_1', '--seed', '7', '--lengths', '256', '--out', whole], /another setup/],
   ])('%s', (_, args, message) => {
     const { status, out, err } = edgepress('eval', '--out', at('none'), ...args);

@@ -21,6 +21,14 @@ test('a press that says itself how much it keeps is one variant', () => {
   expect(keys([{ name: 'two', press: [{ preset: 'snapkv', compression_ratio: 0.5 }, 'think'] }])).toEqual(['two']);
 });
 
+test('a name of its own does not hide that a press was changed', () => {
+  const key = (window_size: number) =>
+    keys(pressesOf(parseConfig({ presses: [{ name: 'mine', press: { preset: 'snapkv', window_size } }] }, 'test')), [0.5]);
+  expect(key(8)).toEqual([expect.stringMatching(/^mine#[0-9a-f]{8}@0\.5$/)]);
+  expect(key(8)).toEqual(key(8));
+  expect(key(8)).not.toEqual(key(9));
+});
+
 test('what is refused is told with the reason, and the rest goes on', () => {
   const grid = gridPresses({
     scorers: ['knorm', { name: 'snapkv', window_size: 16 }],
@@ -33,10 +41,10 @@ test('what is refused is told with the reason, and the rest goes on', () => {
     'snapkv(window_size=16)+uniform+adakv',
     'snapkv(window_size=16)+zigzag+adakv',
   ]);
-  const { variants, refused } = variantsOf([...grid, ...named('nope')], [0.5], false);
+  const { variants, refused } = variantsOf([...grid, ...named('streaming_llm')], [0.5], false);
   expect(variants.length + refused.length).toBe(5);
-  expect(refused.find(({ press }) => press === 'nope')?.why).toMatch(/unknown preset "nope"/);
-  expect(variantsOf([{ name: 'bad', press: 7 }], [0.5], false).refused[0].why).toMatch(/must be a preset name/);
+  expect(() => variantsOf(named('knorm', 'nope'), [0.5], false)).toThrow(/unknown preset "nope"/);
+  expect(() => variantsOf([{ name: 'bad', press: 7 }], [0.5], false)).toThrow(/must be a preset name/);
 });
 
 test('two presses of one name are refused unless they are the same; a config nested deeper than the stack too', () => {

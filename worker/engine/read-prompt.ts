@@ -195,6 +195,7 @@ function explanation(sequence: KvSequence, { layers, kvHeads }: KvShape, others:
 
 function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache, report: PressReport | null): KvCacheUsage {
   const all = <T>(value: T): T[] => new Array(shape.layers).fill(value);
+  const silent = job.press.explain && report === null ? ['explain: nothing was removed from the prompt, so there is nothing to tell'] : [];
   return {
     press: report?.press ?? (job.decoding ? job.press.name : job.checked?.name) ?? 'no_press',
     scope: job.scope,
@@ -209,6 +210,6 @@ function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache,
     bytes_peak: sequence.peakBytes,
     layer_budget: report?.layerBudget ?? 'none',
     entry_type: job.entryType,
-    notes: [...(report?.notes ?? job.checked?.notes ?? []), ...job.notes],
+    notes: [...(report?.notes ?? job.checked?.notes ?? []), ...silent, ...job.notes],
   };
 }
