@@ -1,5 +1,5 @@
 /** edgepress eval: what presses cost in answers, over tasks, lengths and ratios; eval report: tables and plots of the results; eval merge: shards into one. */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type EvaluationConfig, parseConfig, pressesOf } from '../evaluation/config.ts';
@@ -205,7 +205,9 @@ function readFolders(folders: readonly string[]): { setup: Setup; answers: Answe
       throw new InputError('results_missing', null, `${folder} holds no ${ANSWERS}; edgepress eval --out ${basename(folder)} makes it`);
     return found.map((name) => join(folder, name));
   });
-  const read = paths.map((path) => ({ path, ...readResults(path) }));
+  const begun = paths.length > 1 ? paths.filter((path) => statSync(path).size > 0) : paths; // another shard may just have made its file
+  const read = begun.map((path) => ({ path, ...readResults(path) }));
+  if (read.length === 0) throw new InputError('results_missing', null, `${folders.join(', ')}: no answers yet`);
   const [{ setup }] = read;
   for (const other of read) checkSame(other.path, other.setup, setup);
   return { setup, answers: [...new Map(read.flatMap(({ answers }) => answers).map((answer) => [keyOf(answer), answer])).values()] };

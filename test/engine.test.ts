@@ -890,7 +890,7 @@ test('a reader that lost its turn and comes to its end late does not speak for t
     options: { idleMs: 1000 },
   } as unknown as ReaderParts;
   const reader = new PromptReader(parts, new Turns(async () => {}));
-  const job = { tokens: [1], covered: 1, checked: null, decoding: null, passes: [], added: null, notes: [], size: {} } as unknown as Job;
+  const job = { tokens: [1], covered: 1, checked: null, decoding: null, passes: [], added: null, notes: [], size: {}, press: {} } as unknown as Job;
   const read = (): Promise<unknown> => {
     const run = { sequence: { shrinkReservation: () => {} }, beat: 0, spent: new Spent() } as unknown as Running;
     return reader.read(job, run, null);

@@ -120,7 +120,6 @@ describe.each(['needle', 'qwen3', 'llama'])('%s', (model) => {
     const last = next - context_ids.length - suffix_ids.length;
     expect(watch.seen.slice(0, first)).toEqual(wanted.slice(0, first));
     expect(watch.seen.every((left) => left.every((heads) => heads.length === H))).toBe(true);
-    const differs = ids.findIndex((id, i) => id !== run.generated[i] && i <= last);
-    if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(0.02);
+    expect(ids.slice(0, last + 1)).toEqual(run.generated.slice(0, last + 1));
   });
 });

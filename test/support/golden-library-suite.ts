@@ -152,7 +152,9 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
         // Where a tie leaves the choice open, it goes on from kvpress's.
         const { ids } = same ? first : await continued(engine, library, recording(request, { scored: [], ranked: [] }, kept), steps);
         const differs = ids.findIndex((id, i) => id !== run.generated[i]);
-        if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(NEAR);
+        // On a device sums come in another order, and a near-tie of logits may tip.
+        if (!engine.backend.queued) expect(ids).toEqual(run.generated);
+        else if (differs >= 0) expect(run.margins[differs], `token ${differs} is ${ids[differs]}, not ${run.generated[differs]}`).toBeLessThan(NEAR);
       });
     }
   }
