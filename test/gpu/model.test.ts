@@ -108,6 +108,7 @@ describe('needle on the GPU', () => {
   const others: Record<string, unknown>[] = [
     { scorer: 'knorm', layer_budget: { name: 'per_layer', compression_ratios: [0.2, 0.7, 0.4, 0.6, 0.3, 0.5] } },
     { scorer: 'keydiff', selection: { name: 'segments', segment_length: 100 }, compression_ratio: 0.5 }, // ranks within segments: ties, which knorm has of equal tokens, cannot be told by scores
+    { scorer: 'snapkv', layer_budget: 'zigzag_shuffled', compression_ratio: 0.5 },
   ];
   /** Where they run on the device: test/gpu/schedules.test.ts. */
   const WHILE_DECODING = ['decoding', 'prefill_and_decoding', 'cam'];
