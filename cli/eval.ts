@@ -258,7 +258,7 @@ function counting(engine: EdgeEngine) {
   const frame = engine.encode({ kind: 'question', context: 'a', question: 'a', answerPrefix: '' }).tokens.length;
   return {
     count: (text: string) => (text === '' ? 0 : engine.encode({ kind: 'text', text }).tokens.length - around),
-    reserve: Math.max(0, frame - 2) + 2, // tokens that join differently at the seams
+    reserve: frame, // the two words of nothing are room for tokens that join differently at the seams
   };
 }
 

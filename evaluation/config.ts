@@ -26,7 +26,7 @@ export const configSchema = strictObject({
   /** Besides: every scorer with every layer budget and head budget. */
   grid: z.union([grid, z.array(grid)]).optional(),
   ratios: z.array(z.number('must be a number, 0 or more and below 1').min(0, 'must be 0 or more').lt(1, 'must be below 1')).min(1).default([0.5]),
-  tasks: z.array(z.union([z.string(), strictObject({ task: z.string(), params: z.record(z.string(), z.unknown()).default({}) })])).optional(),
+  tasks: z.array(z.union([z.string(), strictObject({ task: z.string(), params: z.record(z.string(), z.json()).default({}) })])).optional(),
   /** A published benchmark in place of generated tasks: `tasks` then names those of its rows that count, `samples` draws so many of them. */
   dataset: z.string().optional(),
   data_config: z.string().optional(),

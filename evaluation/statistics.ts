@@ -1,4 +1,5 @@
 /** Means, and how sure they are: the percentile bootstrap (Efron 1979). Seeded, so that a table made twice is the same table. */
+import { sum } from '../presses/sum.ts';
 import { Random } from './random.ts';
 
 export interface Interval {
@@ -37,13 +38,13 @@ export function pairedDifference(a: readonly (readonly number[])[], b: readonly 
 }
 
 export function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+  return sum(values) / values.length;
 }
 
 function meanOfDraws(values: readonly number[], random: Random): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[random.int(0, values.length - 1)];
-  return sum / values.length;
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[random.int(0, values.length - 1)];
+  return total / values.length;
 }
 
 /** Of ascending values, between its neighbours linearly. */

@@ -44,6 +44,11 @@ function newTokens(row: Row): number {
   return tokens;
 }
 
+/** The task that a row names; where it names none, its configuration is one. */
+export function taskOf(row: Row, { config }: Place): string {
+  return config === undefined || row.has('task') ? row.text('task') : config;
+}
+
 /** The value of a table that a row names, or an error that tells what there is. */
 export function known<T>(table: Readonly<Record<string, T>>, name: string, row: Row, column: string): T {
   if (Object.hasOwn(table, name)) return table[name];

@@ -1,5 +1,5 @@
 import type { MetricName } from '../contract.ts';
-import { type Dataset, known, PREPARED, prepared } from './dataset.ts';
+import { type Dataset, known, PREPARED, prepared, taskOf } from './dataset.ts';
 import type { Row } from './read/row.ts';
 
 const METRICS: Readonly<Record<string, MetricName>> = {
@@ -26,11 +26,11 @@ export const infinitebench: Dataset = {
   configs: Object.keys(METRICS),
   split: 'test',
   columns: PREPARED,
-  samples: (row, { config, index }) => {
-    const task = row.has('task') ? row.text('task') : (config ?? row.text('task'));
+  samples: (row, place) => {
+    const task = taskOf(row, place);
     const metric = known(METRICS, task, row, 'task');
     const answers = WITH_OPTIONS.includes(task) ? option(row) : row.answers('answer');
-    return [{ ...prepared(row), id: `infinitebench/${task}/${index}`, task, answers, metric }];
+    return [{ ...prepared(row), id: `infinitebench/${task}/${place.index}`, task, answers, metric }];
   },
 };
 

@@ -1,5 +1,5 @@
 import type { MetricName } from '../contract.ts';
-import { type Dataset, known, PREPARED, prepared } from './dataset.ts';
+import { type Dataset, known, PREPARED, prepared, taskOf } from './dataset.ts';
 
 /** What LooGLE reports of free answers; METEOR (of sets of words, in an order that changes from run to run) and BERTScore (a model of its own) are not built. */
 const FREE: readonly MetricName[] = ['rouge_l_recall', 'rouge_1_recall', 'rouge_2_recall', 'bleu_1', 'bleu_4'];
@@ -18,9 +18,9 @@ export const loogle: Dataset = {
   configs: Object.keys(METRICS),
   split: 'test',
   columns: PREPARED,
-  samples: (row, { config, index }) => {
-    const task = row.has('task') ? row.text('task') : (config ?? row.text('task'));
+  samples: (row, place) => {
+    const task = taskOf(row, place);
     const [metric, ...alsoMetrics] = known(METRICS, task, row, 'task');
-    return [{ ...prepared(row), id: `loogle/${task}/${index}`, task, answers: row.answers('answer'), metric, alsoMetrics }];
+    return [{ ...prepared(row), id: `loogle/${task}/${place.index}`, task, answers: row.answers('answer'), metric, alsoMetrics }];
   },
 };

@@ -100,8 +100,7 @@ export class EdgeEngine implements Engine {
   }
 
   tokenise(prompt: PromptInput): readonly number[] {
-    this.#turns.checkOpen();
-    return tokenise(this.#parts, prompt).tokens;
+    return this.encode(prompt).tokens;
   }
 
   /** A prompt as token ids, with what scope "context" covers of them: checked once, it is not tokenised again for every press. */
@@ -158,10 +157,7 @@ export class EdgeEngine implements Engine {
       let ended = false;
       while (count < job.maxTokens && !ended) {
         const read = job.tokens.length + Math.max(0, count - 1); // the newest token is not read yet
-        if (eviction && count > 0 && eviction.room(read) <= 0) {
-          await this.#reader.instead(run, () => eviction.act(read), signal);
-          this.#admission.poke(); // pages went back
-        }
+        if (count > 0) await this.#makeRoom(run, read, signal);
         // Tokens are read ahead up to the next compression, so that what is discarded was always appended after the last one.
         const left = Math.min(job.maxTokens - count, eviction && count > 0 ? eviction.room(read) : Infinity);
         const tokens = await this.#turns.piece(run, 'decodeMs', () => answer.next(left), signal);
@@ -247,10 +243,11 @@ export class EdgeEngine implements Engine {
         logits = await readFloats(backend, view, vocabSize);
       };
       await this.#reader.read(job, run, take, signal, reading);
+      this.#admission.poke(); // it may hold less from now on
       yield logits;
       for (const [i, token] of tokens.entries()) {
         const read = job.tokens.length + i;
-        if (eviction && eviction.room(read) <= 0) await this.#reader.instead(run, () => eviction.act(read), signal);
+        await this.#makeRoom(run, read, signal);
         await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], read + rows, sequence, true, eviction?.recent ?? null)!), signal);
         yield logits;
       }
@@ -315,6 +312,14 @@ export class EdgeEngine implements Engine {
     } finally {
       this.#dismiss(run);
     }
+  }
+
+  /** Has the press act that acts while decoding, if it is due once so many tokens were read. */
+  async #makeRoom(run: Running, read: number, signal?: AbortSignal): Promise<void> {
+    const { eviction } = run;
+    if (eviction === null || eviction.room(read) > 0) return;
+    await this.#reader.instead(run, () => eviction.act(read), signal);
+    this.#admission.poke(); // pages went back
   }
 
   /** Waits until the pool has room for the whole request. Throws InputError where it never will. */

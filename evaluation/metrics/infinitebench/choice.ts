@@ -1,8 +1,10 @@
 import type { Metric } from '../../contract.ts';
 import { stripped, words } from '../python-text.ts';
 import { afterPrefix, oneSpace } from './after-prefix.ts';
+import { lastLetterAlone } from './last-letter.ts';
 
 const PREFIXES = ['answer is:', 'answer:', 'answer is', 'option is'];
+const LAST_LETTER = lastLetterAlone('A-D');
 
 /** InfiniteBench's longbook_choice_eng. References: the option's text, then its letter. Words such as "AB" pass for a letter in the last step, as there. */
 export const choice: Metric = {
@@ -18,9 +20,6 @@ export const choice: Metric = {
     return (letter !== undefined && answers.includes(letter)) || chosen(text, answers) ? 1 : 0;
   },
 };
-
-const ALONE = String.raw`(?<![\p{L}\p{N}_])[A-D](?![\p{L}\p{N}_])`;
-const LAST_LETTER = new RegExp(`${ALONE}(?![^\n]*${ALONE})`, 'u');
 
 function chosen(text: string, answers: readonly string[]): boolean {
   if (text === '') return false;

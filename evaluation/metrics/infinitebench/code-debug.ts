@@ -1,8 +1,10 @@
 import type { Metric } from '../../contract.ts';
 import { stripped } from '../python-text.ts';
 import { afterPrefix, oneSpace } from './after-prefix.ts';
+import { lastLetterAlone } from './last-letter.ts';
 
 const PREFIXES = ['answer is:', 'is:', 'answer:', 'correct option is:'];
+const LAST_LETTER = lastLetterAlone('A-J');
 
 /** InfiniteBench's code_debug. References: the function's name, then the option's letter. */
 export const codeDebug: Metric = {
@@ -23,9 +25,6 @@ export const codeDebug: Metric = {
     return clean.startsWith(letter) || clean.startsWith(name) || afterPrefix(clean, PREFIXES, [letter, name]) ? 1 : 0;
   },
 };
-
-const ALONE = String.raw`(?<![\p{L}\p{N}_])[A-J](?![\p{L}\p{N}_])`;
-const LAST_LETTER = new RegExp(`${ALONE}(?![^\n]*${ALONE})`, 'u');
 
 function cleaned(text: string): string {
   return oneSpace(text.replace(/[\n`'"*-]|Option|option/g, ' '));
