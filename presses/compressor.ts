@@ -28,6 +28,7 @@ import type {
 } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
 import { Gathered } from './gather.ts';
+import { MadeOnce } from './made-once.ts';
 import { Onlooker } from './other-budgets.ts';
 import { partParam } from './part-param.ts';
 import { protectedCount } from './protected-count.ts';
@@ -69,7 +70,7 @@ export class Compressor {
   readonly #others: readonly Onlooker[];
   readonly #storing: Promise<void>[] = [];
   readonly #notes: Set<string>;
-  readonly #made = new Map<string, unknown>(); // what scorers have once for all layers
+  readonly #made = new MadeOnce(); // what scorers have once for all layers
   /** What the passes over the prompt are added up in, layer after layer. */
   #sums: DeviceBuffer | null = null;
 
@@ -356,7 +357,7 @@ export class Compressor {
       compat: false,
       start: 0,
       positions: null,
-      once: (key, make) => this.#once(key, make),
+      once: this.#made.once,
       artifact: this.#checked.size.artifact ?? noArtifacts,
     };
   }
@@ -364,11 +365,6 @@ export class Compressor {
   #later(work: Promise<void>): void {
     work.catch(() => {}); // finish() waits for it, unless the request ends before
     this.#storing.push(work);
-  }
-
-  #once<T>(key: string, make: () => T): T {
-    if (!this.#made.has(key)) this.#made.set(key, make());
-    return this.#made.get(key) as T;
   }
 }
 

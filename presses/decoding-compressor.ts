@@ -20,6 +20,7 @@ import { countingSelection, slidingBudget } from './check-parts.ts';
 import type { BudgetContext, LayerModel, RunningHead, ScoreContext } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
 import { joined } from './gather.ts';
+import { MadeOnce } from './made-once.ts';
 import { noView } from './no-view.ts';
 import { partParam } from './part-param.ts';
 import { protectedCount } from './protected-count.ts';
@@ -86,7 +87,7 @@ export class DecodingCompressor {
   readonly #options: DecodingOptions;
   readonly #seed: number;
   /** What parts keep from layer to layer of one compression. */
-  readonly #same = new Map<string, unknown>();
+  readonly #same = new MadeOnce();
   readonly #checks: Promise<void>[] = [];
   /** compat: [layer][head] positions in the order of the last compression's scores. */
   readonly #byScore: Uint32Array[][] = [];
@@ -111,7 +112,7 @@ export class DecodingCompressor {
   async compress(tokens: number, recent: number): Promise<void> {
     const { checked, layers, store, scores } = this.#options;
     const moment = { tokens, recent, target: checked.target(tokens) };
-    this.#same.clear();
+    this.#same.forget();
     if (scores !== null && scores.waiting(tokens) > checked.sure) await scores.score(tokens);
     // All layers are recorded before anything is waited for: on a GPU a wait costs more than the reading.
     const recorded: { readonly held: Held; readonly ranked: Promise<readonly Ranked[]> }[] = [];
@@ -258,7 +259,7 @@ export class DecodingCompressor {
       note: (text) => this.notes.add(text),
       later: (check) => this.#later(check),
       param: (field) => partParam(checked.press, 'scorer', field),
-      once: (key, make) => this.#once(key, make),
+      once: this.#same.once,
       compressionRatio: 1 - Math.min(1, target / n),
       compat,
       start,
@@ -413,11 +414,6 @@ export class DecodingCompressor {
       math,
       artifact,
     };
-  }
-
-  #once<T>(key: string, make: () => T): T {
-    if (!this.#same.has(key)) this.#same.set(key, make());
-    return this.#same.get(key) as T;
   }
 
   #later(check: Promise<void>): void {

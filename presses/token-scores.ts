@@ -14,6 +14,7 @@ import { Borrowed } from '../worker/backend/borrowed.ts';
 import type { CheckedDecoding } from './check-decoding.ts';
 import type { CheckedPress } from './check-press.ts';
 import type { LayerModel, LayerTensors, ScoreContext } from './contract.ts';
+import { MadeOnce } from './made-once.ts';
 import { noView } from './no-view.ts';
 import { partParam } from './part-param.ts';
 
@@ -62,7 +63,7 @@ export function scoringBytes(
 export class TokenScores {
   readonly notes = new Set<string>();
   readonly #options: TokenScoresOptions;
-  readonly #made = new Map<string, unknown>();
+  readonly #made = new MadeOnce();
   readonly #prompt: Promise<Float32Array>[] = []; // [layer] of [H, n]
   #scored = 0; // tokens before this one have their scores
 
@@ -143,7 +144,7 @@ export class TokenScores {
         later: () => {
           throw new Error('a score of one token has nothing to check later');
         },
-        once: (key, make) => this.#once(key, make),
+        once: this.#made.once,
         compressionRatio: 0,
         compat: false, // what a method of kvpress makes of a prompt's length is not about these tokens
         start,
@@ -158,10 +159,5 @@ export class TokenScores {
     } finally {
       borrowed.giveBack();
     }
-  }
-
-  #once<T>(key: string, make: () => T): T {
-    if (!this.#made.has(key)) this.#made.set(key, make());
-    return this.#made.get(key) as T;
   }
 }
