@@ -8,6 +8,7 @@ import type { z } from 'zod';
 import type { AttentionShape, Backend, DeviceBuffer, EntryType, MassMap, Protected, RankOrder, View, Weight } from '../worker/backend/backend.ts';
 import type { ArtifactNeed, ArtifactOf } from './artifacts.ts';
 import type { BudgetMath } from './budget-math.ts';
+import type { KnownScores } from './known-scores.ts';
 
 /** One layer's tensors, right after its attention was computed with all of them. */
 export interface LayerTensors {
@@ -26,6 +27,8 @@ export interface LayerTensors {
   readonly rope: View;
   readonly shape: AttentionShape;
   readonly model: LayerModel;
+  /** Of a layer that other presses are handed too: what scorers made of it, to be found again. Absent where nobody else is. */
+  readonly known?: KnownScores | null;
 }
 
 /** What a press may know of the layer's weights. */

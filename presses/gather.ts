@@ -41,7 +41,7 @@ export class Gathered {
     const [keys, values] = [scratch(count * H * d * 4, 'gathered keys'), scratch(count * H * d * 4, 'gathered values')]; // [count, H, d]
     backend.gather(keys, k, { rows: ascending, stride: count }, count, H, d);
     backend.gather(values, v, { rows: ascending, stride: count }, count, H, d);
-    this.context = { ...this.context, n: count, k: keys, v: values, hidden: null, positions: this.#positions, end: this.#full.n };
+    this.context = { ...this.context, n: count, k: keys, v: values, hidden: null, known: null, positions: this.#positions, end: this.#full.n };
   }
 
   /** The first counts[h] of every head's rank order, in all rows. */

@@ -1,6 +1,7 @@
 /** One reading for many presses: every answer is what it would have been after a reading of its own, to the last bit. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parsePress } from '../presses/config.ts';
+import { KnownScores } from '../presses/known-scores.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { Reading } from '../worker/engine/reading.ts';
 import type { PromptInput } from '../worker/engine/types.ts';
@@ -123,5 +124,51 @@ describe('follow', () => {
     await expect(async () => {
       for await (const _ of engine.follow({ prompt, press: parsePress('knorm'), tokens: [1536] }));
     }).rejects.toThrow(/not in the vocabulary/);
+  });
+});
+
+describe('scores are made once for the presses of a reading', () => {
+  const params = (name: string): object => (name === 'snapkv' ? { window_size: 16 } : {});
+  const press = (name: string, more: object = {}) => ({ scorer: { name, ...params(name) }, compression_ratio: 0.5, ...more });
+
+  test('of every scorer and ratio the ones it would have made', async () => {
+    const asked = ['knorm', 'snapkv', 'observed_attention', 'compactor', 'random', 'lagkv', 'cur'].flatMap((name) => [
+      press(name),
+      press(name, { compression_ratio: 0.7 }), // compactor blends by it
+      press(name, { layer_budget: 'pyramid' }),
+      press(name, { compat: 'kvpress' }),
+    ]);
+    const reading = await readOnce(asked);
+    for (const each of asked) expect(await answer(each, reading), JSON.stringify(each)).toEqual(await answer(each));
+  });
+
+  test('one set a layer, whatever the ratio and the budgets', async () => {
+    const reading = await readOnce([press('observed_attention')]);
+    const bytes: number[] = [];
+    for (const more of [{}, { compression_ratio: 0.7 }, { layer_budget: 'zigzag' }, { selection: 'chunks' }]) {
+      await answer(press('observed_attention', more), reading);
+      bytes.push(reading.known.bytes);
+    }
+    const [{ k }] = reading.layers; // [n, 2, 32]
+    expect(new Set(bytes)).toEqual(new Set([(reading.layers.length * k.byteLength) / 32]));
+  });
+
+  test('a random press draws anew for another seed', async () => {
+    const reading = await readOnce([press('random')]);
+    const drawn: object[] = [];
+    for (const seed of [1, 2]) drawn.push(await answer(press('random', { scorer: { name: 'random', seed } }), reading));
+    expect(drawn[0]).not.toEqual(drawn[1]);
+  });
+
+  test('what was asked for longest ago is forgotten first', () => {
+    const known = new KnownScores(16);
+    const one = { scores: new Float32Array(2), notes: [] };
+    for (const key of ['a', 'b', 'a']) known.set(key, one);
+    expect(known.get('a')).toBe(one);
+    known.set('c', one);
+    expect([known.get('a'), known.get('b'), known.get('c')]).toEqual([one, null, one]);
+    expect(known.bytes).toBe(16);
+    known.set('large', { scores: new Float32Array(9), notes: [] });
+    expect(known.bytes).toBe(0);
   });
 });

@@ -4,12 +4,14 @@
  */
 import type { PressReads } from '../../presses/check-press.ts';
 import type { LayerTensors } from '../../presses/contract.ts';
+import { KnownScores } from '../../presses/known-scores.ts';
 import { type Backend, readFloats } from '../backend/backend.ts';
 import { Borrowed } from '../backend/borrowed.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import type { Forward, PrefillOptions } from './forward.ts';
 
 const F32 = 4;
+const KNOWN_BYTES = 256 * 2 ** 20;
 
 /** One layer of a reading of n tokens, on the host. */
 interface ReadLayer {
@@ -27,6 +29,8 @@ export class Reading {
   /** [vocab], after the last token. */
   readonly logits: Float32Array;
   readonly layers: readonly ReadLayer[];
+  /** What scorers made of the layers. */
+  readonly known = new KnownScores(KNOWN_BYTES);
   /** Requests that were answered from it. */
   served = 0;
 
@@ -41,7 +45,7 @@ export class Reading {
   get bytes(): number {
     return this.layers
       .flatMap((layer) => Object.values(layer))
-      .reduce((sum, part: Float32Array | null) => sum + (part?.byteLength ?? 0), this.logits.byteLength);
+      .reduce((sum, part: Float32Array | null) => sum + (part?.byteLength ?? 0), this.logits.byteLength + this.known.bytes);
   }
 
   /** Whether it is a reading of these tokens, with all that is asked for. */
@@ -99,7 +103,7 @@ export class Replay {
   /** `tokens` and what is asked for must be such that the reading serves them. */
   async prefill(tokens: readonly number[], { queries, hidden, change, logits, onLayer, run }: PrefillOptions): Promise<void> {
     const backend = this.#backend;
-    const { layers, reads, logits: after } = this.#reading;
+    const { layers, reads, known, logits: after } = this.#reading;
     if (!this.#reading.serves(tokens, { queries, hidden, change: change ?? false }))
       throw new Error('a reading of another prompt, or of less than is asked for');
     const n = tokens.length;
@@ -126,7 +130,7 @@ export class Replay {
         });
         const shape = this.#forward.attention(layer);
         const model = this.#forward.layerModel(layer);
-        await onLayer({ layer, n, k, v, q, window, hidden: inputs, change: cosines && { cosines, tokens: n }, rope, shape, model });
+        await onLayer({ layer, n, k, v, q, window, hidden: inputs, change: cosines && { cosines, tokens: n }, rope, shape, model, known });
       }
       if (!logits) return;
       await run(() => {
