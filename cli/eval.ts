@@ -14,6 +14,7 @@ import { samplesOf } from '../evaluation/samples.ts';
 import { summarise } from '../evaluation/summary.ts';
 import { styles } from '../evaluation/tasks/registry.ts';
 import { type Refused, variantsOf } from '../evaluation/variants.ts';
+import { shownName } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { embeddedModel } from '../worker/package-root.ts';
@@ -49,6 +50,8 @@ interface Shard {
 }
 
 const ANSWERS = 'answers.jsonl';
+/** Of a press that is named by its JSON. */
+const MOST_SHOWN = 200;
 
 export function evalCommand(program: Command, defaultModel: string): void {
   const command = program.command('eval').description('what presses cost in answers: tasks x lengths x presses x ratios, each context read once');
@@ -82,27 +85,28 @@ export function evalCommand(program: Command, defaultModel: string): void {
     .option('--entry-type <type>', 'how KV entries are stored; default f32')
     .option('--one-prefill-per-press', 'read every context anew for every press: the same answers, slower; to compare times')
     .option('--shard <i/n>', 'of all samples the i-th of n parts, into a file of its own', shard)
-    .option('-o, --out <folder>', 'where results go; a run that was stopped goes on there', 'results');
+    .option('-o, --out <folder>', 'where results go; a run that was stopped goes on there', folderName, 'results');
   withModelOptions(command, defaultModel).action(evaluate);
   command
     .command('report')
     .description('tables and plots of results: report.html, report.md, SVG files')
     .argument('<folders...>', 'folders of results, of one setup')
-    .option('-o, --out <folder>', 'where they go; default the first folder')
+    .option('-o, --out <folder>', 'where they go; default the first folder', folderName)
     .option('--title <text>', 'of the page', 'edgepress evaluation')
     .action(report);
   command
     .command('merge')
     .description('answers of several shards or folders into one file')
     .argument('<folders...>', 'folders of results, of one setup')
-    .requiredOption('-o, --out <folder>', 'where the merged answers go')
+    .requiredOption('-o, --out <folder>', 'where the merged answers go', folderName)
     .action(merge);
 }
 
 async function evaluate(options: EvalOptions): Promise<void> {
   const config = configOf(options);
   const { variants, refused } = variantsOf(pressesOf(config), config.ratios, config.query_aware, config.entry_type);
-  for (const { press, ratio, why } of refused) console.error(`edgepress: ${press}${ratio === null ? '' : ` at ${ratio}`} is left out: ${why}`);
+  for (const { press, ratio, why } of refused)
+    console.error(`edgepress: ${shownName(press, MOST_SHOWN)}${ratio === null ? '' : ` at ${ratio}`} is left out: ${why}`);
   if (variants.length === 0) throw new InputError('eval_config', 'presses', 'no press is left to evaluate');
   const engine = await openModel(options);
   const stop = new AbortController();
@@ -142,7 +146,8 @@ async function evaluate(options: EvalOptions): Promise<void> {
       bar.stop();
       results.close();
     }
-    for (const [variant, { why, samples }] of done.refused) console.error(`edgepress: ${variant} refused ${samples} samples: ${why}`);
+    for (const [variant, { why, samples }] of done.refused)
+      console.error(`edgepress: ${shownName(variant, MOST_SHOWN)} refused ${samples} samples: ${why}`);
     const seconds = Math.round((performance.now() - started) / 1000);
     console.error(`edgepress: ${done.answered} answers from ${done.readings} readings in ${seconds} s, in ${results.path}`);
     if (done.answered === 0 && done.refused.size > 0 && results.size === 0)
@@ -273,6 +278,11 @@ function numbers(text: string): number[] {
   const values = words(text).map(Number);
   if (values.length === 0 || values.some(Number.isNaN)) throw new InvalidArgumentError('Expected numbers with commas between them.');
   return values;
+}
+
+function folderName(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Expected the name of a folder; . is this one.');
+  return text;
 }
 
 function shard(text: string): Shard {

@@ -1,5 +1,4 @@
 /** edgepress generate: one answer on the terminal, streamed. */
-import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import type { GenerateRequest, PromptInput } from '../worker/engine/types.ts';
@@ -7,11 +6,11 @@ import { type FinishEvent, timingsWire, usageWire } from '../worker/wire/usage.t
 import { openModel } from './open-model.ts';
 import {
   countFrom,
-  decodeText,
   type ModelOptions,
   numberBetween,
   type PressOptions,
   pressOf,
+  readStandardInput,
   readText,
   withModelOptions,
   withPressOptions,
@@ -99,7 +98,7 @@ function accountOf(event: FinishEvent) {
 
 function standardInput(): string {
   if (process.stdin.isTTY) console.error('edgepress: type the prompt; Ctrl-D ends it');
-  return decodeText(readFileSync(0), 'standard input');
+  return readStandardInput();
 }
 
 function promptOf(text: string, options: GenerateOptions): PromptInput {

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout } from 'node:timers'; // Deno's own has no unref
 import { Command } from 'commander';
+import { shownName } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { embeddedModel, packageRoot } from '../worker/package-root.ts';
 import { benchCommand } from './bench.ts';
@@ -24,9 +25,14 @@ if (startedIn && owner === 'edgepress' && (script === 'edgepress' || script === 
 /** The embedded model, named as the user would from where they stand. */
 const defaultModel = relative(process.cwd(), embeddedModel()) || '.';
 
+/** Of what goes wrong: an argument of megabytes is not said again. */
+const MOST_SHOWN = 4000;
+const shown = (text: string): string => (text.length > MOST_SHOWN ? `${shownName(text, MOST_SHOWN - 1000)} ${text.slice(-999)}` : text);
+
 const program = new Command('edgepress')
   .description('large-language-model inference at the edge with a compressed KV cache')
   .version(version)
+  .configureOutput({ writeErr: (text) => process.stderr.write(shown(text)) })
   .showHelpAfterError('(edgepress <command> --help lists the options)');
 serveCommand(program, defaultModel);
 generateCommand(program, defaultModel);
@@ -55,6 +61,6 @@ try {
   process.exitCode = 1;
   setTimeout(() => process.exit(), 1000).unref(); // where a server that failed to start holds on to something
   const known = error instanceof InputError || (error as NodeJS.ErrnoException).code !== undefined;
-  if (known && !process.env.EDGEPRESS_DEBUG) console.error(`edgepress: ${(error as Error).message}${pressHint(error, press)}`);
+  if (known && !process.env.EDGEPRESS_DEBUG) console.error(`edgepress: ${shown(`${(error as Error).message}${pressHint(error, press)}`)}`);
   else console.error(error);
 }

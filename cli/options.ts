@@ -1,5 +1,5 @@
 /** Options that several commands share, and how their values are read. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parsePress } from '../presses/config.ts';
@@ -8,6 +8,7 @@ import { InputError } from '../presses/input-error.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
 import { parseBytes } from '../worker/engine/bytes.ts';
 import type { BackendName } from '../worker/engine/load.ts';
+import { readFileUpTo, readUpTo } from '../worker/regular-file.ts';
 
 export interface ModelOptions {
   readonly model: string;
@@ -95,17 +96,31 @@ export function countFrom(least: number): (text: string) => number {
   };
 }
 
+/** Of a file that an option names, or of standard input: what does not end is not read until the memory is full. */
+const MOST_BYTES = 256 * 2 ** 20;
+
 /** The text of a file that an option names. */
 export function readText(path: string, option: string): string {
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(path);
+    bytes = readFileUpTo(path, MOST_BYTES);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : code === 'EISDIR' ? 'it is a folder' : message;
+    const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : message;
     throw new InputError('file_unreadable', null, `${option} ${path}: ${why}`);
   }
   return decodeText(bytes, `${option} ${path}`);
+}
+
+/** All of standard input, as text. */
+export function readStandardInput(): string {
+  let bytes: Uint8Array;
+  try {
+    bytes = readUpTo(0, MOST_BYTES);
+  } catch (error) {
+    throw new InputError('file_unreadable', null, `standard input: ${(error as Error).message}`);
+  }
+  return decodeText(bytes, 'standard input');
 }
 
 /** UTF-8 or nothing: a byte that is none would reach the model as U+FFFD. */

@@ -9,6 +9,8 @@ import { strictObject, validate } from '../worker/wire/validate.ts';
 import { gridPresses, type NamedPress } from './variants.ts';
 
 const MOST_VARIANTS = 10_000;
+/** Of a press: every one of its answers says it. */
+const MOST_NAME = 1000;
 
 const press = z.union([
   z.string(),
@@ -18,25 +20,30 @@ const press = z.union([
 ]);
 const parts = z.array(z.union([z.string(), z.record(z.string(), z.unknown())])).min(1);
 const grid = strictObject({ scorers: parts, layer_budgets: parts.optional(), head_budgets: parts.optional() });
+const name = z.string().min(1).max(200);
+const path = z.string().min(1).max(4096);
 const whole = (least: number, most: number) => z.int().min(least).max(most);
 
 export const configSchema = strictObject({
   /** Presets by name, any press config, or one with a name of its own. */
-  presses: z.array(press).optional(), // without a grid no_press, zigzag_snapkv, snapkv and random, beside one no_press
+  presses: z.array(press).min(1).optional(), // without a grid no_press, zigzag_snapkv, snapkv and random, beside one no_press
   /** Besides: every scorer with every layer budget and head budget. */
   grid: z.union([grid, z.array(grid)]).optional(),
   ratios: z.array(z.number('must be a number, 0 or more and below 1').min(0, 'must be 0 or more').lt(1, 'must be below 1')).min(1).default([0.5]),
-  tasks: z.array(z.union([z.string(), strictObject({ task: z.string(), params: z.record(z.string(), z.json()).default({}) })])).optional(),
+  tasks: z
+    .array(z.union([name, strictObject({ task: name, params: z.record(z.string(), z.json()).default({}) })]))
+    .min(1)
+    .optional(),
   /** A published benchmark in place of generated tasks: `tasks` then names those of its rows that count, `samples` draws so many of them. */
-  dataset: z.string().optional(),
-  data_config: z.string().optional(),
-  data_path: z.string().optional(), // a file or folder; else it is downloaded
+  dataset: name.optional(),
+  data_config: name.optional(),
+  data_path: path.optional(), // a file or folder; else it is downloaded
   lengths: z.array(whole(1, 4_194_304)).min(1).default([512]),
   samples: whole(1, 100_000).optional(), // of each task and length, 20; of a dataset, all
   seed: z.int().default(42),
-  style: z.string().optional(),
-  essay: z.string().optional(), // a text file
-  questions: z.string().optional(), // a file of questions
+  style: name.optional(),
+  essay: path.optional(), // a text file
+  questions: path.optional(), // a file of questions
   query_aware: z.boolean().default(false),
   kl: z.boolean().default(false),
   max_new_tokens: whole(1, 4096).optional(),
@@ -72,6 +79,12 @@ export function pressesOf({ presses, grid, ratios }: EvaluationConfig): NamedPre
   const grids = grid === undefined ? [] : [grid].flat();
   const all = new Map<string, NamedPress>();
   for (const one of [...listed, ...grids.flatMap(gridPresses)]) {
+    if (one.name.length > MOST_NAME)
+      throw new InputError(
+        'eval_config',
+        'presses',
+        `the press "${shownName(one.name)}" has a name of ${one.name.length} characters; {"name": ..., "press": ...} gives it one of ${MOST_NAME} or fewer`,
+      );
     const before = all.get(one.name);
     if (before && JSON.stringify(before.press) !== JSON.stringify(one.press))
       throw new InputError(

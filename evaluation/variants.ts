@@ -68,6 +68,9 @@ export function variantsOf(
   return { variants: [...variants.values()], refused };
 }
 
+/** Taken by every press that takes a ratio. */
+const USUAL = 0.5;
+
 /** [null] where the press takes no ratio: it says itself how much it keeps, or keeps all. */
 function ratiosOf(press: unknown, shared: object, ratios: readonly number[]): readonly (number | null)[] {
   if (Array.isArray(press)) return [null]; // a list carries its own ratios
@@ -75,7 +78,7 @@ function ratiosOf(press: unknown, shared: object, ratios: readonly number[]): re
   if (refusal(withFields(press, shared)) !== null) return ratios; // told for each
   const takesOne = (ratio: number): boolean =>
     !refusal(withFields(press, { ...shared, compression_ratio: ratio }))?.param?.endsWith('.compression_ratio');
-  return ratios.some((ratio) => ratio > 0 && takesOne(ratio)) ? ratios : [null];
+  return [...ratios, USUAL].some((ratio) => ratio > 0 && takesOne(ratio)) ? ratios : [null]; // 0 is taken by all, also by what keeps all
 }
 
 function refusal(press: unknown): InputError | null {

@@ -85,7 +85,13 @@ export function anyTensor({ tensors }: Artifact, names: readonly string[], shape
   const name = names.find((one) => tensors.has(one));
   if (name === undefined) {
     const there = [...tensors.keys()];
-    const seen = there.length === 0 ? 'none' : there.slice(0, 4).map(shownName).join(', ') + (there.length > 4 ? `, ... ${there.length} in all` : '');
+    const seen =
+      there.length === 0
+        ? 'none'
+        : there
+            .slice(0, 4)
+            .map((name) => shownName(name))
+            .join(', ') + (there.length > 4 ? `, ... ${there.length} in all` : '');
     throw new Misfit(`tensor ${names[0]} [${shape.join(', ')}] is expected, its tensors are ${seen}`);
   }
   const found = tensors.get(name)!;

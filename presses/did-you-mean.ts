@@ -46,9 +46,9 @@ function editedName(typed: string, known: readonly string[]): string | null {
   return nearest !== '' && distance(nearest) <= most ? nearest : null;
 }
 
-/** A caller's name, short enough to be told: refusals do not echo megabytes. */
-export function shownName(name: string): string {
-  return name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name;
+/** A caller's name, or other words of theirs, short enough to be told: refusals do not echo megabytes. */
+export function shownName(name: string, most = LONGEST): string {
+  return name.length > most ? `${name.slice(0, most - 1)}…` : name;
 }
 
 /** Levenshtein: fewest insertions, deletions and replacements of one character. */

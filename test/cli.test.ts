@@ -1,6 +1,6 @@
 /** The edgepress command as a person meets it: the built program, its output, its exit status. `npm test` builds dist first. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -271,6 +271,13 @@ describe('mistakes', () => {
     [['generate', 'x', '--kv-pool', '12 parsecs'], 'byte size'],
     [['generate', 'x', '--memory-limit', '1MiB'], '--memory-limit 10MiB'],
     [['serve', '--memory-limit', '1KiB', '--port', '0'], '--memory-limit 10MiB'],
+    [['generate', 'x', '-c', '/dev/zero'], '--context /dev/zero: it is no file, but a device, a pipe or a socket'],
+    [['plan', '--tokens', '9', '-p', '@/dev/zero'], '--press /dev/zero: it is no file'],
+    [['bench', '--presses', '@/dev/zero'], '--press /dev/zero: it is no file'],
+    [['inspect', '--tokens', '/dev/zero'], '--tokens /dev/zero: it is no file'],
+    [['inspect', '--text', '/dev/zero'], '--text /dev/zero: it is no file'],
+    [['generate', 'x', '-m', '/dev/zero'], '/dev/zero is no model: it is no file'],
+    [['generate', 'x', '-p', `@${file('long', 'x'.repeat(1e7))}`], `unknown preset "${'x'.repeat(59)}…"`],
     [['inspect'], '--tokens'],
     [['plan', '--tokens', '4096'], 'send 4095 tokens or fewer'],
     [['plan', '--tokens', '99999999999999'], 'the prompt has 99999999999999 tokens'],
@@ -295,6 +302,28 @@ describe('mistakes', () => {
     expect(status).toBe(1);
     expect(err).toContain(message);
     expect(err).not.toMatch(/\n\s+at /); // no stack
+    expect(err.length).toBeLessThan(5000);
+  });
+
+  test('what goes on without end on standard input is left', () => {
+    const zero = openSync('/dev/zero', 'r');
+    const { status, stderr } = spawnSync(process.execPath, ['dist/cli/index.js', 'generate'], { encoding: 'utf8', stdio: [zero, 'pipe', 'pipe'] });
+    closeSync(zero);
+    expect([status, stderr]).toEqual([1, 'edgepress: standard input: it has more than 268435456 bytes; 268435456 or fewer are read\n']);
+  });
+
+  test('an argument of 100 kB is not said again', () => {
+    const long = 'x'.repeat(100_000);
+    for (const args of [
+      [long],
+      ['generate', `--${long}`],
+      ['plan', '--tokens', long],
+      ['generate', 'x', '-m', long],
+      ['generate', 'x', '-c', long],
+    ]) {
+      const { status, err } = edgepress(...args);
+      expect([status, err.length < 5000], err).toEqual([1, true]);
+    }
   });
 });
 

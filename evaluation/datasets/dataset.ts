@@ -1,3 +1,4 @@
+import { shownName } from '../../presses/did-you-mean.ts';
 import type { Sample } from '../contract.ts';
 import type { Row } from './read/row.ts';
 
@@ -52,5 +53,5 @@ export function taskOf(row: Row, { config }: Place): string {
 /** The value of a table that a row names, or an error that tells what there is. */
 export function known<T>(table: Readonly<Record<string, T>>, name: string, row: Row, column: string): T {
   if (Object.hasOwn(table, name)) return table[name];
-  throw row.wrong(column, `must be one of ${Object.keys(table).join(', ')}, got ${JSON.stringify(name.slice(0, 60))}`);
+  throw row.wrong(column, `must be one of ${Object.keys(table).join(', ')}, got ${JSON.stringify(shownName(name))}`);
 }

@@ -11,6 +11,7 @@ import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/prom
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Dataset } from './dataset.ts';
 import { chooseFiles } from './read/choose-files.ts';
@@ -64,7 +65,7 @@ export async function downloadFiles(
   const { endpoint = process.env.HF_ENDPOINT || 'https://huggingface.co', revision = 'main', stallMs = 60_000, onProgress } = options;
   const base = checkedEndpoint(endpoint);
   if (!/^[\w.-]{1,100}$/.test(revision) || revision.startsWith('.'))
-    throw failure(`a revision is a branch, tag or commit, got ${JSON.stringify(revision.slice(0, 60))}`);
+    throw failure(`a revision is a branch, tag or commit, got ${JSON.stringify(shownName(revision))}`);
   const folder = join(options.cache ?? defaultCache(), hub.replace('/', '__'));
   const { sha, siblings } = await listing(`${base}/api/datasets/${hub}/revision/${revision}?blobs=true`, join(folder, `${revision}.json`), stallMs);
   const chosen = chooseFiles(
@@ -89,7 +90,7 @@ export async function downloadFiles(
 function checkedEndpoint(endpoint: string): string {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : null;
   if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
-    throw failure(`HF_ENDPOINT must be an http or https address, got ${JSON.stringify(endpoint.slice(0, 100))}`);
+    throw failure(`HF_ENDPOINT must be an http or https address, got ${JSON.stringify(shownName(endpoint))}`);
   return endpoint.replace(/\/+$/, '');
 }
 
@@ -125,7 +126,7 @@ function parsed(text: string, where: string): Listing {
   try {
     value = JSON.parse(text);
   } catch {
-    throw failure(`${where}: the list of files is not JSON, it begins with ${JSON.stringify(text.slice(0, 60))}`);
+    throw failure(`${where}: the list of files is not JSON, it begins with ${JSON.stringify(shownName(text))}`);
   }
   const result = listingSchema.safeParse(value);
   if (result.success) return result.data;

@@ -1,3 +1,4 @@
+import { shownName } from '../../presses/did-you-mean.ts';
 import type { MetricName } from '../contract.ts';
 import { type Dataset, known, PREPARED, prepared, taskOf } from './dataset.ts';
 import type { Row } from './read/row.ts';
@@ -38,7 +39,7 @@ export const infinitebench: Dataset = {
 function option(row: Row): string[] {
   const answers = row.answers('answer');
   const letter = answers.at(-1)!;
-  if (!/^[A-D]$/.test(letter)) throw row.wrong('answer', `must end in one of A, B, C, D, got ${JSON.stringify(letter.slice(0, 60))}`);
+  if (!/^[A-D]$/.test(letter)) throw row.wrong('answer', `must end in one of A, B, C, D, got ${JSON.stringify(shownName(letter))}`);
   if (answers.length > 1) return [answers[0], letter];
   const text = new RegExp(`\n${letter}\\. ([^\n]*)(?![^]*\n${letter}\\. )`).exec(row.text('question'))?.[1];
   if (text === undefined) throw row.wrong('question', `must have a line "${letter}. …", the option that is right`);

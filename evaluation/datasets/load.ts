@@ -1,7 +1,7 @@
 /** The samples of a published benchmark, one at a time: from files that are here, or from the Hugging Face hub. */
 import { readdir, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
-import { didYouMean } from '../../presses/did-you-mean.ts';
+import { didYouMean, shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Sample } from '../contract.ts';
 import type { Dataset } from './dataset.ts';
@@ -43,13 +43,13 @@ export async function* loadSamples({ dataset: name, config, path, tasks, hub }: 
 function checkedConfig({ name, configs }: Dataset, config: string | undefined): string | undefined {
   if (configs === null) {
     if (config !== undefined)
-      throw new InputError('dataset_config', 'config', `${name} has no configurations, got "${config.slice(0, 60)}"; leave it out`);
+      throw new InputError('dataset_config', 'config', `${name} has no configurations, got "${shownName(config)}"; leave it out`);
     return undefined;
   }
   if (config === undefined && configs.length === 1) return configs[0];
   if (config === undefined) throw new InputError('dataset_config', 'config', `${name} needs a configuration, one of ${configs.join(', ')}`);
   if (configs.includes(config)) return config;
-  throw new InputError('dataset_config', 'config', `${name} has no configuration "${config.slice(0, 60)}"${didYouMean(config, configs)}`);
+  throw new InputError('dataset_config', 'config', `${name} has no configuration "${shownName(config)}"${didYouMean(config, configs)}`);
 }
 
 async function localFiles(path: string, config: string | undefined, { split, configs }: Dataset): Promise<string[]> {

@@ -1,3 +1,4 @@
+import { shownName } from '../../presses/did-you-mean.ts';
 import type { Sample } from '../contract.ts';
 import { type Dataset, type Place, PREPARED, prepared } from './dataset.ts';
 import type { Row } from './read/row.ts';
@@ -18,7 +19,7 @@ export const longbenchV2: Dataset = {
 
 function sample(row: Row, { index }: Place): Sample {
   const answer = row.text('answer');
-  if (!LETTERS.includes(answer)) throw row.wrong('answer', `must be one of ${LETTERS.join(', ')}, got ${JSON.stringify(answer.slice(0, 60))}`);
+  if (!LETTERS.includes(answer)) throw row.wrong('answer', `must be one of ${LETTERS.join(', ')}, got ${JSON.stringify(shownName(answer))}`);
   return {
     ...(row.has('max_new_tokens') ? prepared(row) : published(row)),
     id: `longbench-v2/${index}`,

@@ -1,6 +1,6 @@
 /** Every data set by its name. */
 
-import { didYouMean } from '../../presses/did-you-mean.ts';
+import { didYouMean, shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { aime25, math500 } from './boxed.ts';
 import type { Dataset } from './dataset.ts';
@@ -31,7 +31,7 @@ export function datasetNamed(name: string): Dataset {
   throw new InputError(
     'dataset_unknown',
     'dataset',
-    `unknown dataset "${name.slice(0, 60)}"${didYouMean(
+    `unknown dataset "${shownName(name)}"${didYouMean(
       name,
       DATASETS.map((dataset) => dataset.name),
     )}`,

@@ -1,3 +1,4 @@
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Metric, Sample } from '../contract.ts';
 import { type Literal, pythonDict } from './python-literal.ts';
@@ -49,7 +50,7 @@ function masks({ id, answers }: Sample): Map<string, string> {
     throw new InputError(
       'metric_reference',
       null,
-      `${id}: the reference must be a dict of texts, as {"<mask-0>": "Bob"}, got ${JSON.stringify((answers[0] ?? '').slice(0, 60))}`,
+      `${id}: the reference must be a dict of texts, as {"<mask-0>": "Bob"}, got ${JSON.stringify(shownName(answers[0] ?? ''))}`,
     );
   }
   return reference as Map<string, string>;

@@ -1,3 +1,4 @@
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Metric, Sample } from '../contract.ts';
 import { bestOf } from './best-of.ts';
@@ -18,7 +19,7 @@ function paragraph(reference: string, { id }: Sample): string {
     throw new InputError(
       'metric_reference',
       null,
-      `${id}: the reference must name a paragraph, as "Paragraph 4" does, got ${JSON.stringify(reference.slice(0, 60))}`,
+      `${id}: the reference must name a paragraph, as "Paragraph 4" does, got ${JSON.stringify(shownName(reference))}`,
     );
   }
   return number;

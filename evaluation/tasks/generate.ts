@@ -5,7 +5,7 @@
  * asked is the same at every length.
  */
 import type { z } from 'zod';
-import { didYouMean } from '../../presses/did-you-mean.ts';
+import { didYouMean, shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { CountTokens, MetricName, Sample } from '../contract.ts';
 import { Random } from '../random.ts';
@@ -55,7 +55,7 @@ export function generateSamples(request: SamplesRequest): GeneratedSamples {
     throw new InputError(
       'task_unknown',
       'task',
-      `unknown task "${request.task}"${didYouMean(
+      `unknown task "${shownName(request.task)}"${didYouMean(
         request.task,
         tasks.map(({ name }) => name),
       )}`,
@@ -65,7 +65,7 @@ export function generateSamples(request: SamplesRequest): GeneratedSamples {
     throw new InputError(
       'style_unknown',
       'style',
-      `unknown style "${style}"${didYouMean(
+      `unknown style "${shownName(style)}"${didYouMean(
         style,
         styles.map(({ name }) => name),
       )}`,
@@ -202,7 +202,11 @@ function parseParams(task: Task, phrasebook: Phrasebook, given: Readonly<Record<
   const known = Object.keys(task.params.shape);
   const other = Object.keys(given).find((name) => !known.includes(name));
   if (other !== undefined)
-    throw new InputError('task_param_unknown', `params.${other}`, `${task.name} has no parameter "${other}"${didYouMean(other, known)}`);
+    throw new InputError(
+      'task_param_unknown',
+      `params.${shownName(other)}`,
+      `${task.name} has no parameter "${shownName(other)}"${didYouMean(other, known)}`,
+    );
   const parsed = task.params.safeParse({ ...phrasebook.defaults[task.name], ...given });
   if (parsed.success) return parsed.data;
   const { path, message } = parsed.error.issues[0];
@@ -220,6 +224,5 @@ function wholeNumber(name: string, value: number, low: number, high: number): vo
 }
 
 function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text;
+  return shownName(JSON.stringify(value) ?? String(value));
 }

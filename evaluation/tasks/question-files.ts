@@ -7,6 +7,7 @@
  * SQuAD and HotpotQA also as rows of the datasets library: {"answers": {"text": [...]}}, {"context": {"title": [...], "sentences": [[...]]}}.
  * Equal paragraphs are one. Questions that SQuAD marks as impossible, or gives no answer, are left out.
  */
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { Question, QuestionSet } from './question-set.ts';
 
@@ -49,11 +50,7 @@ class Builder {
 
   malformed(where: string, what: string, seen: unknown): InputError {
     const shown = (typeof seen === 'string' ? seen : JSON.stringify(seen)) ?? 'nothing';
-    return new InputError(
-      'questions_malformed',
-      'questions',
-      `${this.#name}: ${where} ${what}, got ${shown.length > 80 ? `${shown.slice(0, 79)}…` : shown}; ${LAYOUTS} work`,
-    );
+    return new InputError('questions_malformed', 'questions', `${this.#name}: ${where} ${what}, got ${shownName(shown, 80)}; ${LAYOUTS} work`);
   }
 
   record(record: unknown, where: string): void {

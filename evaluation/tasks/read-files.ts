@@ -1,6 +1,7 @@
 /** The user's essay and question files. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { parseQuestions } from './question-files.ts';
 import type { QuestionSet } from './question-set.ts';
@@ -41,7 +42,7 @@ function essayOf(path: string, text: string): string {
   throw new InputError(
     'essay_malformed',
     'essay',
-    `${path} is no JSON object with a text in "text", got ${JSON.stringify(text.slice(0, 60))}; a .txt file works`,
+    `${path} is no JSON object with a text in "text", got ${JSON.stringify(shownName(text))}; a .txt file works`,
   );
 }
 

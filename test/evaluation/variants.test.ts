@@ -21,6 +21,21 @@ test('a press that says itself how much it keeps is one variant', () => {
   expect(keys([{ name: 'two', press: [{ preset: 'snapkv', compression_ratio: 0.5 }, 'think'] }])).toEqual(['two']);
 });
 
+test('a ratio of 0 is one that a press takes, and none that it may leave out: its own would remove half', () => {
+  const { variants } = variantsOf(named('no_press', 'knorm', 'simlayerkv'), [0], false);
+  expect(variants.map(({ key }) => key)).toEqual(['no_press', 'knorm@0', 'simlayerkv']);
+  expect(variants[1].request.presses[0].compressionRatio).toBe(0);
+});
+
+test('a press is called by a few words; those that are megabytes long are not told, and no list is empty', () => {
+  const long = 'x'.repeat(1e6);
+  for (const presses of [[long], [{ preset: 'snapkv', window_size: long }], [{ name: long, press: 'snapkv' }]])
+    expect(() => pressesOf(parseConfig({ presses }, 'x'))).toThrow(/^the press ".{60}" has a name of 10\d{5} characters; .{1,100}$/);
+  for (const field of ['dataset', 'data_config', 'data_path', 'style', 'essay', 'questions'])
+    expect(() => parseConfig({ [field]: long }, 'x')).toThrow(/^x: \w+ must have at most \d+ characters, got .{1,100}$/);
+  for (const field of ['presses', 'ratios', 'tasks', 'lengths']) expect(() => parseConfig({ [field]: [] }, 'x')).toThrow(/must not be empty/);
+});
+
 test('a name of its own does not hide that a press was changed', () => {
   const key = (window_size: number) =>
     keys(pressesOf(parseConfig({ presses: [{ name: 'mine', press: { preset: 'snapkv', window_size } }] }, 'test')), [0.5]);

@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { shownName } from '../../../presses/did-you-mean.ts';
 import { InputError } from '../../../presses/input-error.ts';
 import { EXTENSIONS } from './rows.ts';
 
@@ -24,7 +25,8 @@ export function chooseFiles(paths: readonly string[], config: string | undefined
   const kind = EXTENSIONS.find((extension) => ofSplit.some((path) => path.toLowerCase().endsWith(extension)));
   const chosen = ofSplit.filter((path) => kind !== undefined && path.toLowerCase().endsWith(kind)).sort();
   if (chosen.length > 0) return chosen;
-  const wanted = config === undefined ? `split "${split}"` : `configuration "${config}" (${config}/${split}*.parquet or ${config}.jsonl)`;
+  const shown = shownName(config ?? '');
+  const wanted = config === undefined ? `split "${split}"` : `configuration "${shown}" (${shown}/${split}*.parquet or ${shown}.jsonl)`;
   const seen =
     readable.length === 0
       ? `no ${EXTENSIONS.join(', ')} file`

@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { ARTIFACTS_FOLDER } from '../../../presses/artifacts.ts';
 import { InputError } from '../../../presses/input-error.ts';
+import { whyNoFile } from '../../regular-file.ts';
 import { invalidModel } from '../model/config.ts';
 import { manifestFile } from './manifest.ts';
 import { type OpenedModel, openGgufModel, openHuggingFaceModel } from './open-model.ts';
@@ -77,6 +78,8 @@ export async function openModelPath(path: string): Promise<OpenedModel> {
     await checkFolder(path);
     return openHuggingFaceModel(openFolder(path));
   }
+  const why = whyNoFile(found);
+  if (why !== null) throw new InputError('model_not_found', 'model', `${path} is no model: ${why}`);
   const file = await openFile(path);
   return openGgufModel(file).catch(async (error: unknown) => {
     await file.close?.();
