@@ -7,6 +7,7 @@
  */
 import { isNoOp } from '../presses/config.ts';
 import type { Press, PressRequest } from '../presses/contract.ts';
+import { shownName } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { presets } from '../presses/presets.ts';
 import { WebGpuBackend } from '../worker/backend/webgpu.ts';
@@ -21,6 +22,8 @@ type Clocked = Pick<Timings, 'pressMs' | 'prefillMs'>;
 
 /** Above this share of the time of reading, a part says why. */
 const WORTH_A_WORD = 0.05;
+/** Of a press that is given as JSON, on its line. */
+const MOST_NAME = 120;
 
 export interface PressCost {
   readonly press: string;
@@ -73,36 +76,61 @@ export interface CostOptions {
 }
 
 export async function pressCosts(engine: EdgeEngine, asked: readonly AskedPress[], none: PressRequest, options: CostOptions): Promise<void> {
-  const { promptTokens, runs, pairs, next, done } = options;
+  const { promptTokens, next, done } = options;
   await reading(engine, none, promptTokens); // warm-up
-  let started = performance.now();
-  await reading(engine, none, promptTokens);
-  let perPress = (performance.now() - started) * (runs + 1) * (pairs ? 2 : 1);
-  started = performance.now();
+  const clock = new ReadingClock();
+  const read: Read = (press) => clock.time(() => reading(engine, press, promptTokens));
+  await read(none);
   for (const [index, { name, press }] of asked.entries()) {
-    next(name, index, (perPress * (asked.length - index)) / 1000);
-    done(await costOf(engine, { name, press }, none, options));
-    perPress = (performance.now() - started) / (index + 1);
+    const readings = asked.slice(index).reduce((sum, one) => sum + readingsOf(one, options, engine.backend instanceof WebGpuBackend), 0);
+    next(name, index, clock.secondsFor(readings));
+    done(await costOf(engine, { name, press }, none, options, read));
   }
 }
 
-async function costOf(engine: EdgeEngine, { name, press }: AskedPress, none: PressRequest, options: CostOptions): Promise<PressCost> {
+type Read = (press: PressRequest) => Promise<Measured & { workMs: number }>;
+
+/** What one reading takes, in the mean of those so far: what is left is told by it. */
+export class ReadingClock {
+  #readings = 0;
+  #ms = 0;
+
+  async time<T>(read: () => Promise<T>): Promise<T> {
+    const started = performance.now();
+    const result = await read();
+    this.#ms += performance.now() - started;
+    this.#readings++;
+    return result;
+  }
+
+  secondsFor(readings: number): number {
+    return (readings * this.#ms) / this.#readings / 1000;
+  }
+}
+
+/** How often the prompt is read for a press: once to warm up, and in every run; there without it too, and for the device's timestamps. None where it is refused. */
+export function readingsOf({ press }: AskedPress, { runs, pairs }: Pick<CostOptions, 'runs' | 'pairs'>, onDevice: boolean): number {
+  if (press instanceof InputError) return 0;
+  return isNoOp(press) ? 1 : 1 + runs * (1 + Number(pairs) + Number(onDevice));
+}
+
+async function costOf(engine: EdgeEngine, { name, press }: AskedPress, none: PressRequest, options: CostOptions, read: Read): Promise<PressCost> {
   const { promptTokens, runs, pairs } = options;
   const nothing = { press: name, share_of_prefill: null, press_ms: null, prefill_ms: null, share_of_whole_run: null, bytes_press: null, why: null };
   if (press instanceof InputError) return { ...nothing, not_measured: `not run: ${press.message}` };
   try {
     const { bytes_press } = await engine.plan({ prompt: { kind: 'length', tokens: promptTokens }, press, maxTokens: 1 });
-    const { timings } = await reading(engine, press, promptTokens); // warm-up: kernels that only this press calls
+    const { timings } = await read(press); // warm-up: kernels that only this press calls
     // Scorers of hidden states score the prompt also where they act while decoding alone.
     const idle = timings.pressMs === 0 ? whyIdle(press) : null;
     if (idle !== null) return { ...nothing, bytes_press, not_measured: idle };
     const times: Clocked[] = [];
     const ratios: number[] = [];
     for (let i = 0; i < runs; i++) {
-      const without = pairs ? await reading(engine, none, promptTokens) : null;
-      const pressed = await reading(engine, press, promptTokens);
+      const without = pairs ? await read(none) : null;
+      const pressed = await read(press);
       if (without) ratios.push(pressed.workMs / without.workMs - 1);
-      const timed = await clocked(engine, press, promptTokens, pressed);
+      const timed = await clocked(engine, press, read, pressed);
       if (timed) times.push(timed);
     }
     const share = times.length > 0 ? median(times.map(({ pressMs, prefillMs }) => pressMs / prefillMs)) : null;
@@ -148,9 +176,8 @@ async function reading(engine: EdgeEngine, press: PressRequest, promptTokens: nu
 }
 
 /** Null where nothing can tell them apart. */
-function clocked(engine: EdgeEngine, press: PressRequest, promptTokens: number, { timings }: Measured): Promise<Clocked | null> | Clocked {
-  const { backend } = engine;
-  return backend instanceof WebGpuBackend ? timesOfPress(backend, () => reading(engine, press, promptTokens)) : timings;
+function clocked({ backend }: EdgeEngine, press: PressRequest, read: Read, { timings }: Measured): Promise<Clocked | null> | Clocked {
+  return backend instanceof WebGpuBackend ? timesOfPress(backend, () => read(press)) : timings;
 }
 
 export function costsHeader(width: number, pairs: boolean): string {
@@ -162,7 +189,7 @@ export function costLine(cost: PressCost, width: number, pairs: boolean): string
   const percent = (value: number | null, sign = ''): string =>
     (value === null ? '-' : `${value > 0 ? sign : ''}${(100 * value).toFixed(1)}%`).padStart(10);
   const columns = [
-    cost.press.padEnd(width),
+    shownName(cost.press, MOST_NAME).padEnd(width),
     percent(share),
     ...(pairs ? [percent(whole, '+')] : []),
     (ms === null ? '-' : `${ms.toFixed(0)} ms`).padStart(9),

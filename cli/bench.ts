@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
+import { shownName } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { gpuFigures, printGpuFigures } from './bench-gpu.ts';
@@ -105,7 +106,7 @@ async function benchPresses(engine: EdgeEngine, asked: readonly AskedPress[], no
         const what = `${engine.info.id}, ${promptTokens} tokens, ${backend.name} (${backend.variant}), ${runtimeName()}, median of ${runs}`;
         console.log(`${what}; ${duration(secondsLeft)} for ${asked.length}\n${costsHeader(width, pairs)}`);
       }
-      if (watched) process.stderr.write(`${name}, ${index + 1} of ${asked.length}, ${duration(secondsLeft)} left`);
+      if (watched) process.stderr.write(`${shownName(name, 40)}, ${index + 1} of ${asked.length}, ${duration(secondsLeft)} left`);
     },
     done(cost) {
       if (watched) process.stderr.write('\r\x1b[K');
