@@ -44,7 +44,7 @@ export interface Sample {
   readonly task: string;
   readonly context: string;
   readonly question: string;
-  /** What the answer begins with, read by the model before it goes on. */
+  /** What the answer begins with, read by the model before it goes on: a prediction is what comes after it. The space that a template writes before an answer is not of it. */
   readonly answerPrefix: string;
   readonly answers: readonly string[];
   readonly maxNewTokens: number;

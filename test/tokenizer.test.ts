@@ -236,6 +236,41 @@ describe('chat templates', () => {
     expect(split(user('document', '\n question'))).toEqual(['<|bos|><|user|>document', '\n question<|assistant|>']);
   });
 
+  test('an answer begins where the template writes it, with the space that the model was trained on', () => {
+    const question = { context: 'document\n', question: 'question' };
+    const asked = '<|bos|><|user|>document\nquestion<|assistant|>';
+    const ids = (answerPrefix: string, tokenizer = needle) => tokenizer.encodeQuestion({ ...question, answerPrefix }).ids;
+    const written = needle.encodeChat([user('document\n', 'question'), { role: 'assistant', parts: ['The number is'] }], false).ids;
+    expect([...ids('The number is'), 4]).toEqual(written); // 4 ends it
+    expect(ids(' The number is')).toEqual(ids('The number is'));
+    expect(ids('\nThe')).toEqual(needle.encode(`${asked}\nThe`)); // its own
+    expect(ids('')).toEqual(needle.encode(asked));
+    const plain = (template: string, answerPrefix: string) =>
+      ids(answerPrefix, withTemplate(`{% for m in messages %}${template}{% endfor %}{% if add_generation_prompt %}A:{% endif %}`));
+    const user_ = "{% if m.role == 'user' %}{{ m.content }}{% endif %}";
+    const text = 'document\nquestionA:';
+    for (const [answer, between] of [
+      ['A: {{ m.content }}', ' '],
+      ['A:\n\n{{ m.content }}', '\n\n'],
+      ['A:{{ m.content }}', ''],
+      ['A: <think></think> {{ m.content }}', ''], // what it writes besides is the model's to say
+      ['B: {{ m.content }}', ''],
+      ["{{ raise_exception('no answers') }}", ''],
+    ])
+      expect(plain(`${user_}{% if m.role == 'assistant' %}${answer}{% endif %}`, 'The'), answer).toEqual(needle.encode(`${text}${between}The`));
+    expect(ids('The', withTemplate(null))).toEqual(needle.encode('document\nquestion\nThe')); // as kvpress
+  });
+
+  test('so it does with SentencePiece, where the space is a part of the first word', () => {
+    const template =
+      "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }} </s>{% endif %}{% endfor %}";
+    const tokenizer = new Tokenizer(sentencePiece({ 'tokenizer.chat_template': template }));
+    const { ids, boundary } = tokenizer.encodeQuestion({ context: 'the end ', question: 'the', answerPrefix: 'the end' });
+    expect(ids).toEqual([1, ...tokenizer.encode('[INST] the end the [/INST] the end')]);
+    expect(tokenizer.decode(ids)).toMatch(/ the end$/);
+    expect(tokenizer.decode(ids.slice(0, boundary!))).toMatch(/\[INST\] the end$/);
+  });
+
   test('the text is always what rendering without a marker gives', () => {
     const messages = [user('\uE0000\uE001 document', ' question \uE0001\uE001')];
     expect(needle.chat.split(messages).text).toBe(needle.chat.render(messages));

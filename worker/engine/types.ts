@@ -30,8 +30,8 @@ export type PromptInput =
   /** `boundary`: how many of them scope "context" covers. */
   | { readonly kind: 'tokens'; readonly tokens: readonly number[]; readonly boundary?: number | null }
   /**
-   * As kvpress's pipeline asks about a document: one user turn by the chat template, what the answer begins with behind it; without a template
-   * context, question and a line break. Scope "context" is the context.
+   * As kvpress's pipeline asks about a document: one user turn by the chat template, what the answer begins with behind it, where the template writes answers;
+   * without a template context, question and a line break. Scope "context" is the context.
    */
   | { readonly kind: 'question'; readonly context: string; readonly question: string; readonly answerPrefix: string };
 

@@ -69,6 +69,21 @@ export class ChatTemplate {
     return '\n';
   }
 
+  /** The white space that it writes between where the model's turn begins and the model's words; '' where there is none, or something else too. */
+  spaceBeforeAnswer(): string {
+    const [asked, words] = [{ role: 'user', parts: ['x'] }, 'y'];
+    try {
+      const begun = this.render([asked]);
+      const answered = this.render([asked, { role: 'assistant', parts: [words] }], false);
+      const rest = answered.startsWith(begun) ? answered.slice(begun.length) : words;
+      const space = rest.slice(0, rest.length - rest.trimStart().length);
+      return rest.startsWith(words, space.length) ? space : '';
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error; // a template that refuses an answer
+      return '';
+    }
+  }
+
   #render(messages: readonly { role: string; content: string }[], addGenerationPrompt: boolean): string {
     const { chatTemplate, specialTokens } = this.#settings;
     if (chatTemplate === null) {

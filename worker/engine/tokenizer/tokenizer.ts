@@ -107,12 +107,16 @@ export class Tokenizer {
     return this.#encodeSplit(this.chat.split(messages, addGenerationPrompt), this.#bosBeforeChat);
   }
 
-  /** A question about a context, in one user turn; `answerPrefix` is what the answer begins with. The boundary is where the context ends. */
+  /**
+   * A question about a context, in one user turn; `answerPrefix` is what the answer begins with, where the template would write it: some write a space between the mark of
+   * the model's turn and its words, and the model knows no answer without it. kvpress leaves that space out. The boundary is where the context ends.
+   */
   encodeQuestion({ context, question, answerPrefix }: { context: string; question: string; answerPrefix: string }): EncodedPrompt {
     const turn = this.chat.known
       ? this.chat.split([{ role: 'user', parts: [context, question] }])
       : { text: `${context}${question}\n`, boundary: context.length };
-    return this.#encodeSplit({ ...turn, text: turn.text + answerPrefix }, !this.chat.known || this.#bosBeforeChat);
+    const space = this.chat.known && /^\S/.test(answerPrefix) ? this.chat.spaceBeforeAnswer() : '';
+    return this.#encodeSplit({ ...turn, text: turn.text + space + answerPrefix }, !this.chat.known || this.#bosBeforeChat);
   }
 
   #encodeSplit({ text, boundary }: SplitPrompt, bos: boolean): EncodedPrompt {
