@@ -1,5 +1,5 @@
 /** edgepress eval: what presses cost in answers, over tasks, lengths and ratios; eval report: tables and plots of the results; eval merge: shards into one. */
-import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type EvaluationConfig, parseConfig, pressesOf } from '../evaluation/config.ts';
@@ -19,7 +19,7 @@ import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { embeddedModel } from '../worker/package-root.ts';
 import { openModel, progressBar } from './open-model.ts';
-import { countFrom, type ModelOptions, readPress, readText, withModelOptions, writeNamed } from './options.ts';
+import { countFrom, type ModelOptions, makeFolderOf, readPress, readText, withModelOptions, writeNamed } from './options.ts';
 
 interface EvalOptions extends ModelOptions {
   readonly config?: string;
@@ -111,7 +111,6 @@ async function evaluate(options: EvalOptions): Promise<void> {
   const engine = await openModel(options);
   const stop = new AbortController();
   const interrupt = () => stop.abort(new InputError('eval_stopped', null, `stopped; the same command goes on from ${options.out}`));
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   try {
     const style = config.style ?? (resolve(options.model) === resolve(embeddedModel()) ? 'needle' : 'ruler');
     const { placed, notes, setup: samples } = await samplesOf(config, counting(engine), style);
@@ -127,6 +126,7 @@ async function evaluate(options: EvalOptions): Promise<void> {
     };
     const { index, of } = options.shard ?? { index: 1, of: 1 };
     const own = placed.filter((_, i) => i % of === index - 1);
+    process.once('SIGINT', interrupt).once('SIGTERM', interrupt); // before there are results, nothing is lost, and the signal ends it at once
     const results = new ResultsFile(join(options.out, options.shard ? `answers-${index}-of-${of}.jsonl` : ANSWERS), setup);
     const bar = progressBar(`${own.length} samples x ${variants.length} presses`);
     const started = performance.now();
@@ -170,7 +170,7 @@ function summariseFolder(folder: string, refused: readonly Refused[], json = fal
 async function report(folders: string[], { out = folders[0], title }: { out?: string; title: string }): Promise<void> {
   const { setup, answers } = readFolders(folders);
   const summaries = summarise(answers);
-  mkdirSync(out, { recursive: true });
+  makeFolderOf(join(out, 'report.html'), '--out');
   const plots = [];
   for (const plot of plotsOf(summaries, answers)) {
     const svg = await drawSvg(plot);

@@ -33,24 +33,35 @@ export async function openSupplied(options: ModelOptions, entryType?: EntryType,
   }
 }
 
-/** A bar on a terminal, silence elsewhere. `update` takes done and total in any unit. */
+/**
+ * A bar on a terminal, silence elsewhere. `update` takes done and total in any unit; the time left is by the mean so far, as steps are of many sizes, and is told
+ * once there is one.
+ */
 export function progressBar(title: string): { update(done: number, total: number): void; stop(): void } {
   if (!process.stderr.isTTY) return { update() {}, stop() {} };
   const bar = new SingleBar({
-    format: `${title} [{bar}] {percentage}% | {eta_formatted} left`,
+    format: `${title} [{bar}] {percentage}%{left}`,
     stream: process.stderr,
     clearOnComplete: true,
     hideCursor: true,
   });
-  let started = false;
+  let started: { readonly at: number; readonly done: number } | null = null;
   return {
     update(done, total) {
-      if (!started) bar.start(total, done);
-      else bar.update(done);
-      started = true;
+      if (started === null) {
+        started = { at: performance.now(), done };
+        bar.start(total, done, { left: '' });
+      } else bar.update(done, { left: timeLeft((performance.now() - started.at) / (done - started.done), total - done) });
     },
     stop() {
-      if (started) bar.stop();
+      if (started !== null) bar.stop();
     },
   };
+}
+
+function timeLeft(msEach: number, steps: number): string {
+  const seconds = Math.ceil((msEach * steps) / 1000);
+  if (!Number.isFinite(seconds)) return '';
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60)];
+  return ` | ${hours > 0 ? `${hours}h ${minutes}m` : minutes > 0 ? `${minutes}m ${seconds % 60}s` : `${seconds}s`} left`;
 }

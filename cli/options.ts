@@ -1,5 +1,5 @@
 /** Options that several commands share, and how their values are read. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parsePress } from '../presses/config.ts';
@@ -8,7 +8,7 @@ import { InputError } from '../presses/input-error.ts';
 import { entryTypes } from '../worker/backend/backend.ts';
 import { parseBytes } from '../worker/engine/bytes.ts';
 import type { BackendName } from '../worker/engine/load.ts';
-import { readFileUpTo, readUpTo } from '../worker/regular-file.ts';
+import { makeFolder, readFileUpTo, readUpTo } from '../worker/regular-file.ts';
 
 export interface ModelOptions {
   readonly model: string;
@@ -146,7 +146,7 @@ export function writeNamed(path: string, option: string, content: string | Uint8
 /** Makes the folder that such a file goes into. */
 export function makeFolderOf(path: string, option: string): void {
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
   } catch (error) {
     throw new InputError('file_unwritable', null, `${option} ${path}: its folder cannot be made: ${(error as Error).message}`);
   }

@@ -2,19 +2,36 @@
  * Results as JSON lines, appended as they come. The first line says what was evaluated; each of the others is one answer.
  *
  * A run that ends anywhere leaves whole lines and at most one broken one, the last: opening the file again cuts that off and tells which answers are there.
+ * Every line carries a check of its bytes, so that one which the disk gives back changed is refused, not counted. Lines without one are taken as they are.
  * One run at a time writes: <file>.lock names it while it does. What a run that was killed left there is taken over.
  */
-import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../presses/input-error.ts';
+import { makeFolder, whyNoFile } from '../worker/regular-file.ts';
 
 const FORMAT = 1;
 const CHUNK_BYTES = 1 << 20;
 /** No answer is so long: a file with such a line is something else. */
 const MOST_LINE_BYTES = 1 << 26;
 const NEWLINE = 10;
+/** A lock that says nothing is of a run that was ended while it made it, after so long. */
+const LOCK_MS = 10_000;
 
 /** What answers must have in common to be compared: all that a sample's prompt and its greedy answer follow from, but for the press. */
 export const setupSchema = z.strictObject({
@@ -75,13 +92,14 @@ export class ResultsFile {
   /** Opens or makes the file, and drops a broken last line. Throws InputError where it holds something else, or answers of another setup. */
   constructor(path: string, setup: Setup) {
     this.path = path;
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolderOf(path);
+    checkFile(path);
     lock(path);
     try {
       this.#fd = openSync(path, 'a+');
     } catch (error) {
       unlock(path);
-      throw error;
+      throw unwritable(path, error);
     }
     try {
       for (const { setup: other, answer, end } of rows(this.#fd, path)) {
@@ -90,7 +108,7 @@ export class ResultsFile {
         this.#end = end;
       }
       ftruncateSync(this.#fd, this.#end);
-      if (this.#end === 0) this.#write(`${JSON.stringify({ edgepress_eval: FORMAT, setup })}\n`);
+      if (this.#end === 0) this.#write(`${checked(JSON.stringify({ edgepress_eval: FORMAT, setup }))}\n`);
     } catch (error) {
       this.close();
       throw error;
@@ -110,7 +128,7 @@ export class ResultsFile {
   /** Answers that it has already are left out, but for those that have a KL now: of two lines the later one counts. The others are on the disk when it returns. */
   append(answers: readonly Answer[]): void {
     const fresh = answers.filter((answer) => !this.has(answer, answer.kl !== null));
-    this.#write(fresh.map((answer) => `${JSON.stringify(answer)}\n`).join(''));
+    this.#write(fresh.map((answer) => `${checked(JSON.stringify(answer))}\n`).join(''));
     for (const answer of fresh) this.#note(answer);
   }
 
@@ -125,10 +143,58 @@ export class ResultsFile {
 
   #write(text: string): void {
     const bytes = Buffer.from(text);
-    for (let written = 0; written < bytes.length; ) written += writeSync(this.#fd, bytes, written);
-    fsyncSync(this.#fd);
+    try {
+      for (let written = 0; written < bytes.length; ) written += writeSync(this.#fd, bytes, written);
+      fsyncSync(this.#fd);
+    } catch (error) {
+      ftruncateSync(this.#fd, this.#end); // of these answers none is there; they are made again
+      throw unwritable(this.path, error);
+    }
     this.#end += bytes.length;
   }
+}
+
+/** Throws InputError where a file of that name could not be read: a device or a pipe may never end. */
+function checkFile(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  const why = found ? whyNoFile(found) : null;
+  if (why !== null) throw new InputError('file_unwritable', null, `${path}: ${why}; name another folder`);
+}
+
+function makeFolderOf(path: string): void {
+  try {
+    makeFolder(dirname(path));
+  } catch (error) {
+    throw new InputError('file_unwritable', null, `the folder ${dirname(path)} cannot be made: ${(error as Error).message}; name another one`);
+  }
+}
+
+function unwritable(path: string, error: unknown): InputError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const why = code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk, or what may be used of it, is full' : message;
+  return new InputError(
+    'file_unwritable',
+    null,
+    `${path} cannot be written: ${why}; once it can, the same command goes on after the last answer there`,
+  );
+}
+
+/** The line with a check of its bytes as its last field. */
+function checked(line: string): string {
+  return `${line.slice(0, -1)},"check":"${checkOf(line)}"}`;
+}
+
+function checkOf(line: string): string {
+  return createHash('sha256').update(line).digest('hex').slice(0, 8);
+}
+
+/** The line as it was before it got its check, or as it is without one. Throws Error where it is another one. */
+function unchecked(line: string): string {
+  const [end, check] = /,"check":"([0-9a-f]{8})"\}$/.exec(line) ?? [];
+  if (end === undefined) return line;
+  const bare = `${line.slice(0, -end.length)}}`;
+  if (checkOf(bare) !== check) throw new Error('its bytes are not those that were written');
+  return bare;
 }
 
 /** Throws InputError while another run writes there. */
@@ -139,17 +205,33 @@ function lock(path: string): void {
       writeFileSync(`${path}.lock`, own, { flag: 'wx' });
       return;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
+        if ((error as NodeJS.ErrnoException).syscall === 'write') unlock(path); // made, and then the disk was full
+        throw unwritable(`${path}.lock`, error);
+      }
     }
-    const holder = holderOf(path);
-    if (tries > 0 || holder.lives)
+    const holder = holderOf(`${path}.lock`);
+    if (tries > 0 || holder.lives || !takeAway(path))
       throw new InputError(
         'results_busy',
         null,
         `${path} is being written by ${holder.name}: wait for it, give both runs a --shard, or name another folder; if there is no such run, remove ${path}.lock`,
       );
-    unlock(path);
   }
+}
+
+/** The lock of a run that has ended. Two may do so at once: who has got the other's new lock puts it back. */
+function takeAway(path: string): boolean {
+  const away = `${path}.lock.${process.pid}`;
+  try {
+    renameSync(`${path}.lock`, away);
+  } catch {
+    return true; // the other one was quicker; whose lock it is now is seen when it is made
+  }
+  const mine = !holderOf(away).lives;
+  if (mine) rmSync(away, { force: true });
+  else renameSync(away, `${path}.lock`);
+  return mine;
 }
 
 function unlock(path: string): void {
@@ -157,13 +239,14 @@ function unlock(path: string): void {
 }
 
 /** Of a process elsewhere nobody can tell whether it lives. */
-function holderOf(path: string): { name: string; lives: boolean } {
+function holderOf(lock: string): { name: string; lives: boolean } {
   try {
-    const { pid, host } = JSON.parse(readFileSync(`${path}.lock`, 'utf8')) as { pid: number; host: string };
+    const { pid, host } = JSON.parse(readFileSync(lock, 'utf8')) as { pid: number; host: string };
     const name = `process ${pid}${host === hostname() ? '' : ` on ${host}`}`;
     return { name, lives: host !== hostname() || isRunning(pid) };
   } catch {
-    return { name: 'another run', lives: true }; // it was just begun, or just ended
+    const made = statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Number.NaN;
+    return { name: 'another run', lives: !(Date.now() - made > LOCK_MS) }; // it was just begun, or just ended
   }
 }
 
@@ -180,6 +263,8 @@ function isRunning(pid: number): boolean {
 export function readResults(path: string): { setup: Setup; answers: Answer[] } {
   let fd: number;
   try {
+    const why = whyNoFile(statSync(path));
+    if (why !== null) throw new Error(why);
     fd = openSync(path, 'r');
   } catch (error) {
     throw new InputError('file_unreadable', null, `${path}: ${(error as Error).message}`);
@@ -207,12 +292,12 @@ interface Row {
 /** Whole lines from the beginning. */
 function* rows(fd: number, path: string): Generator<Row> {
   let number = 0;
-  for (const { text, end } of lines(fd, path)) {
+  for (const { bytes, end } of lines(fd, path)) {
     number++;
     const schema = number === 1 ? headerSchema : answerSchema;
     let json: unknown;
     try {
-      json = JSON.parse(text);
+      json = JSON.parse(unchecked(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
     } catch (error) {
       throw broken(path, number, (error as Error).message);
     }
@@ -222,7 +307,7 @@ function* rows(fd: number, path: string): Generator<Row> {
   }
 }
 
-function* lines(fd: number, path: string): Generator<{ text: string; end: number }> {
+function* lines(fd: number, path: string): Generator<{ bytes: Uint8Array; end: number }> {
   const chunk = Buffer.alloc(CHUNK_BYTES);
   let rest = Buffer.alloc(0);
   let end = 0;
@@ -230,7 +315,7 @@ function* lines(fd: number, path: string): Generator<{ text: string; end: number
     let bytes = Buffer.concat([rest, chunk.subarray(0, read)]);
     for (let stop = bytes.indexOf(NEWLINE); stop >= 0; stop = bytes.indexOf(NEWLINE)) {
       end += stop + 1;
-      yield { text: bytes.toString('utf8', 0, stop), end };
+      yield { bytes: bytes.subarray(0, stop), end };
       bytes = bytes.subarray(stop + 1);
     }
     rest = Buffer.from(bytes);

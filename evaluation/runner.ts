@@ -49,9 +49,12 @@ export async function run(options: RunOptions): Promise<RunSummary> {
   const { engine, samples, variants, results, kl, signal } = options;
   const summary: RunSummary = { answered: 0, readings: 0, refused: new Map() };
   const last: (Reading | null)[] = [];
-  for (const [i, placed] of samples.entries()) {
+  const isMissing = ({ sample }: Placed, { key }: Variant): boolean => !results.has({ sample: sample.id, variant: key }, kl);
+  const left = samples.filter((placed) => variants.some((variant) => isMissing(placed, variant))); // those of a run before take no time, and are no measure of what the others take
+  options.onSample?.(0, left.length);
+  for (const [i, placed] of left.entries()) {
     signal?.throwIfAborted();
-    const missing = variants.filter(({ key }) => !results.has({ sample: placed.sample.id, variant: key }, kl));
+    const missing = variants.filter((variant) => isMissing(placed, variant)); // none where the sample is there twice
     if (missing.length > 0) {
       const { context, question, answerPrefix } = placed.sample;
       const prompt = engine.encode({ kind: 'question', context, question, answerPrefix });
@@ -69,7 +72,7 @@ export async function run(options: RunOptions): Promise<RunSummary> {
       results.append(answers); // all of a sample at once
       summary.answered += answers.length;
     }
-    options.onSample?.(i + 1, samples.length);
+    options.onSample?.(i + 1, left.length);
   }
   return summary;
 }

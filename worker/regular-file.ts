@@ -1,5 +1,6 @@
 /** Files that a person names: a device or a pipe may never end, or never begin, and is none. Node and Deno only. */
-import { closeSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 
 const CHUNK_BYTES = 1 << 20;
 
@@ -32,4 +33,22 @@ export function readUpTo(fd: number, most: number): Uint8Array {
     size += read;
     if (size > most) throw new Error(`it has more than ${most} bytes; ${most} or fewer are read`);
   }
+}
+
+/** mkdir -p. Node's own goes round for ever where a file system takes no folders, as /proc does. Throws an Error that says why not. */
+export function makeFolder(folder: string): void {
+  const missing: string[] = [];
+  for (let at = resolve(folder); !existsSync(at) && dirname(at) !== at; at = dirname(at)) missing.push(at);
+  for (const one of missing.reverse()) {
+    try {
+      mkdirSync(one);
+    } catch (error) {
+      if (!isFolder(one)) throw error; // else another run was quicker
+    }
+  }
+  if (!isFolder(folder)) throw new Error('it is a file');
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }

@@ -1,6 +1,6 @@
 /** edgepress eval as a person meets it: runs, stops and goes on, shards, reports, refusals. `npm test` builds dist first. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -55,6 +55,68 @@ test('a run that is killed goes on, and ends with the same file', async () => {
   await ended;
   expect(edgepress('eval', ...options, '--out', out).status).toBe(0);
   expect(readFileSync(join(out, 'answers.jsonl'))).toEqual(readFileSync(join(whole, 'answers.jsonl')));
+});
+
+test('a run that is killed at any moment, again and again, loses and repeats nothing', async () => {
+  const out = at('killed-often');
+  let kills = 0;
+  for (let delay = 150; ; delay = delay * 1.25 + 20) {
+    const child = spawn(process.execPath, ['dist/cli/index.js', 'eval', ...options, '--out', out], { stdio: 'ignore' });
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    const timer = setTimeout(() => child.kill('SIGKILL'), delay);
+    const status = await ended;
+    clearTimeout(timer);
+    if (status !== null) {
+      expect(status).toBe(0);
+      break;
+    }
+    kills++;
+  }
+  expect(kills).toBeGreaterThan(3);
+  expect(readFileSync(join(out, 'answers.jsonl'))).toEqual(readFileSync(join(whole, 'answers.jsonl')));
+  expect(readdirSync(out).sort()).toEqual(['answers.jsonl', 'summary.json']);
+});
+
+test('Ctrl-C ends a run soon, tells how to go on, and leaves whole answers and no lock', async () => {
+  const out = at('stopped');
+  const args = ['eval', ...options, '--samples', '200', '--out', out];
+  const child = spawn(process.execPath, ['dist/cli/index.js', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let err = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  while (!existsSync(join(out, 'answers.jsonl')) || readFileSync(join(out, 'answers.jsonl'), 'utf8').split('\n').length < 6)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  child.kill('SIGINT');
+  expect(await ended).toBe(1);
+  expect(err).toContain(`edgepress: stopped; the same command goes on from ${out}\n`);
+  expect(readdirSync(out)).toEqual(['answers.jsonl']);
+  expect(readFileSync(join(out, 'answers.jsonl')).at(-1)).toBe(10);
+  expect(readResults(join(out, 'answers.jsonl')).answers.length % 4).toBe(0); // all of a sample, or none
+});
+
+test('of two runs on one folder at once one is told of the other, and the answers are those of one', async () => {
+  const out = at('both');
+  const start = async () => {
+    const child = spawn(process.execPath, ['dist/cli/index.js', 'eval', ...options, '--out', out], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+    return { status: await new Promise<number | null>((resolve) => child.once('close', resolve)), err };
+  };
+  const runs = await Promise.all([start(), start(), start()]);
+  expect(runs.some(({ status }) => status === 0)).toBe(true);
+  for (const { status, err } of runs)
+    if (status !== 0) expect(err).toMatch(/answers\.jsonl is being written by (process \d+|another run): wait for it/);
+  expect(edgepress('eval', ...options, '--out', out).status).toBe(0);
+  expect(readFileSync(join(out, 'answers.jsonl'))).toEqual(readFileSync(join(whole, 'answers.jsonl')));
+});
+
+test('on a terminal a bar tells the time that is left; elsewhere there is none', () => {
+  const command = `"${process.execPath}" dist/cli/index.js eval ${options.join(' ')} --samples 5 --out ${at('watched')}`;
+  const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', timeout: 120_000 });
+  expect(status, stdout).toBe(0);
+  expect(stdout).toMatch(/10 samples x 4 presses \[-+\] 0%(?! \|)/); // no time before there is one
+  expect(stdout).toMatch(/10 samples x 4 presses \[=+-*\] \d+% \| \d+s left/);
+  expect(first.err).not.toMatch(/% \|/);
 });
 
 test('shards, merged, hold the same answers', () => {
@@ -123,6 +185,11 @@ describe('refused with a sentence', () => {
     ['presses from a device', ['--presses', '@/dev/zero'], /--presses \/dev\/zero: it is no file/],
     ['a dataset that is a device', ['--dataset', 'ruler', '--data-path', '/dev/zero'], /\/dev\/zero: cannot be read: it is no file/],
     ['a task of 100 kB', ['--tasks', 'x'.repeat(100_000)], /tasks\.0 must have at most 200 characters, got .{80,100}$/m],
+    [
+      'a folder that is a file',
+      ['--tasks', 'niah_single_1', '--samples', '1', '--lengths', '256', '--out', 'package.json'],
+      /package\.json cannot be made: it is a file/,
+    ],
     ['a path without a dataset', ['--data-path', at('no.jsonl')], /none is named/],
     ['a config that is no JSON', ['--config', 'README.md'], /is no JSON/],
     ['a config with an unknown field', ['--config', 'package.json'], /package\.json: unknown field "name"/],

@@ -1,6 +1,18 @@
 /** A results file under everything that can happen to it: a run cut off at any byte, another setup, lines that are none. */
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -106,6 +118,99 @@ test('a file without a whole line is no result', () => {
   expect(() => readResults(join(folder, 'none.jsonl'))).toThrow(/no such file/);
 });
 
+test('a byte that is not the one that was written, anywhere in an answer, is told with its line; without the line the answer is made again', () => {
+  write([answer('1')], [answer('2')], [answer('3')]);
+  const whole = readFileSync(path);
+  const ends = [...whole.entries()].filter(([, byte]) => byte === 10).map(([at]) => at);
+  for (let at = ends[0] + 1; at < ends[2]; at++) {
+    for (const flip of [1, 0x20, 0x80]) {
+      const bytes = Buffer.from(whole);
+      bytes[at] ^= flip;
+      writeFileSync(path, bytes);
+      expect(() => new ResultsFile(path, setup), `byte ${at}`).toThrow(/line [23]: .*remove the line, and its answer is made again/);
+      expect(() => readResults(path)).toThrow(/line [23]: /);
+      expect(readFileSync(path)).toEqual(bytes);
+    }
+  }
+  const bytes = Buffer.from(whole);
+  bytes[ends[1] - 30] ^= 1;
+  writeFileSync(
+    path,
+    bytes
+      .toString('latin1')
+      .split('\n')
+      .filter((_, i) => i !== 1)
+      .join('\n'),
+    'latin1',
+  );
+  const file = new ResultsFile(path, setup);
+  expect(['1', '2', '3'].map((sample) => file.has(answer(sample)))).toEqual([false, true, true]);
+  file.close();
+});
+
+test('lines of before there was a check are taken as they are', () => {
+  write([answer('1'), answer('2')]);
+  writeFileSync(path, readFileSync(path, 'utf8').replaceAll(/,"check":"[0-9a-f]{8}"/g, ''));
+  expect(readResults(path).answers).toEqual([answer('1'), answer('2')]);
+  write([answer('3')]);
+  expect(readResults(path).answers.length).toBe(3);
+});
+
+test('a disk that is full: the answers that did not go on it are not there, those before are, and it goes on', () => {
+  const script = (samples: number) =>
+    spawnSync(
+      'bash',
+      [
+        '-c',
+        `ulimit -f 4; exec node --import tsx --input-type=module -e "
+          import { ResultsFile } from './evaluation/results.ts';
+          const [path, setup, answer] = process.argv.slice(1);
+          const file = new ResultsFile(path, JSON.parse(setup));
+          try {
+            for (let i = 0; i < ${samples}; i++) file.append([{ ...JSON.parse(answer), sample: String(i) }]);
+          } catch (error) { console.log(error.message); } finally { file.close(); }" "$@"`,
+        'script',
+        path,
+        JSON.stringify(setup),
+        JSON.stringify(answer('')),
+      ],
+      { encoding: 'utf8' },
+    );
+  expect(script(100).stdout).toMatch(
+    /results\.jsonl cannot be written: EFBIG.*; once it can, the same command goes on after the last answer there$/m,
+  );
+  const { answers } = readResults(path);
+  expect(answers.length).toBeGreaterThan(2);
+  expect(answers.length).toBeLessThan(30);
+  expect(readFileSync(path).at(-1)).toBe(10); // no half line
+  expect(existsSync(`${path}.lock`)).toBe(false);
+  const file = new ResultsFile(path, setup);
+  file.append([answer('more')]);
+  file.close();
+  expect(readResults(path).answers.map(({ sample }) => sample)).toEqual([...answers.map(({ sample }) => sample), 'more']);
+});
+
+test('what is no file, and folders that cannot be made, are refused at once', () => {
+  const refused = (to: string) => expect(() => new ResultsFile(to, setup));
+  const at = (...names: string[]) => join(folder, ...names);
+  writeFileSync(at('file'), '');
+  symlinkSync(at('nowhere'), at('link'));
+  symlinkSync('/dev/zero', at('zero.jsonl'));
+  symlinkSync('/dev/null', at('null.jsonl'));
+  spawnSync('mkfifo', [at('pipe.jsonl')]);
+  mkdirSync(at('folder.jsonl'));
+  refused(at('file', 'a.jsonl')).toThrow(/the folder .*file cannot be made: it is a file; name another one/);
+  refused(at('file', 'b', 'a.jsonl')).toThrow(/the folder .*b cannot be made: ENOTDIR/);
+  refused(at('link', 'a.jsonl')).toThrow(/the folder .*link cannot be made: EEXIST/);
+  refused('/proc/edgepress/a.jsonl').toThrow(/the folder \/proc\/edgepress cannot be made: ENOENT/);
+  for (const name of ['zero', 'null', 'pipe']) {
+    refused(at(`${name}.jsonl`)).toThrow(/it is no file, but a device, a pipe or a socket/);
+    expect(() => readResults(at(`${name}.jsonl`))).toThrow(/it is no file/);
+  }
+  refused(at('folder.jsonl')).toThrow(/it is a folder; name another/);
+  expect(readdirSync(folder).filter((name) => name.includes('.lock'))).toEqual([]);
+});
+
 test('lines longer than a chunk of reading are whole', () => {
   write([answer('1', 'a', 'é'.repeat(1_500_000)), answer('2')]);
   appendFileSync(path, '{"sam');
@@ -128,6 +233,11 @@ test('one run at a time writes: a second is told of the first, and what a killed
   rmSync(`${path}.lock`);
   expect(() => new ResultsFile(path, { ...setup, model: 'other' })).toThrow(/another setup/);
   new ResultsFile(path, setup).close(); // who is refused leaves no lock
+  writeFileSync(`${path}.lock`, ''); // of a run that was killed, or had no room, while it made it
+  expect(() => new ResultsFile(path, setup)).toThrow(/is being written by another run/);
+  utimesSync(`${path}.lock`, 0, Date.now() / 1000 - 11);
+  new ResultsFile(path, setup).close();
+  expect(readdirSync(join(folder, 'deep'))).toEqual(['results.jsonl']);
 });
 
 test('an answer without a KL is made again where one is asked for, and the later line counts', () => {

@@ -5,8 +5,8 @@
  * for Slurm: it starts shard.sbatch for every array index side by side, then merge.sbatch; submit.sh then is tested as far as what it refuses.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { keyOf, readResults } from '../../evaluation/results.ts';
 
@@ -106,6 +106,9 @@ test(`${where}: an array that is killed and submitted again goes on, and ends wi
   expect(before.flat().length).toBeLessThan(24 + SHARDS); // some were really cut off
   expect(existsSync(join(out, 'answers.jsonl'))).toBe(false); // nothing is merged of an array that failed
 
+  // what a task leaves that was killed on a node which nobody can ask any more
+  mkdirSync(dirname(shardFile(out, 1)), { recursive: true });
+  writeFileSync(`${shardFile(out, 1)}.lock`, JSON.stringify({ pid: 1, host: 'a-node-that-failed' }));
   const again = submit(out);
   if (onSlurm) expect(bash('submit.sh', ...submitArgs(out)).err).toMatch(/are still in the queue: wait, or scancel/);
   await again.ended;
