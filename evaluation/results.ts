@@ -6,32 +6,18 @@
  * One run at a time writes: <file>.lock names it while it does. What a run that was killed left there is taken over.
  */
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { hostname } from 'node:os';
+import { closeSync, fsyncSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import * as z from 'zod';
 import { InputError } from '../presses/input-error.ts';
 import { makeFolder, whyNoFile } from '../worker/regular-file.ts';
+import { releaseLock, takeLock } from './lock.ts';
 
 const FORMAT = 1;
 const CHUNK_BYTES = 1 << 20;
 /** No answer is so long: a file with such a line is something else. */
 const MOST_LINE_BYTES = 1 << 26;
 const NEWLINE = 10;
-/** A lock that says nothing is of a run that was ended while it made it, after so long. */
-const LOCK_MS = 10_000;
 
 /** What answers must have in common to be compared: all that a sample's prompt and its greedy answer follow from, but for the press. */
 export const setupSchema = z.strictObject({
@@ -98,7 +84,7 @@ export class ResultsFile {
     try {
       this.#fd = openSync(path, 'a+');
     } catch (error) {
-      unlock(path);
+      releaseLock(path);
       throw unwritable(path, error);
     }
     try {
@@ -134,7 +120,7 @@ export class ResultsFile {
 
   close(): void {
     closeSync(this.#fd);
-    unlock(this.path);
+    releaseLock(this.path);
   }
 
   #note(answer: Answer): void {
@@ -199,64 +185,18 @@ function unchecked(line: string): string {
 
 /** Throws InputError while another run writes there. */
 function lock(path: string): void {
-  const own = JSON.stringify({ pid: process.pid, host: hostname() });
-  for (let tries = 0; ; tries++) {
-    try {
-      writeFileSync(`${path}.lock`, own, { flag: 'wx' });
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
-        if ((error as NodeJS.ErrnoException).syscall === 'write') unlock(path); // made, and then the disk was full
-        throw unwritable(`${path}.lock`, error);
-      }
-    }
-    const holder = holderOf(`${path}.lock`);
-    if (tries > 0 || holder.lives || !takeAway(path))
-      throw new InputError(
-        'results_busy',
-        null,
-        `${path} is being written by ${holder.name}: wait for it, give both runs a --shard, or name another folder; if there is no such run, remove ${path}.lock`,
-      );
-  }
-}
-
-/** The lock of a run that has ended. Two may do so at once: who has got the other's new lock puts it back. */
-function takeAway(path: string): boolean {
-  const away = `${path}.lock.${process.pid}`;
+  let holder: string | null;
   try {
-    renameSync(`${path}.lock`, away);
-  } catch {
-    return true; // the other one was quicker; whose lock it is now is seen when it is made
-  }
-  const mine = !holderOf(away).lives;
-  if (mine) rmSync(away, { force: true });
-  else renameSync(away, `${path}.lock`);
-  return mine;
-}
-
-function unlock(path: string): void {
-  rmSync(`${path}.lock`, { force: true });
-}
-
-/** Of a process elsewhere nobody can tell whether it lives. */
-function holderOf(lock: string): { name: string; lives: boolean } {
-  try {
-    const { pid, host } = JSON.parse(readFileSync(lock, 'utf8')) as { pid: number; host: string };
-    const name = `process ${pid}${host === hostname() ? '' : ` on ${host}`}`;
-    return { name, lives: host !== hostname() || isRunning(pid) };
-  } catch {
-    const made = statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Number.NaN;
-    return { name: 'another run', lives: !(Date.now() - made > LOCK_MS) }; // it was just begun, or just ended
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0); // asks, and sends nothing
-    return true;
+    holder = takeLock(path);
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+    throw unwritable(`${path}.lock`, error);
   }
+  if (holder !== null)
+    throw new InputError(
+      'results_busy',
+      null,
+      `${path} is being written by ${holder}: wait for it, give both runs a --shard, or name another folder; if there is no such run, remove ${path}.lock`,
+    );
 }
 
 /** The setup and the answers of a results file; a broken last line is not among them. Throws InputError. */

@@ -3,16 +3,18 @@
  * is kept there too, so that a second run needs no network and reads the same rows.
  *
  * A file is whole or not there: it is written to NAME.part, held against the hub's checksum and then renamed. A transfer that was cut goes on where it stopped, now or
- * in a later run; two runs that write the same part at once fail the checksum, and the part is thrown away.
+ * in a later run. Of several runs that want the same file, such as the shards of one evaluation, one gets it and the others wait.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import * as z from 'zod';
 import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { releaseLock, takeLock } from '../lock.ts';
 import type { Dataset } from './dataset.ts';
 import { chooseFiles } from './read/choose-files.ts';
 
@@ -33,6 +35,8 @@ const MOST_FILES = 1000;
 const MOST_FILE_BYTES = 8 * 2 ** 30;
 /** Of one file in one run, each of which must bring it further. */
 const ATTEMPTS = 5;
+/** Between two looks at what another run downloads. */
+const LOOK_MS = 200;
 
 /** Paths are put together with the cache folder's: none may leave it. */
 const pathSchema = z
@@ -81,7 +85,8 @@ export async function downloadFiles(
     if (file.size > MOST_FILE_BYTES) throw failure(`${hub}: ${path} has ${file.size} bytes, files of at most ${MOST_FILE_BYTES} are downloaded`);
     const target = join(folder, sha, path);
     const url = `${base}/datasets/${hub}/resolve/${sha}/${path.split('/').map(encodeURIComponent).join('/')}`;
-    if ((await sizeOf(target)) !== file.size) await download(url, target, file, stallMs, (bytes) => onProgress?.(path, bytes, file.size));
+    const progress = (bytes: number): void => onProgress?.(path, bytes, file.size);
+    await alone(target, file.size, stallMs, () => download(url, target, file, stallMs, progress));
     targets.push(target);
   }
   return targets;
@@ -116,8 +121,9 @@ async function listing(url: string, kept: string, stallMs: number): Promise<List
   const text = Buffer.concat(chunks).toString('utf8');
   const result = parsed(text, url);
   await mkdir(dirname(kept), { recursive: true });
-  await writeFile(`${kept}.part`, text);
-  await rename(`${kept}.part`, kept);
+  const own = `${kept}.${randomUUID()}.part`; // another run may be writing it too
+  await writeFile(own, text);
+  await rename(own, kept);
   return result;
 }
 
@@ -134,9 +140,29 @@ function parsed(text: string, where: string): Listing {
   throw failure(`${where}: the list of files cannot be used: ${path.join('.')}: ${message}`);
 }
 
+/** Nothing where the file is there; else `get` it, when no other run does. One elsewhere that brings nothing for twice `stallMs` has ended. */
+async function alone(target: string, size: number, stallMs: number, get: () => Promise<void>): Promise<void> {
+  const part = `${target}.part`;
+  let [seen, since] = [-1, performance.now()];
+  while ((await sizeOf(target)) !== size) {
+    await mkdir(dirname(target), { recursive: true });
+    if (takeLock(part) === null) {
+      try {
+        if ((await sizeOf(target)) !== size) await get();
+      } finally {
+        releaseLock(part);
+      }
+      return;
+    }
+    const have = (await sizeOf(part)) ?? 0;
+    if (have !== seen) [seen, since] = [have, performance.now()];
+    else if (performance.now() - since > 2 * stallMs) releaseLock(part);
+    await pause(LOOK_MS);
+  }
+}
+
 async function download(url: string, target: string, file: HubFile, stallMs: number, progress: (bytes: number) => void): Promise<void> {
   const part = `${target}.part`;
-  await mkdir(dirname(target), { recursive: true });
   if (((await sizeOf(part)) ?? 0) > file.size) await rm(part);
   let have = (await sizeOf(part)) ?? 0;
   for (let attempt = 1; have < file.size || attempt === 1; attempt++) {

@@ -1,9 +1,10 @@
 /** Data sets from a hub: a server on this machine that lists files, serves ranges, cuts, stalls and lies. */
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { downloadFiles, type HubOptions } from '../../evaluation/datasets/hub.ts';
@@ -129,6 +130,66 @@ test('a connection that brings nothing new is given up, and says how far it came
   await expect(download()).rejects.toThrow(/was cut after 0 of 300000 bytes: .*; run again to go on from there/);
   answer = (_, response) => void response.writeHead(200).write('x');
   await expect(download({ stallMs: 200 })).rejects.toThrow(/was cut after 1 of 300000 bytes: nothing came for 200 ms/);
+});
+
+test('several runs at once get a file once: one downloads it, the others wait for it', async () => {
+  answer = (request, response) => setTimeout(() => serve(large)(request, response), 400);
+  const started = Array.from({ length: 4 }, () =>
+    spawn(
+      process.execPath,
+      [
+        '--import',
+        'tsx',
+        '--input-type=module',
+        '-e',
+        `import { downloadFiles } from './evaluation/datasets/hub.ts';
+         console.log((await downloadFiles(${JSON.stringify(HUB)}, '4096', ${JSON.stringify({ endpoint, cache })}))[0]);`,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    ),
+  );
+  const said = await Promise.all(
+    started.map(async (child) => {
+      let out = '';
+      for await (const text of child.stdout.setEncoding('utf8')) out += text;
+      return out.trim();
+    }),
+  );
+  for (const file of said) expect(readFileSync(file).equals(large)).toBe(true);
+  expect(requests.filter((url) => url.includes('/resolve/'))).toHaveLength(1);
+  expect(files()).toEqual(['main.json', 'test-00000-of-00001.parquet']);
+});
+
+test('a run that was killed while it downloaded is taken over; one elsewhere is waited for, as long as it brings something', async () => {
+  mkdirSync(dirname(part()), { recursive: true });
+  writeFileSync(part(), large.subarray(0, 1000));
+  writeFileSync(`${part()}.lock`, JSON.stringify({ pid: spawnSync(process.execPath, ['-e', '']).pid, host: hostname() }));
+  expect(readFileSync((await download())[0]).equals(large)).toBe(true);
+  expect(requests.at(-1)).toContain('bytes=1000-');
+  rmSync(join(cache, 'simonjegou__ruler', SHA), { recursive: true });
+  mkdirSync(dirname(part()), { recursive: true });
+  writeFileSync(`${part()}.lock`, JSON.stringify({ pid: 1, host: 'elsewhere' }));
+  const started = performance.now();
+  expect(readFileSync((await download({ stallMs: 300 }))[0]).equals(large)).toBe(true);
+  expect(performance.now() - started).toBeGreaterThan(600);
+  expect(files()).toEqual(['main.json', 'test-00000-of-00001.parquet']);
+});
+
+test('redirects are followed, with the range that is asked for; those that go round are told', async () => {
+  mkdirSync(dirname(part()), { recursive: true });
+  writeFileSync(part(), large.subarray(0, 1000));
+  answer = (request, response) => {
+    if (request.url?.endsWith('?store')) serve(large)(request, response);
+    else response.writeHead(302, { location: `${endpoint}${request.url}?store` }).end();
+  };
+  expect(readFileSync((await download())[0]).equals(large)).toBe(true);
+  expect(requests.at(-1)).toMatch(/\?store bytes=1000-$/);
+  rmSync(join(cache, 'simonjegou__ruler', SHA), { recursive: true });
+  answer = (request, response) => void response.writeHead(302, { location: `${endpoint}${request.url}` }).end();
+  await expect(download()).rejects.toThrow(/was cut after 0 of 300000 bytes: fetch failed: redirect count exceeded/);
+  answer = (_, response) => void response.writeHead(302, { location: 'file:///etc/passwd' }).end();
+  await expect(download()).rejects.toThrow(/was cut after 0 of 300000 bytes: fetch failed/);
+  expect(files()).toEqual(['main.json']);
 });
 
 test('a server without ranges is asked for the whole file again', async () => {
