@@ -38,7 +38,7 @@ export const configSchema = strictObject({
   dataset: name.optional(),
   data_config: name.optional(),
   data_path: path.optional(), // a file or folder; else it is downloaded
-  lengths: z.array(whole(1, 4_194_304)).min(1).default([512]),
+  lengths: z.array(whole(1, 4_194_304)).min(1).optional(), // of generated tasks, [512]
   samples: whole(1, 100_000).optional(), // of each task and length, 20; of a dataset, all
   seed: z.int().default(42),
   style: name.optional(),

@@ -12,6 +12,7 @@ import { readEssay, readQuestions } from './tasks/read-files.ts';
 import { rulerTasks } from './tasks/registry.ts';
 
 const SAMPLES = 20;
+const LENGTHS = [512];
 
 export interface SampleSource {
   readonly placed: readonly Placed[];
@@ -32,7 +33,7 @@ export function samplesOf(config: EvaluationConfig, counting: Counting, style: s
 
 /** Sample by sample, not task by task: a run that is stopped early has seen something of everything. */
 async function generated(config: EvaluationConfig, { count, reserve }: Counting, style: string): Promise<SampleSource> {
-  const { lengths, samples = SAMPLES, seed, max_new_tokens: most } = config;
+  const { lengths = LENGTHS, samples = SAMPLES, seed, max_new_tokens: most } = config;
   if (config.data_config !== undefined || config.data_path !== undefined)
     throw new InputError('eval_config', 'dataset', 'data_config and data_path are of a dataset, and none is named; add "dataset", or leave them out');
   const essay = config.essay === undefined ? undefined : await readEssay(config.essay);
@@ -67,11 +68,21 @@ async function published(config: EvaluationConfig, dataset: string): Promise<Sam
     const message = 'the dataset needle_in_haystack is essays to hide a needle in; use the task of that name, with the essays as --essay';
     throw new InputError('eval_config', 'dataset', message);
   }
+  const others = (['lengths', 'style', 'essay', 'questions'] as const).filter((field) => config[field] !== undefined);
+  if (others.length > 0)
+    throw new InputError(
+      'eval_config',
+      others[0],
+      `${others.join(', ')}: of generated tasks, not of the dataset ${dataset}; leave them out, or the dataset`,
+    );
   const tasks = config.tasks?.map((one) => (typeof one === 'string' ? one : one.task));
   const random = new Random('dataset', dataset, seed);
   const drawn: { at: number; sample: Sample }[] = []; // Vitter's reservoir: each sample is as likely as any other
   let seen = 0;
-  for await (const sample of loadSamples({ dataset, config: data_config, path: data_path, tasks })) {
+  const rows = createHash('sha256'); // of all, whichever are chosen: those of another file are no others of the same
+  for await (const sample of loadSamples({ dataset, config: data_config, path: data_path })) {
+    rows.update(JSON.stringify(sample));
+    if (tasks !== undefined && !tasks.includes(sample.task)) continue;
     const place = seen < wanted ? seen : random.int(0, seen);
     if (place < wanted) drawn[place] = { at: seen, sample };
     seen++;
@@ -81,7 +92,7 @@ async function published(config: EvaluationConfig, dataset: string): Promise<Sam
   return {
     placed: ordered.map((sample) => ({ sample: most === undefined ? sample : { ...sample, maxNewTokens: most }, length: null })),
     notes: wanted < seen ? [`${wanted} of ${seen} samples of ${dataset} were drawn`] : [],
-    setup: { dataset, data_config: data_config ?? null, data_path: data_path ?? null, seed, max_new_tokens: most ?? null },
+    setup: { dataset, data_config: data_config ?? null, rows: rows.digest('hex').slice(0, 16), seed, max_new_tokens: most ?? null },
   };
 }
 

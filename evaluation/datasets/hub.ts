@@ -7,13 +7,14 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as z from 'zod';
 import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { makeFolder } from '../../worker/regular-file.ts';
 import { releaseLock, takeLock } from '../lock.ts';
 import type { Dataset } from './dataset.ts';
 import { chooseFiles } from './read/choose-files.ts';
@@ -120,7 +121,7 @@ async function listing(url: string, kept: string, stallMs: number): Promise<List
   });
   const text = Buffer.concat(chunks).toString('utf8');
   const result = parsed(text, url);
-  await mkdir(dirname(kept), { recursive: true });
+  makeCache(dirname(kept));
   const own = `${kept}.${randomUUID()}.part`; // another run may be writing it too
   await writeFile(own, text);
   await rename(own, kept);
@@ -145,7 +146,7 @@ async function alone(target: string, size: number, stallMs: number, get: () => P
   const part = `${target}.part`;
   let [seen, since] = [-1, performance.now()];
   while ((await sizeOf(target)) !== size) {
-    await mkdir(dirname(target), { recursive: true });
+    makeCache(dirname(target));
     if (takeLock(part) === null) {
       try {
         if ((await sizeOf(target)) !== size) await get();
@@ -247,6 +248,14 @@ async function checkSum(url: string, part: string, { size, lfs, blobId }: HubFil
   if (expected === undefined || hash.digest('hex') === expected) return;
   await rm(part, { force: true });
   throw failure(`${url}: what came does not have the checksum ${expected}; it was thrown away, run again`);
+}
+
+function makeCache(folder: string): void {
+  try {
+    makeFolder(folder);
+  } catch (error) {
+    throw failure(`the folder ${folder} for downloads cannot be made: ${(error as Error).message}; XDG_CACHE_HOME names another place`);
+  }
 }
 
 async function sizeOf(path: string): Promise<number | null> {

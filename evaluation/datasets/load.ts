@@ -16,24 +16,20 @@ export interface LoadOptions {
   readonly config?: string;
   /** A file, or a folder laid out as on the hub; without it the files are downloaded once. */
   readonly path?: string;
-  /** Samples of other tasks are left out. */
-  readonly tasks?: readonly string[];
   readonly hub?: HubOptions;
 }
 
 /** Entries of a folder that are looked at. */
 const MOST_ENTRIES = 10_000;
 
-export async function* loadSamples({ dataset: name, config, path, tasks, hub }: LoadOptions): AsyncGenerator<Sample> {
+export async function* loadSamples({ dataset: name, config, path, hub }: LoadOptions): AsyncGenerator<Sample> {
   const dataset = datasetNamed(name);
   const chosen = path === undefined ? checkedConfig(dataset, config) : config;
   const files = path === undefined ? await downloadFiles(dataset, chosen, hub) : await localFiles(path, chosen, dataset);
   let index = 0;
   for (const file of files) {
     for await (const row of rowsOf(file, dataset.columns)) {
-      for (const sample of dataset.samples(row, { config: chosen, index })) {
-        if (tasks === undefined || tasks.includes(sample.task)) yield sample;
-      }
+      yield* dataset.samples(row, { config: chosen, index });
       index++;
     }
   }

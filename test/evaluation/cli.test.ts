@@ -165,6 +165,11 @@ test('rows of a dataset in a file: questions of one context share a reading', ()
   const { status, out, err } = edgepress('eval', ...args);
   expect(err).toMatch(/4 answers from 1 readings/);
   expect([status, out]).toEqual([0, expect.stringMatching(/\| no_press \| - \| 100\.0% \| 100\.0 /)]);
+  const moved = at('moved.jsonl');
+  writeFileSync(moved, readFileSync(rows));
+  expect(edgepress('eval', ...args, '--data-path', moved, '--tasks', 'niah_multikey_1').err).toMatch(/ 0 answers from 0 readings/);
+  writeFileSync(moved, readFileSync(rows, 'utf8').replace('green', 'brown'));
+  expect(edgepress('eval', ...args, '--data-path', moved).err).toMatch(/holds answers of another setup \(samples .*"rows":"[0-9a-f]{16}"/);
   expect(edgepress('eval', ...args, '--samples', '1', '--out', at('drawn')).err).toMatch(/1 of 2 samples of ruler were drawn/);
 });
 
@@ -189,6 +194,11 @@ describe('refused with a sentence', () => {
       'a folder that is a file',
       ['--tasks', 'niah_single_1', '--samples', '1', '--lengths', '256', '--out', 'package.json'],
       /package\.json cannot be made: it is a file/,
+    ],
+    [
+      'lengths of a dataset',
+      ['--dataset', 'math500', '--lengths', '512', '--essay', 'x'],
+      /lengths, essay: of generated tasks, not of the dataset math500/,
     ],
     ['a path without a dataset', ['--data-path', at('no.jsonl')], /none is named/],
     ['a config that is no JSON', ['--config', 'README.md'], /is no JSON/],

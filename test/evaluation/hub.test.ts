@@ -252,6 +252,8 @@ test('what cannot be had is told: no data set, no configuration, no server, a li
   await expect(download({ endpoint: 'http://127.0.0.1:9', cache: `${cache}/b` })).rejects.toThrow(
     /cannot be reached: fetch failed.*; HF_ENDPOINT names another server/,
   );
+  for (const place of ['/proc/edgepress', 'package.json'])
+    await expect(download({ cache: place })).rejects.toThrow(/the folder .* for downloads cannot be made: .*XDG_CACHE_HOME names another place/);
   answer = (_, response) => void response.writeHead(401).end();
   await expect(download()).rejects.toThrow(/HTTP 401: a private or gated data set/);
   mkdirSync(join(cache, 'c/simonjegou__ruler'), { recursive: true });
