@@ -24,7 +24,7 @@ export class Ledger {
   free: u32; // free pages
   reserved: u32; // sum of promises
   firstClosed: u32; // closed sequences, chained by nextClosed
-  copyFrom: u32; // of the last append
+  copyFrom: u32; // of the last append, or ledgerOwn
   copyTo: u32;
 }
 

@@ -10,8 +10,9 @@
 // reservation 0 and charged 0 (shared pages cost it nothing, copies do); a page that is let go while another sequence still holds it
 // was not returned, so it stays charged to the one who took it.
 //
-// Fork shares pages by reference counts. Only the last, partly filled page of a list is ever written, by an append; when it is shared,
-// the append takes a fresh page first, copies positions and scores, and tells the pages of the bytes to copy: ledgerCopyFrom, ledgerCopyTo.
+// Fork shares pages by reference counts, and no shared page is ever written. An append into a list's last, partly filled page makes that the
+// sequence's own first, if it is shared; whoever writes elsewhere asks for it: ledgerOwn. Either takes a fresh page, copies positions and
+// scores, and tells the pages of the bytes to copy: ledgerCopyFrom, ledgerCopyTo.
 import {
   freePagesAt, Ledger, ledgerBytes, ledgerPositions, ledgerScores, lengthsAt, NONE, pagesFor, promise, referencesAt, Sequence, sequenceAt, tableAt, tablesAt,
 } from './ledger-memory';
@@ -22,7 +23,7 @@ export const LEDGER_LIST_FULL: i32 = -2; // the list would need more than tableS
 export const LEDGER_NOT_OPEN: i32 = -3; // no such sequence
 export const LEDGER_NO_LIST: i32 = -4; // no such list
 export const LEDGER_BAD_COUNT: i32 = -5; // negative, or a length above the list's, or entries per page above slotStride
-export const LEDGER_SHARED: i32 = -6; // the entry to be written lies on a page that another sequence holds too
+export const LEDGER_SHARED: i32 = -6; // an entry to be written lies on a page that another sequence holds too
 
 export function ledgerInit(ledger: usize, pages: u32, slotStride: u32, sequences: u32, lists: u32, tableStride: u32): void {
   memory.fill(ledger, 0, ledgerBytes(pages, slotStride, sequences, lists, tableStride));
@@ -70,6 +71,27 @@ function letGo(ledger: usize, s: Sequence, page: u32): void {
   if (s.charged > 0 && --s.charged < s.reservation) head.reserved++;
 }
 
+/** A page of the taker's own in the place of the shared one at `at` in a page table, with its first `filled` entries; the caller copies the bytes. */
+function takeCopy(ledger: usize, s: Sequence, at: usize, filled: u32): void {
+  const head = changetype<Ledger>(ledger);
+  const from = load<u32>(at);
+  const to = take(ledger, s);
+  letGo(ledger, s, from);
+  store<u32>(at, to);
+  const source = (<usize>from * head.slotStride) << 2;
+  const target = (<usize>to * head.slotStride) << 2;
+  const positions = ledgerPositions(ledger);
+  const scores = ledgerScores(ledger);
+  memory.copy(positions + target, positions + source, (<usize>filled) << 2);
+  memory.copy(scores + target, scores + source, (<usize>filled) << 2);
+  head.copyFrom = from;
+  head.copyTo = to;
+}
+
+function isShared(ledger: usize, page: u32): bool {
+  return load<u32>(referencesAt(ledger) + ((<usize>page) << 2)) > 1;
+}
+
 /** A new, empty sequence whose pages hold `entriesPerPage` entries each; its number, or a status. */
 export function ledgerOpen(ledger: usize, entriesPerPage: u32): i32 {
   const head = changetype<Ledger>(ledger);
@@ -115,34 +137,35 @@ export function ledgerAppend(ledger: usize, sequence: i32, list: i32, count: i32
   if (needs > head.tableStride || end > 0x7fffffff) return LEDGER_LIST_FULL;
 
   const table = tableAt(ledger, sequence, list);
-  const references = referencesAt(ledger);
   const filled = length % per;
   const lastAt = table + ((<usize>had - 1) << 2);
-  const copies = count > 0 && filled !== 0 && load<u32>(references + ((<usize>load<u32>(lastAt)) << 2)) > 1;
+  const copies = count > 0 && filled !== 0 && isShared(ledger, load<u32>(lastAt));
   if (needs - had + u32(copies) > head.free - (head.reserved - promise(s))) return LEDGER_FULL;
 
   head.copyFrom = NONE;
   head.copyTo = NONE;
-  if (copies) {
-    const from = load<u32>(lastAt);
-    const to = take(ledger, s);
-    letGo(ledger, s, from);
-    store<u32>(lastAt, to);
-    const source = (<usize>from * head.slotStride) << 2;
-    const target = (<usize>to * head.slotStride) << 2;
-    const positions = ledgerPositions(ledger);
-    const scores = ledgerScores(ledger);
-    memory.copy(positions + target, positions + source, (<usize>filled) << 2);
-    memory.copy(scores + target, scores + source, (<usize>filled) << 2);
-    head.copyFrom = from;
-    head.copyTo = to;
-  }
+  if (copies) takeCopy(ledger, s, lastAt, filled);
   for (let p = had; p < needs; p++) store<u32>(table + ((<usize>p) << 2), take(ledger, s));
   store<u32>(lengthAt, end);
   return <i32>length;
 }
 
-/** The page whose first entries the last append needs copied to page ledgerCopyTo, or -1 when nothing is to be copied. */
+/** Makes the page of an entry the sequence's own, so that it may be written: 1 = a copy, of which the caller copies the bytes; 0 = it was; or a status. */
+export function ledgerOwn(ledger: usize, sequence: i32, list: i32, entry: i32): i32 {
+  const status = checkRange(ledger, sequence, list, entry, 1);
+  if (status !== 0) return status;
+  const head = changetype<Ledger>(ledger);
+  const s = sequenceAt(ledger, sequence);
+  const page = <u32>entry / s.entriesPerPage;
+  const at = tableAt(ledger, sequence, list) + ((<usize>page) << 2);
+  if (!isShared(ledger, load<u32>(at))) return 0;
+  if (head.free - (head.reserved - promise(s)) === 0) return LEDGER_FULL;
+  const behind = load<u32>(lengthsAt(ledger, sequence) + ((<usize>list) << 2)) - page * s.entriesPerPage; // entries from this page on
+  takeCopy(ledger, s, at, min(behind, s.entriesPerPage));
+  return 1;
+}
+
+/** The page whose first entries the last append or ledgerOwn needs copied to page ledgerCopyTo, or -1 when nothing is to be copied. */
 export function ledgerCopyFrom(ledger: usize): i32 {
   return <i32>changetype<Ledger>(ledger).copyFrom;
 }
@@ -202,7 +225,7 @@ export function ledgerClose(ledger: usize, sequence: i32): i32 {
 
 /** Writes entries from..from+count-1 of a list: entry i is token order[i], with score scores[order[i]].   order [count] u32, scores f32 */
 export function ledgerWriteRanked(ledger: usize, sequence: i32, list: i32, from: i32, count: i32, order: usize, scores: usize): i32 {
-  const status = checkRange(ledger, sequence, list, from, count);
+  const status = checkOwn(ledger, sequence, list, from, count);
   if (status !== 0) return status;
   const toPosition = ledgerPositions(ledger);
   const toScore = ledgerScores(ledger);
@@ -217,7 +240,7 @@ export function ledgerWriteRanked(ledger: usize, sequence: i32, list: i32, from:
 
 /** Writes entries from..from+count-1 of a list: consecutive positions from `start`, all with the same score. */
 export function ledgerWriteRun(ledger: usize, sequence: i32, list: i32, from: i32, count: i32, start: u32, score: f32): i32 {
-  const status = checkRange(ledger, sequence, list, from, count);
+  const status = checkOwn(ledger, sequence, list, from, count);
   if (status !== 0) return status;
   const positions = ledgerPositions(ledger);
   const scores = ledgerScores(ledger);
@@ -231,11 +254,8 @@ export function ledgerWriteRun(ledger: usize, sequence: i32, list: i32, from: i3
 
 /** Entry `to` of a list gets the position and score of entry `from`, whose bytes the caller moves. */
 export function ledgerMove(ledger: usize, sequence: i32, list: i32, from: i32, to: i32): i32 {
-  const status = min(checkRange(ledger, sequence, list, from, 1), checkRange(ledger, sequence, list, to, 1));
+  const status = min(checkRange(ledger, sequence, list, from, 1), checkOwn(ledger, sequence, list, to, 1));
   if (status !== 0) return status;
-  const per = sequenceAt(ledger, sequence).entriesPerPage;
-  const page = load<u32>(tableAt(ledger, sequence, list) + ((<usize>(<u32>to / per)) << 2));
-  if (load<u32>(referencesAt(ledger) + ((<usize>page) << 2)) > 1) return LEDGER_SHARED;
   const source = slotOf(ledger, sequence, list, from) << 2;
   const target = slotOf(ledger, sequence, list, to) << 2;
   store<u32>(ledgerPositions(ledger) + target, load<u32>(ledgerPositions(ledger) + source));
@@ -248,6 +268,17 @@ function checkRange(ledger: usize, sequence: i32, list: i32, from: i32, count: i
   if (<u32>list >= changetype<Ledger>(ledger).lists) return LEDGER_NO_LIST;
   const inside = from >= 0 && count >= 0 && <u64>from + count <= load<u32>(lengthsAt(ledger, sequence) + ((<usize>list) << 2));
   return inside ? 0 : LEDGER_BAD_COUNT;
+}
+
+/** The same, and whether all of the entries may be written. */
+function checkOwn(ledger: usize, sequence: i32, list: i32, from: i32, count: i32): i32 {
+  const status = checkRange(ledger, sequence, list, from, count);
+  if (status !== 0 || count === 0) return status;
+  const per = sequenceAt(ledger, sequence).entriesPerPage;
+  const table = tableAt(ledger, sequence, list);
+  const last = (<u32>from + count - 1) / per;
+  for (let page = <u32>from / per; page <= last; page++) if (isShared(ledger, load<u32>(table + ((<usize>page) << 2)))) return LEDGER_SHARED;
+  return 0;
 }
 
 /** Index of an entry in positions and scores: page * slotStride + slot. */
@@ -285,4 +316,17 @@ export function ledgerReservedPages(ledger: usize): u32 {
 /** Pages in the sequence's lists, shared ones too. */
 export function ledgerPagesOf(ledger: usize, sequence: i32): i32 {
   return isOpen(ledger, sequence) ? <i32>sequenceAt(ledger, sequence).held : LEDGER_NOT_OPEN;
+}
+/** Of these, pages that another sequence holds too. */
+export function ledgerSharedPagesOf(ledger: usize, sequence: i32): i32 {
+  if (!isOpen(ledger, sequence)) return LEDGER_NOT_OPEN;
+  const per = sequenceAt(ledger, sequence).entriesPerPage;
+  const lengths = lengthsAt(ledger, sequence);
+  let shared = 0;
+  for (let list: u32 = 0; list < changetype<Ledger>(ledger).lists; list++) {
+    const table = tableAt(ledger, sequence, list);
+    const pages = <usize>pagesFor(load<u32>(lengths + ((<usize>list) << 2)), per);
+    for (let p: usize = 0; p < pages; p++) shared += i32(isShared(ledger, load<u32>(table + (p << 2))));
+  }
+  return shared;
 }

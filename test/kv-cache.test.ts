@@ -1,7 +1,8 @@
-/** The paged cache while a sequence runs: what stays keeps its bits, wherever it is moved to, and pages return at once. */
+/** The paged cache while a sequence runs: what stays keeps its bits, wherever it is moved to, and pages return at once; forks. */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { type EntryType, entryTypes } from '../worker/backend/backend.ts';
+import { at, type DeviceBuffer, type EntryType, entryTypes } from '../worker/backend/backend.ts';
 import { Kernels } from '../worker/backend/kernels.ts';
 import { WasmBackend } from '../worker/backend/wasm.ts';
 import { KvCache, type KvSequence } from '../worker/engine/kv-cache.ts';
@@ -86,15 +87,101 @@ test.each(entryTypes)(
   },
 );
 
-test('an entry is never written to a page that another sequence holds too', async () => {
-  const { backend, cache, sequence } = await open('f32');
-  const rows = backend.alloc(20 * shape.kvHeads * shape.headDim * 4, 'rows');
-  sequence.append(0, rows, rows, 20, 0);
-  const id = 0; // the first that was opened
-  expect(cache.ledger.length(id, 0)).toBe(20);
-  cache.ledger.fork(id);
-  expect(() => cache.ledger.move(id, 0, 19, 0)).toThrow(/another sequence holds/);
-  expect(() => cache.ledger.move(id, 0, 20, 0)).toThrow(/out of range/);
+/** SHA-256 of all that a sequence holds: its pages' bytes, positions and scores. */
+async function hashOf(backend: WasmBackend, cache: KvCache, sequence: KvSequence): Promise<string> {
+  const hash = createHash('sha256');
+  const perPage = sequence.layer(0).entriesPerPage;
+  for (let layer = 0; layer < shape.layers; layer++) {
+    for (let head = 0; head < shape.kvHeads; head++) {
+      const { positions, scores } = sequence.entries(layer, head);
+      hash.update(positions).update(scores);
+      const { pool, pageTable, tableStride } = sequence.layer(layer);
+      const table = new Uint32Array(backend.kernels.memory.buffer, pageTable + head * tableStride * 4, Math.ceil(positions.length / perPage));
+      for (const page of table) hash.update(await backend.read(at(pool, page * cache.pageBytes), cache.pageBytes));
+    }
+  }
+  return hash.digest('hex');
+}
+
+test.each(entryTypes)('%s: forks append, evict, write anew and score in their own copies; what they share stays, bit for bit', async (type) => {
+  const random = new Random(17);
+  const { backend, cache, sequence: base } = await open(type);
+  base.shrinkReservation(0);
+  const { kvHeads: H, headDim: d, layers } = shape;
+  const rows = (n: number): [DeviceBuffer, DeviceBuffer] => {
+    const pair = [0, 0].map(() => backend.alloc(n * H * d * 4, 'rows')) as [DeviceBuffer, DeviceBuffer];
+    for (const x of pair) backend.write(x, random.normals(n * H * d));
+    return pair;
+  };
+  const append = (sequence: KvSequence, n: number, start: number): void => {
+    const [k, v] = rows(n);
+    for (let layer = 0; layer < layers; layer++) sequence.append(layer, k, v, n, start);
+    for (const buffer of [k, v]) backend.free(buffer);
+  };
+  append(base, 75, 0);
+  for (let layer = 0; layer < layers; layer++) base.truncate(layer, 1, 33); // lists of unequal length
+  base.renumber(75, 70, true);
+  base.settle();
+  expect([cache.settledBytes, cache.requestPages]).toEqual([base.heldBytes, cache.pages - base.heldBytes / cache.pageBytes]);
+  const before = await hashOf(backend, cache, base);
+  const used = cache.usedBytes;
+
+  const whole = base.heldBytes / cache.pageBytes;
+  const forks = [0, 1, 2].map(() => base.fork(2 * whole)!);
+  expect(forks.map((fork) => [fork.heldBytes, fork.sharedBytes, fork.shift, fork.peakBytes])).toEqual(
+    Array(3).fill([base.heldBytes, base.heldBytes, 5, base.heldBytes]),
+  );
+  expect(forks[0].standing(0, 0, Uint32Array.of(3, 80))).toEqual(base.standing(0, 0, Uint32Array.of(3, 80)));
+  expect(cache.usedBytes).toBe(used); // shared pages count once
+  for (const fork of forks) expect(await hashOf(backend, cache, fork)).toBe(before);
+  expect(base.fork(cache.pages)).toBeNull(); // the fourth slot is free, the pages are not
+  cache.ledger.check();
+
+  const [appends, evicts, rewrites] = forks;
+  append(appends, 9, 75);
+  const alone = await Promise.all([0, 1, 2].map((head) => entries(backend, appends, 0, head)));
+  for (let layer = 0; layer < layers; layer++) {
+    const held = Array.from({ length: H }, (_, head) => evicts.positions(layer, head).length);
+    const kept = held.map((n) => Uint32Array.from({ length: n }, (_, i) => i).filter((i) => i % 3 !== 1));
+    const bits = await Promise.all(held.map((_, head) => entries(backend, evicts, layer, head)));
+    evicts.retain(layer, kept);
+    for (let head = 0; head < H; head++) {
+      const now = await entries(backend, evicts, layer, head);
+      expect(now.size).toBe(kept[head].length);
+      for (const [position, row] of now) expect(row).toBe(bits[head].get(position));
+    }
+    const n = rewrites.positions(layer, 0).length;
+    const [k, v] = rows(n);
+    const order = backend.alloc(n * 4, 'order');
+    backend.write(
+      order,
+      Uint32Array.from({ length: n }, (_, i) => n - 1 - i),
+    );
+    rewrites.rewrite(layer, 0, 1, { rows: order, stride: n }, k, v);
+    for (const buffer of [k, v, order]) backend.free(buffer);
+    rewrites.score(
+      layer,
+      2,
+      10,
+      Float32Array.from({ length: 20 }, (_, i) => i / 4),
+    );
+    expect([...rewrites.scores(layer, 2).subarray(8, 14)]).toEqual([0, 0, 0, 0.25, 0.5, 0.75]);
+  }
+  append(evicts, 20, 75);
+  expect(await Promise.all([0, 1, 2].map((head) => entries(backend, appends, 0, head)))).toEqual(alone);
+  expect(await hashOf(backend, cache, base)).toBe(before);
+  for (const fork of forks) expect(await hashOf(backend, cache, fork)).not.toBe(before);
+  const perPage = base.layer(0).entriesPerPage;
+  const full = layers * [75, 33, 75].reduce((sum, n) => sum + Math.floor(n / perPage), 0);
+  expect(appends.sharedBytes / cache.pageBytes).toBe(full); // the last pages are its own now
+  cache.ledger.check();
+
+  base.close(); // what forks hold of it stays until they are done
+  expect([cache.settled.size, cache.requestPages]).toEqual([0, cache.pages]);
+  expect(await Promise.all([0, 1, 2].map((head) => entries(backend, appends, 0, head)))).toEqual(alone);
+  for (const fork of forks) fork.close();
+  expect([cache.usedBytes, cache.reservedBytes]).toEqual([0, 0]);
+  cache.ledger.check();
 });
 
 test('the last rows come out in order of the text, however they went round the ring', async () => {

@@ -88,6 +88,7 @@ test(`under ${histories} random histories of 10 to 80 steps nothing leaks, and e
   let forked = 0;
   let refused = 0;
   let copied = 0;
+  let written = 0;
   let done = 0;
   for (let seed = 1; seed <= histories; seed++) {
     const random = new Random(seed);
@@ -129,10 +130,35 @@ test(`under ${histories} random histories of 10 to 80 steps nothing leaks, and e
         open.delete(sequence);
       } else if (what < 0.3) {
         isRefused = !ledger.reserve(sequence, random.int(0, Math.ceil(geometry.pages * 0.7)));
-      } else if (what < 0.5) {
+      } else if (what < 0.45) {
         const length = random.int(0, model.lists[list].length);
         ledger.truncate(sequence, list, length);
         model.lists[list].length = length;
+      } else if (what < 0.6 && model.lists[list].length > 0) {
+        const entries = model.lists[list];
+        const from = random.int(0, entries.length - 1);
+        const count = random.int(1, entries.length - from);
+        const shared = new Set(t.tablePages(sequence, list).subarray(Math.floor(from / model.perPage), Math.ceil((from + count) / model.perPage)));
+        for (const [s, m] of open) if (s !== sequence) for (let l = 0; l < m.lists.length; l++) for (const p of t.tablePages(s, l)) shared.delete(p);
+        const alone = shared.size; // pages of these entries that nobody else holds
+        const pages = Math.floor((from + count - 1) / model.perPage) - Math.floor(from / model.perPage) + 1;
+        const promised = Math.max(ledger.freePages - ledger.reservedPages, 0);
+        try {
+          ledger.own(sequence, list, from, count);
+          written++;
+          const start = random.int(0, 100);
+          const changed = entries.slice(from, from + count).map((_, i) => ({ position: start + i, score: Math.fround(start / 7), bytes: ++stamp }));
+          t.write(sequence, list, from, changed, false);
+          entries.splice(from, count, ...changed);
+          const to = random.int(0, count - 1) + from; // on a page of its own by now
+          ledger.move(sequence, list, random.int(0, entries.length - 1), to);
+          const { positions, scores } = ledger.read(sequence, list);
+          entries[to] = { position: positions[to], score: scores[to], bytes: entries[to].bytes };
+        } catch (error) {
+          if (!/no page is left/.test((error as Error).message)) throw error;
+          isRefused = pages - alone === 1; // of several, those before it are copied
+          expect(pages - alone).toBeGreaterThan(promised);
+        }
       } else {
         const entries = model.lists[list];
         const room = geometry.tableStride * model.perPage - entries.length;
@@ -170,6 +196,13 @@ test(`under ${histories} random histories of 10 to 80 steps nothing leaks, and e
         seen.push(ledger.pagesOf(s));
         wanted.push(m.lists.reduce((sum, entries) => sum + Math.ceil(entries.length / m.perPage), 0));
       }
+      const holders = new Map<number, number>();
+      for (const [s, m] of open)
+        for (let l = 0; l < m.lists.length; l++) for (const page of t.tablePages(s, l)) holders.set(page, (holders.get(page) ?? 0) + 1);
+      for (const [s, m] of open) {
+        seen.push(ledger.sharedPagesOf(s));
+        wanted.push(m.lists.flatMap((_, l) => [...t.tablePages(s, l)]).filter((page) => holders.get(page)! > 1).length);
+      }
       seen.push(ledger.usedPages, ledger.freePages);
       wanted.push(distinct.size, geometry.pages - distinct.size);
       expectEqual(seen, wanted);
@@ -184,7 +217,7 @@ test(`under ${histories} random histories of 10 to 80 steps nothing leaks, and e
   }
   // the histories do reach what they are for
   expect(done).toBeGreaterThan(80_000);
-  expect(Math.min(forked, refused, copied)).toBeGreaterThan(500);
+  expect(Math.min(forked, refused, copied, written)).toBeGreaterThan(500);
 });
 
 test('a reservation is never broken: up to it appends succeed, whatever the others do', () => {
@@ -266,6 +299,136 @@ test('the copy of a shared page needs a page: with none free the append is refus
   expect(ledger.append(b, 0, 1)).toBe(2);
 });
 
+test('a write into a shared page copies it, wherever it goes; once', () => {
+  const entry = (position: number): Entry => ({ position, score: position / 8, bytes: position + 100 });
+  const entries = Array.from({ length: 10 }, (_, i) => entry(i));
+  const writes: [name: string, pages: number, write: (t: ReturnType<typeof setUp>, s: number) => void][] = [
+    ['move', 1, ({ ledger }, s) => ledger.move(s, 0, 9, 1)],
+    ['writeRun', 1, ({ ledger }, s) => ledger.writeRun(s, 0, 5, 3, 70)],
+    ['writeRun over a border', 2, ({ ledger }, s) => ledger.writeRun(s, 0, 3, 2, 70)],
+    ['writeRanked', 3, ({ ledger }, s) => ledger.writeRanked(s, 0, 2, Uint32Array.from([5, 4, 3, 2, 1, 0, 6]), new Float32Array(7))],
+    ['own', 2, ({ ledger }, s) => ledger.own(s, 0, 4, 6)],
+  ];
+  for (const [name, pages, write] of writes) {
+    const t = setUp({ pages: 8, slotStride: 4, sequences: 2, lists: 1, tableStride: 8 });
+    const a = t.ledger.open(4) as number;
+    t.ledger.append(a, 0, 10);
+    t.write(a, 0, 0, entries, true);
+    const b = t.ledger.fork(a, pages) as number;
+    expect([t.ledger.sharedPagesOf(a), t.ledger.sharedPagesOf(b), t.ledger.reservedPages]).toEqual([3, 3, pages]);
+    write(t, b);
+    expect([name, t.copies(), t.ledger.sharedPagesOf(b), t.ledger.reservedPages]).toEqual([name, pages, 3 - pages, 0]);
+    write(t, b);
+    expect(t.copies()).toBe(pages); // they are its own now
+    expectSame(t, a, 0, entries);
+    expect(t.readBytes(b, 0)).toEqual(entries.map(({ bytes }) => bytes)); // whole pages came along
+    t.ledger.check();
+    t.ledger.close(a);
+    write(t, b);
+    expect(t.copies()).toBe(pages);
+    t.ledger.close(b);
+    expect([t.ledger.freePages, t.ledger.reservedPages]).toEqual([8, 0]);
+  }
+});
+
+test('what a fork may need is set aside when it is made: with too few pages, or no slot, there is none', () => {
+  const t = setUp({ pages: 6, slotStride: 4, sequences: 3, lists: 2, tableStride: 8 });
+  const { ledger } = t;
+  const a = ledger.open(4) as number;
+  ledger.append(a, 0, 6);
+  ledger.append(a, 1, 3);
+  expect(ledger.fork(a, 4)).toBeNull();
+  expect([ledger.freePages, ledger.reservedPages, ledger.sharedPagesOf(a)]).toEqual([3, 0, 0]);
+  ledger.check();
+  const b = ledger.fork(a, 3) as number;
+  expect(ledger.fork(a, 1)).toBeNull(); // promised to the other
+  const c = ledger.fork(a) as number;
+  expect(ledger.fork(a)).toBeNull(); // no slot
+  expect(ledger.append(c, 0, 1)).toBeNull();
+  expect(ledger.append(b, 0, 5)).toBe(6); // the copied page and one more
+  expect(ledger.append(b, 1, 1)).toBe(3);
+  expect(() => ledger.own(c, 0, 0, 1)).toThrow(/no page is left/);
+  ledger.check();
+  for (const s of [a, b, c]) ledger.close(s);
+  expect([ledger.freePages, ledger.reservedPages]).toEqual([6, 0]);
+});
+
+test('forks of one sequence that never writes: each has what it reserved, in any order of writes, evictions and ends', () => {
+  let evicted = 0;
+  for (let seed = 1; seed <= 150; seed++) {
+    const random = new Random(5000 + seed);
+    const geometry = { pages: random.int(50, 110), slotStride: 5, sequences: 6, lists: 3, tableStride: 40 };
+    const t = setUp(geometry);
+    const { ledger } = t;
+    const per = random.int(1, 5);
+    const base = ledger.open(per) as number;
+    const lists = Array.from({ length: 3 }, (_, list) => {
+      const entries = Array.from({ length: random.int(0, 16) }, (_, i) => ({ position: i, score: i / 4, bytes: 1000 * list + i }));
+      if (ledger.append(base, list, entries.length) === null) throw new Error('the pool is too small for the test');
+      t.write(base, list, 0, entries, true);
+      return entries;
+    });
+    let baseOpen = true;
+    let stamp = 10_000;
+    /** Most entries behind what was there, and what each list holds. */
+    const forks = new Map<number, { extra: number; evicts: boolean; lists: Entry[][] }>();
+    for (let step = 0; step < 120; step++) {
+      const what = random.next();
+      const s = random.pick([...forks.keys()]);
+      const fork = forks.get(s);
+      const list = random.int(0, 2);
+      if (baseOpen && what < 0.15) {
+        const extra = random.int(1, 12);
+        const evicts = random.next() < 0.4;
+        const pages = (n: number): number => Math.ceil((n + extra) / per) - (evicts ? 0 : Math.floor(n / per));
+        const id = ledger.fork(
+          base,
+          lists.reduce((sum, { length }) => sum + pages(length), 0),
+        );
+        if (id !== null) forks.set(id, { extra, evicts, lists: lists.map((entries) => [...entries]) });
+      } else if (what < 0.2 && fork) {
+        ledger.close(s);
+        forks.delete(s);
+      } else if (what < 0.21 && baseOpen) {
+        ledger.close(base);
+        baseOpen = false;
+      } else if (what < 0.35 && fork?.evicts && fork.lists[list].length > 1) {
+        const entries = fork.lists[list]; // as KvSequence.retain: the last into the place of one that goes
+        const to = random.int(0, entries.length - 2);
+        const from = entries.length - 1;
+        ledger.own(s, list, to, 1);
+        ledger.move(s, list, from, to);
+        t.write(s, list, to, [entries[from]], false);
+        entries[to] = entries[from];
+        ledger.truncate(s, list, from);
+        entries.length = from;
+        evicted++;
+      } else if (fork && fork.lists[list].length < lists[list].length + fork.extra) {
+        const entries = fork.lists[list];
+        const count = random.int(1, lists[list].length + fork.extra - entries.length);
+        const added = Array.from({ length: count }, (_, i) => ({ position: 50 + i, score: 1, bytes: ++stamp }));
+        const first = ledger.append(s, list, count);
+        if (first === null) throw new Error(`seed ${seed} step ${step}: refused within the reservation`);
+        t.write(s, list, first, added, false);
+        entries.push(...added);
+      }
+      ledger.check();
+      for (const [id, { lists: held }] of forks)
+        for (const [l, entries] of held.entries())
+          expectEqual(
+            t.readBytes(id, l),
+            entries.map(({ bytes }) => bytes),
+          );
+    }
+    if (baseOpen) for (const [l, entries] of lists.entries()) expectSame(t, base, l, entries);
+    for (const id of forks.keys()) ledger.close(id);
+    if (baseOpen) ledger.close(base);
+    ledger.check();
+    expect([ledger.freePages, ledger.reservedPages]).toEqual([geometry.pages, 0]);
+  }
+  expect(evicted).toBeGreaterThan(300);
+});
+
 test('what a sequence reserved it cannot lose to another; what it gives back is its own again', () => {
   const { ledger } = setUp({ pages: 10, slotStride: 1, sequences: 2, lists: 1, tableStride: 10 });
   const a = ledger.open(1) as number;
@@ -313,6 +476,9 @@ test('mistakes of the caller throw and change nothing', () => {
     () => ledger.truncate(a, 0, -1),
     () => ledger.close(99),
     () => ledger.fork(1),
+    () => ledger.own(1, 0, 0, 1),
+    () => ledger.own(a, 0, 0, 1),
+    () => ledger.sharedPagesOf(1),
     () => ledger.reserve(1, 1),
     () => ledger.writeRun(a, 0, 0, 1, 0),
     () => ledger.lengths(1),

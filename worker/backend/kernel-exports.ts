@@ -7,6 +7,7 @@ export interface LedgerExports {
   ledgerOpen(ledger: number, entriesPerPage: number): number;
   ledgerReserve(ledger: number, sequence: number, pages: number): number;
   ledgerAppend(ledger: number, sequence: number, list: number, count: number): number;
+  ledgerOwn(ledger: number, sequence: number, list: number, entry: number): number;
   ledgerCopyFrom(ledger: number): number;
   ledgerCopyTo(ledger: number): number;
   ledgerTruncate(ledger: number, sequence: number, list: number, length: number): number;
@@ -25,6 +26,7 @@ export interface LedgerExports {
   ledgerUsedPages(ledger: number): number;
   ledgerReservedPages(ledger: number): number;
   ledgerPagesOf(ledger: number, sequence: number): number;
+  ledgerSharedPagesOf(ledger: number, sequence: number): number;
   ledgerCheck(ledger: number): number;
 }
 

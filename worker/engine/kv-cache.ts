@@ -1,6 +1,7 @@
 /**
  * The paged, ragged KV cache: one pool of equal pages on the device, the ledger of who holds which. A page holds entries of one (layer, KV head)
- * in rank order, so that evicting is truncation and memory is free at once. While decoding, what stays fills the gaps first (`retain`).
+ * in rank order, so that evicting is truncation and memory is free at once. While decoding, what stays fills the gaps first (`retain`). Pages are shared
+ * by a sequence and its forks until one of them writes.
  *
  * Page of d-wide heads, 128 d bytes: 16 f32 entries (K and V rows), 32 f16 entries, or floor(64 d / (d + 4)) int8 entries with one f32 scale a row.
  */
@@ -69,6 +70,8 @@ export class KvCache {
   readonly #pool: DeviceBuffer;
   readonly #ledgerAddress: number;
   readonly ledger: Ledger;
+  /** Sequences that others fork, and that stay until somebody closes them: no request can wait for their pages. */
+  readonly settled = new Set<KvSequence>();
 
   constructor(backend: Backend, host: LedgerHost, shape: KvShape, options: KvCacheOptions) {
     this.shape = shape;
@@ -102,6 +105,14 @@ export class KvCache {
   /** Pages that nobody holds and nobody was promised. */
   get openPages(): number {
     return this.ledger.freePages - this.ledger.reservedPages;
+  }
+
+  get settledBytes(): number {
+    return [...this.settled].reduce((sum, { heldBytes }) => sum + heldBytes, 0);
+  }
+  /** Pages that requests find when all others are done. */
+  get requestPages(): number {
+    return this.pages - this.settledBytes / this.pageBytes;
   }
 
   /** A sequence that will never be refused its first `pages` pages; null when too few are open or every slot is taken. */
@@ -171,8 +182,39 @@ export class KvSequence implements KeptStore, AppendableCache {
     return positions.map((position) => (position < covered ? places.get(position)! : position - this.#shift));
   }
 
+  /**
+   * A sequence with the same entries on the same pages, that may take `pages` of its own: for what it appends, and for copies of shared pages that it writes to.
+   * Neither sees what the other writes from now on. Null when too few are open or every slot is taken.
+   */
+  fork(pages: number): KvSequence | null {
+    const id = this.#ledger.fork(this.#id, pages);
+    if (id === null) return null;
+    const fork = new KvSequence(this.#cache, this.#backend, this.#pool, id, this.entryType);
+    fork.#shift = this.#shift;
+    fork.#renumbered = this.#renumbered;
+    fork.peakBytes = fork.heldBytes;
+    return fork;
+  }
+
+  /** From now on others fork it: nothing is set aside for it, and it stays until it is closed. */
+  settle(): void {
+    this.#ledger.reserve(this.#id, 0);
+    this.#cache.settled.add(this);
+  }
+
+  /** Entries of each list, layer by layer. */
+  get lengths(): Uint32Array {
+    return this.#ledger.allLengths(this.#id);
+  }
+
+  /** Pages in its lists, shared ones too. */
   get heldBytes(): number {
     return this.#ledger.pagesOf(this.#id) * this.#cache.pageBytes;
+  }
+
+  /** Of these, pages that another sequence holds too. Looks at every one. */
+  get sharedBytes(): number {
+    return this.#ledger.sharedPagesOf(this.#id) * this.#cache.pageBytes;
   }
 
   /** From now on at most `pages` pages are set aside for this sequence; the rest is open to others. */
@@ -273,6 +315,7 @@ export class KvSequence implements KeptStore, AppendableCache {
     const { kvHeads, headDim } = this.#cache.shape;
     const list = layer * kvHeads + first;
     const counts = Array.from({ length: heads }, (_, h) => this.#ledger.length(this.#id, list + h));
+    for (const [h, count] of counts.entries()) this.#ledger.own(this.#id, list + h, 0, count);
     const lists = { ...this.layer(layer), ...this.#ledger.layer(this.#id, list) };
     this.#backend.storeEntries(lists, { from: counts.map(() => 0), counts }, k, v, order, { kvHeads: heads, headDim });
   }
@@ -303,6 +346,7 @@ export class KvSequence implements KeptStore, AppendableCache {
 
   close(): void {
     if (this.#closed) return;
+    this.#cache.settled.delete(this);
     this.#ledger.close(this.#id);
     this.#closed = true;
   }

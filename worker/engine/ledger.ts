@@ -22,16 +22,17 @@ export interface LedgerGeometry {
   readonly tableStride: number;
 }
 
-/** Copies a page's bytes in the pool, when an append goes to a page that another sequence shares. */
+/** Copies a page's bytes in the pool, when something is to be written to a page that another sequence shares. */
 export type CopyPage = (fromPage: number, toPage: number) => void;
 
 const FULL = -1;
+const SHARED = -6;
 const MISTAKES: Record<number, string> = {
   [-2]: 'the list would need more pages than its table has room for',
   [-3]: 'the sequence is not open',
   [-4]: 'no such list',
   [-5]: 'the length or count is out of range',
-  [-6]: 'the entry to be written lies on a page that another sequence holds too',
+  [SHARED]: 'the entry to be written lies on a page that another sequence holds too',
 };
 
 export class Ledger {
@@ -73,12 +74,24 @@ export class Ledger {
     if (from >= 0) this.#copyPage(from, this.#exports.ledgerCopyTo(this.#address));
     return first;
   }
+  /** Makes the pages of these entries the sequence's own: those that another shares are copied. `move` and both `write` do so themselves. */
+  own(sequence: number, list: number, from: number, count: number): void {
+    const per = this.entriesPerPage(sequence);
+    for (let entry = from; entry < from + count; entry = (Math.floor(entry / per) + 1) * per) {
+      const copied = orNull('own', this.#exports.ledgerOwn(this.#address, sequence, list, entry));
+      if (copied === null) throw new Error('ledger own: no page is left for the copy of a shared one');
+      if (copied > 0) this.#copyPage(this.#exports.ledgerCopyFrom(this.#address), this.#exports.ledgerCopyTo(this.#address));
+    }
+  }
   truncate(sequence: number, list: number, length: number): void {
     done('truncate', this.#exports.ledgerTruncate(this.#address, sequence, list, length));
   }
-  /** A new sequence that shares all pages; null when all sequence slots are taken. Its reservation is 0. */
-  fork(sequence: number): number | null {
-    return orNull('fork', this.#exports.ledgerFork(this.#address, sequence));
+  /** A new sequence that shares all pages and may take `pages` of its own, copies of shared ones among them; null when too few are free, or all sequence slots taken. */
+  fork(sequence: number, pages = 0): number | null {
+    const fork = orNull('fork', this.#exports.ledgerFork(this.#address, sequence));
+    if (fork === null || this.reserve(fork, pages)) return fork;
+    this.close(fork);
+    return null;
   }
   close(sequence: number): void {
     done('close', this.#exports.ledgerClose(this.#address, sequence));
@@ -91,14 +104,22 @@ export class Ledger {
     try {
       new Uint32Array(memory.buffer, room, order.length).set(order);
       new Float32Array(memory.buffer, room + order.byteLength, scores.length).set(scores);
-      done('writeRanked', exports.ledgerWriteRanked(this.#address, sequence, list, from, order.length, room, room + order.byteLength));
+      const write = (): number => exports.ledgerWriteRanked(this.#address, sequence, list, from, order.length, room, room + order.byteLength);
+      const status = write();
+      if (status === SHARED) this.own(sequence, list, from, order.length);
+      done('writeRanked', status === SHARED ? write() : status);
     } finally {
       free(room);
     }
   }
   /** Entries from..from+count-1 have positions start, start+1, … and all the same score. */
   writeRun(sequence: number, list: number, from: number, count: number, start: number, score = 0): void {
-    done('writeRun', this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score));
+    let status = this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score);
+    if (status === SHARED) {
+      this.own(sequence, list, from, count);
+      status = this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score);
+    }
+    done('writeRun', status);
   }
   /** Copies of a list's positions and scores, in list order (best first). */
   read(sequence: number, list: number): { positions: Uint32Array; scores: Float32Array } {
@@ -120,7 +141,12 @@ export class Ledger {
 
   /** Entry `to` of a list gets the position and score of entry `from`; the caller moves their bytes. */
   move(sequence: number, list: number, from: number, to: number): void {
-    done('move', this.#exports.ledgerMove(this.#address, sequence, list, from, to));
+    let status = this.#exports.ledgerMove(this.#address, sequence, list, from, to);
+    if (status === SHARED) {
+      this.own(sequence, list, to, 1);
+      status = this.#exports.ledgerMove(this.#address, sequence, list, from, to);
+    }
+    done('move', status);
   }
   /** Where entries of a list lie: page * entriesPerPage + slot. */
   places(sequence: number, list: number, entries: Uint32Array): Uint32Array {
@@ -130,6 +156,10 @@ export class Ledger {
     return entries.map((entry) => pages[Math.floor(entry / per)] * per + (entry % per));
   }
 
+  /** A copy of the lengths of all lists. */
+  allLengths(sequence: number): Uint32Array {
+    return new Uint32Array(this.#host.memory.buffer, this.lengths(sequence), this.geometry.lists).slice();
+  }
   length(sequence: number, list: number): number {
     return done('length', this.#exports.ledgerLength(this.#address, sequence, list));
   }
@@ -179,6 +209,10 @@ export class Ledger {
   /** Pages in the sequence's lists, shared ones too. */
   pagesOf(sequence: number): number {
     return done('pagesOf', this.#exports.ledgerPagesOf(this.#address, sequence));
+  }
+  /** Of these, those that another sequence holds too. Looks at every one. */
+  sharedPagesOf(sequence: number): number {
+    return done('sharedPagesOf', this.#exports.ledgerSharedPagesOf(this.#address, sequence));
   }
   /** Throws when an invariant is broken; for tests and after trouble: it reads every page. */
   check(): void {
