@@ -71,6 +71,11 @@ export class TokenScores {
     this.#options = options;
   }
 
+  /** Goes on from where another ended, in a store that has the same scores. */
+  goOn(from: TokenScores): void {
+    this.#scored = from.#scored;
+  }
+
   /** How many tokens can be read before some must be scored, when `tokens` were read in all. */
   room(tokens: number): number {
     return this.#options.hidden.size - (tokens - this.#scored);

@@ -64,6 +64,7 @@ export const health: Health = {
     ledger_bytes: 1,
   },
   requests: { running: 0, waiting: 0 },
+  contexts: { held: 0, most: 8, bytes: 0 },
 };
 
 export const prompt: GenerateEvent = { type: 'prompt', promptTokens: 100, kvCache };

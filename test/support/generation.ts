@@ -3,7 +3,7 @@ import { vi } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { KvCache, KvSequence } from '../../worker/engine/kv-cache.ts';
-import type { GenerateRequest, KvCacheUsage, PromptInput, Sampling, TokenLogprob } from '../../worker/engine/types.ts';
+import type { GenerateEvent, GenerateRequest, KvCacheUsage, PromptInput, Sampling, TokenLogprob } from '../../worker/engine/types.ts';
 import { greedy } from './golden.ts';
 
 export interface Generation {
@@ -27,10 +27,15 @@ export async function generation(
   sampling?: Partial<Sampling>,
   signal?: AbortSignal,
 ): Promise<Generation> {
+  return told(engine.generate(requestOf(prompt, press, sampling), signal));
+}
+
+/** All that a generation tells. */
+export async function told(events: AsyncIterable<GenerateEvent>): Promise<Generation> {
   const tokens: number[] = [];
   const logprobs: TokenLogprob[] = [];
   let text = '';
-  for await (const event of engine.generate(requestOf(prompt, press, sampling), signal)) {
+  for await (const event of events) {
     if (event.type === 'text') {
       tokens.push(...event.tokenIds);
       logprobs.push(...event.logprobs);
@@ -46,6 +51,8 @@ export async function generation(
 export interface PageUse {
   reserved: number;
   most: number;
+  /** Shared pages are not its own: only copies and what it appends count. */
+  forked: boolean;
   /** Set when more pages were held than reserved. */
   exceeded: string | null;
 }
@@ -61,12 +68,13 @@ export interface PageWatch {
 export function watchPages(): PageWatch {
   const uses: PageUse[] = [];
   const caches = new Set<KvCache>();
-  const of = new WeakMap<KvSequence, { use: PageUse; cache: KvCache }>();
+  const of = new WeakMap<KvSequence, PageUse>();
   const { open } = KvCache.prototype;
-  const { append, keep, shrinkReservation } = KvSequence.prototype;
+  const { append, keep, shrinkReservation, fork } = KvSequence.prototype;
   const note = (sequence: KvSequence, what: string): void => {
-    const { use, cache } = of.get(sequence)!;
-    const held = sequence.heldBytes / cache.pageBytes;
+    const use = of.get(sequence);
+    if (!use) return; // it was there before
+    const held = (sequence.heldBytes - (use.forked ? sequence.sharedBytes : 0)) / sequence.layer(0).pageBytes;
     use.most = Math.max(use.most, held);
     if (held > use.reserved) use.exceeded ??= `${held} pages held, ${use.reserved} reserved, after ${what}`;
   };
@@ -75,9 +83,18 @@ export function watchPages(): PageWatch {
       const sequence = open.call(this, entryType, pages);
       caches.add(this);
       if (sequence) {
-        const use = { reserved: pages, most: 0, exceeded: null };
+        const use = { reserved: pages, most: 0, forked: false, exceeded: null };
         uses.push(use);
-        of.set(sequence, { use, cache: this });
+        of.set(sequence, use);
+      }
+      return sequence;
+    }),
+    vi.spyOn(KvSequence.prototype, 'fork').mockImplementation(function (this: KvSequence, pages) {
+      const sequence = fork.call(this, pages);
+      if (sequence) {
+        const use = { reserved: pages, most: 0, forked: true, exceeded: null };
+        uses.push(use);
+        of.set(sequence, use);
       }
       return sequence;
     }),
@@ -92,7 +109,8 @@ export function watchPages(): PageWatch {
     }),
     vi.spyOn(KvSequence.prototype, 'shrinkReservation').mockImplementation(function (this: KvSequence, pages) {
       shrinkReservation.call(this, pages);
-      of.get(this)!.use.reserved = pages;
+      const use = of.get(this);
+      if (use) use.reserved = pages;
       note(this, 'shrinking the reservation');
     }),
   ];

@@ -1,6 +1,7 @@
 /** The engine: checks a request, waits for room, reads and presses the prompt, decodes. Knows nothing of HTTP. */
 
 import type { PressReads } from '../../presses/check-press.ts';
+import { decodingPress } from '../../presses/check-schedule.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { type Backend, DeviceFailed, OutOfDeviceMemory, readFloats, type View } from '../backend/backend.ts';
@@ -9,9 +10,13 @@ import { createDecoder, type Decoder } from './decode.ts';
 import { Eviction, recentBytes } from './eviction.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
+import { GivenUp } from './given-up.ts';
+import { type HeldContext, heldPrompt } from './held.ts';
+import { HeldContexts } from './held-contexts.ts';
 import { type Inspection, inspection } from './inspection.ts';
-import { checkJob, type Job, type JobParts, tokenise } from './job.ts';
+import { checkJob, type Job, type JobParts } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
+import { tokenise } from './prompt-tokens.ts';
 import { PromptReader } from './read-prompt.ts';
 import type { Reading } from './reading.ts';
 import { isStatic } from './request-size.ts';
@@ -23,8 +28,11 @@ import type {
   GenerateEvent,
   GenerateRequest,
   Health,
+  Held,
+  HoldRequest,
   KvCacheUsage,
   ModelInfo,
+  MountedRequest,
   PressPlan,
   PromptInput,
   PromptLength,
@@ -40,16 +48,13 @@ export interface EngineParts extends JobParts {
   dispose(): void;
 }
 
-export interface FollowRequest {
-  readonly prompt: PromptInput;
-  readonly press: PressRequest;
+/** Under a press, or behind a held context. */
+export type FollowRequest = (Pick<GenerateRequest, 'prompt' | 'press' | 'reading'> | Pick<MountedRequest, 'prompt' | 'held'>) & {
   /** What goes on behind the prompt. */
   readonly tokens: readonly number[];
   /** For presses that draw; null = a random one. */
   readonly seed?: number | null;
-  /** As in GenerateRequest. */
-  readonly reading?: Reading | null;
-}
+};
 
 export class EdgeEngine implements Engine {
   readonly info: ModelInfo;
@@ -58,12 +63,15 @@ export class EdgeEngine implements Engine {
   readonly #turns: Turns;
   readonly #reader: PromptReader;
   readonly #running = new Set<Running>();
+  readonly #held: HeldContexts;
   #closed = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.info = parts.info;
     this.#admission = new Gate(parts.options.maxWaiting);
+    const places = parts.cache.ledger.geometry.sequences; // half of them are left to requests
+    this.#held = new HeldContexts(Math.floor(places / 2), () => this.#admission.poke());
     this.#turns = new Turns(() => parts.backend.pace());
     this.#reader = new PromptReader(parts, this.#turns);
   }
@@ -96,6 +104,7 @@ export class EdgeEngine implements Engine {
         ledger_bytes: cache.ledgerBytes,
       },
       requests: { running: this.#running.size, waiting: this.#admission.waiting },
+      contexts: this.#held.account,
     };
   }
 
@@ -134,20 +143,20 @@ export class EdgeEngine implements Engine {
     };
   }
 
-  async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
+  async *generate(request: GenerateRequest | MountedRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
     const { sampling } = request;
     const { backend, forward, tokenizer } = this.#parts;
-    const job = await this.#check(request.prompt, request.press, sampling.maxTokens);
+    const job = await this.#checkRequest(request, sampling.maxTokens);
     const run = await this.#admit(job, sampling.seed, signal);
     let decoder: Decoder | null = null;
     try {
       const { sequence, eviction } = run;
       const recent = eviction?.recent ?? null;
-      const start = job.tokens.length + (job.added?.rows ?? 0);
+      const start = job.tokens.length + job.rows;
       const parts = { backend, forward, sequence, recent, start, vocabSize: this.info.vocabSize };
       const answer = createDecoder(parts, sampling);
       decoder = answer;
-      const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal, request.reading);
+      const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal, 'held' in request ? null : request.reading);
       this.#admission.poke(); // it may hold less from now on
       yield { type: 'prompt', promptTokens: job.tokens.length, kvCache: usage };
 
@@ -190,6 +199,38 @@ export class EdgeEngine implements Engine {
   }
 
   /**
+   * Reads and presses a prompt once, for `generate` and `follow` to go on behind it. Checks and queues as a request does. The answers are those of requests with the
+   * whole prompt whose press's scope ends where the context does.
+   */
+  async hold({ prompt, press, seed = null }: HoldRequest, signal?: AbortSignal): Promise<Held> {
+    this.#turns.checkOpen();
+    const { text, ...given } = heldPrompt(this.#parts, prompt);
+    const job = await this.#check({ kind: 'tokens', ...given }, press, 0);
+    this.#held.check();
+    let run: Running | null = null;
+    try {
+      run = await this.#admit(job, seed, signal);
+      const { sequence, eviction, spent } = run;
+      const kvCache = await this.#reader.read(job, run, null, signal);
+      const scores = eviction?.scores;
+      const { length } = job.tokens;
+      // Those who go on behind it write no scores into its pages.
+      if (scores && scores.waiting(length) > 0) await this.#reader.instead(run, () => scores.score(length), signal);
+      this.#turns.checkOpen();
+      const facts = { tokens: job.tokens, text, press, covered: job.covered, scope: job.scope, rows: job.rows, kvCache, timings: spent.timings };
+      const held = this.#held.add(facts, { sequence, eviction });
+      this.#running.delete(run);
+      run = null;
+      return held;
+    } catch (error) {
+      throw this.#told(error);
+    } finally {
+      if (run) this.#dismiss(run);
+      this.#admission.poke();
+    }
+  }
+
+  /**
    * Reads what all of these presses cover of a prompt, once, for `generate` and `follow` to answer from under each of them. The full keys and values of all
    * layers are then on the host, and no memory of the device is held. Where what was read `before` will do, that is returned. Throws InputError where presses
    * cover different parts, or one is refused.
@@ -225,24 +266,22 @@ export class EdgeEngine implements Engine {
   }
 
   /** The logits [vocab] after a prompt and after each of the tokens that go on, as if they had been sampled: tokens.length + 1 of them. */
-  async *follow(
-    { prompt, press, tokens, seed = null, reading = null }: FollowRequest,
-    signal?: AbortSignal,
-  ): AsyncGenerator<Float32Array, void, void> {
+  async *follow(request: FollowRequest, signal?: AbortSignal): AsyncGenerator<Float32Array, void, void> {
+    const { tokens, seed = null } = request;
     const { backend, forward } = this.#parts;
     const { vocabSize } = this.info;
     const unknown = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
     if (unknown !== undefined) throw new InputError('token_unknown', 'tokens', `token ${unknown} is not in the vocabulary of ${vocabSize}`);
-    const job = await this.#check(prompt, press, tokens.length);
+    const job = await this.#checkRequest(request, tokens.length);
     const run = await this.#admit(job, seed, signal);
     try {
       const { sequence, eviction } = run;
-      const rows = job.added?.rows ?? 0;
+      const { rows } = job;
       let logits: Float32Array = new Float32Array();
       const take = async (view: View): Promise<void> => {
         logits = await readFloats(backend, view, vocabSize);
       };
-      await this.#reader.read(job, run, take, signal, reading);
+      await this.#reader.read(job, run, take, signal, 'held' in request ? null : request.reading);
       this.#admission.poke(); // it may hold less from now on
       yield logits;
       for (const [i, token] of tokens.entries()) {
@@ -281,15 +320,16 @@ export class EdgeEngine implements Engine {
       this.failure ? deviceFailed(this.failure) : new InputError('model_closed', null, 'the model was closed; load it again to go on'),
     );
     for (const run of this.#running) this.#dismiss(run);
+    this.#held.close();
     this.#parts.forward.close();
     this.#parts.cache.close();
     this.#parts.artifacts.close();
     this.#parts.dispose();
   }
 
-  /** What the request's author is told. Closing takes the device away from a piece that is under way: that is no fault of the device. */
+  /** What the request's author is told. Closing takes device and pages away from a piece that is under way: that is no fault of theirs. */
   #told(error: unknown): unknown {
-    if (error instanceof DeviceFailed && this.#closed) this.#turns.checkOpen();
+    if (this.#closed && (error instanceof DeviceFailed || error instanceof GivenUp)) this.#turns.checkOpen();
     return asInputError(error);
   }
 
@@ -299,6 +339,20 @@ export class EdgeEngine implements Engine {
     const artifact = await this.#parts.artifacts.of(press);
     this.#turns.checkOpen(); // reading a file may have taken its time
     return checkJob(this.#parts, prompt, press, artifact, maxTokens);
+  }
+
+  async #checkRequest(
+    request: Pick<GenerateRequest, 'prompt' | 'press'> | Pick<MountedRequest, 'prompt' | 'held'>,
+    maxTokens: number | null,
+  ): Promise<Job> {
+    if (!('held' in request)) return this.#check(request.prompt, request.press, maxTokens);
+    this.#turns.checkOpen();
+    this.#held.of(request.held);
+    const held = request.held as HeldContext; // it is one of ours
+    const acting = decodingPress(held.press.presses);
+    const artifact = await this.#parts.artifacts.of({ ...held.press, presses: acting ? [acting] : [] }); // the others have acted
+    this.#turns.checkOpen();
+    return checkJob(this.#parts, request.prompt, held.press, artifact, maxTokens, held);
   }
 
   /** Reads a job's prompt, hands what came of it to `use`, and gives everything back. */
@@ -328,21 +382,25 @@ export class EdgeEngine implements Engine {
     checkRoom(job, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
     const workBytes = mostWorkBytes(job, this.#parts);
     const own = recentBytes(job.decoding, this.#parts);
+    const { changes } = this.#held;
     let run: Running | null = null;
     await this.#admission.enter(() => {
       this.#turns.checkOpen();
       this.#dismissIdle();
+      const held = job.held && this.#held.of(job.held);
+      if (this.#held.changes !== changes) checkRoom(job, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
       // What is remembered for presses while decoding is held for long: whoever was let in must still find room to work.
       const most = Math.max(workBytes, ...Array.from(this.#running, (other) => other.workBytes));
       if (own + this.#rememberedBytes > 0 && own + most > this.#reader.freeBytes) return false;
-      const sequence = cache.open(job.entryType, job.size.pagesMost);
+      const { pagesMost } = job.size;
+      const sequence = held ? held.sequence.fork(pagesMost) : cache.open(job.entryType, pagesMost);
       if (sequence === null) return false;
       try {
-        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed);
+        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed, held?.eviction);
         run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent(), seed };
       } catch (error) {
         sequence.close();
-        throw error;
+        throw this.#told(error);
       }
       this.#running.add(run);
       return true;

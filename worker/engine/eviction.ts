@@ -40,8 +40,8 @@ export class Eviction {
   #acted: number;
   #acts = 0;
 
-  /** Throws OutOfDeviceMemory. */
-  constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence, seed: number | null) {
+  /** `held`: that of the context which the request has mounted. Throws OutOfDeviceMemory. */
+  constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence, seed: number | null, held: Eviction | null = null) {
     const { backend, forward, cache } = parts;
     const { shape } = cache;
     this.#parts = parts;
@@ -52,16 +52,21 @@ export class Eviction {
     const remembered = (size: number, floats: number, label: string): RecentRows | null =>
       size === 0 ? null : new RecentRows(backend, shape.layers, size, floats, label);
     const queries = remembered(checked.queries, shape.queryHeads * shape.headDim, 'last queries');
+    let hidden: RecentRows | null = null;
     try {
-      this.recent = { queries, hidden: remembered(checked.hidden, forward.hiddenSize, 'last hidden states') };
+      hidden = remembered(checked.hidden, forward.hiddenSize, 'last hidden states');
+      if (held?.recent.queries) queries?.goOn(held.recent.queries);
+      if (held?.recent.hidden) hidden?.goOn(held.recent.hidden);
     } catch (error) {
       queries?.close();
+      hidden?.close();
       throw error;
     }
-    const { hidden } = this.recent;
+    this.recent = { queries, hidden };
     const layers = Array.from({ length: shape.layers }, (_, layer) => ({ shape: forward.attention(layer), model: forward.layerModel(layer) }));
     const common = { backend, checked, store: sequence, layers };
     this.scores = hidden && new TokenScores({ ...common, hidden });
+    if (held?.scores) this.scores?.goOn(held.scores);
     this.#compressor = new DecodingCompressor({ ...common, queries, scores: this.scores, random: seededRandom(seed) });
     // kvpress reads the question in one call, which is one step, and compresses at once where that is long.
     const question = checked.press.compat ? job.tokens.length - job.covered : 0;

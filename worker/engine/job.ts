@@ -9,19 +9,17 @@ import type { AddedRows, PressRequest, Scope } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
 import type { EntryType } from '../backend/backend.ts';
 import { passSize, type TokenList } from './forward-bytes.ts';
+import { behindHeld, type HeldContext } from './held.ts';
 import { entriesPerPageOf, type KvCache } from './kv-cache.ts';
 import { passesOf } from './passes.ts';
-import { type RequestShape, type RequestSize, requestSize } from './request-size.ts';
-import type { Tokenizer } from './tokenizer/tokenizer.ts';
-import type { ChatMessage, ModelInfo, PromptInput, PromptLength } from './types.ts';
+import { anyTokens, checkTokens, fieldOf, type PromptParts, tokenise, tooLong } from './prompt-tokens.ts';
+import { mountedSize, type RequestShape, type RequestSize, requestSize } from './request-size.ts';
+import type { PromptInput, PromptLength } from './types.ts';
 
 /** What checking a request needs of the engine. */
-export interface JobParts {
-  readonly info: ModelInfo;
+export interface JobParts extends PromptParts {
   readonly cache: KvCache;
   readonly math: BudgetMath;
-  /** Null: the model came without one and reads token ids only. */
-  readonly tokenizer: Tokenizer | null;
   readonly options: EngineOptions;
 }
 
@@ -39,13 +37,18 @@ export interface Job {
   readonly boundary: number | null;
   readonly covered: number;
   readonly scope: Scope;
+  /** Null = nothing is removed, or a held context was pressed before. */
   readonly checked: CheckedPress | null;
+  /** The context that the request has mounted: of the prompt, the tokens behind it are read. */
+  readonly held: HeldContext | null;
   /** The press that acts while decoding, if any. */
   readonly decoding: CheckedDecoding | null;
   /** What the press has read over the covered tokens before it scores. */
   readonly passes: readonly TokenList[];
   /** What the press adds behind the covered tokens, at positions of its own; null = nothing. */
   readonly added: AddedRows | null;
+  /** How many rows it added, now or when the context was held. */
+  readonly rows: number;
   readonly entryType: EntryType;
   readonly maxTokens: number;
   /** When nobody asked for a length: the default, within the context length, of which `maxTokens` is what the pool holds. Else null. */
@@ -57,35 +60,45 @@ export interface Job {
   readonly press: PressRequest;
 }
 
-/** Throws InputError where the request asks for something that does not exist or does not go together; room is not looked at. */
-export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, press: PressRequest, artifact: ArtifactOf, asked: number | null): Job {
+/** Throws InputError where the request asks for something that does not exist or does not go together; room is not looked at. `press` is that of `held`. */
+export function checkJob(
+  parts: JobParts,
+  prompt: PromptInput | PromptLength,
+  press: PressRequest,
+  artifact: ArtifactOf,
+  asked: number | null,
+  held: HeldContext | null = null,
+): Job {
   const { cache, options } = parts;
   const { contextLength } = parts.info;
-  const { tokens, boundary } = prompt.kind === 'length' ? anyTokens(prompt.tokens, parts.info) : tokenise(parts, prompt);
+  const { tokens, boundary, notes: seam } = tokensOf(parts, prompt, held);
   checkTokens(tokens, parts.info, fieldOf(prompt));
   const acting = decodingPress(press.presses);
   const decoding = acting && checkDecoding(acting, { tokens: tokens.length, math: parts.math, artifact });
   // What acts while decoding has no scope; kvpress reads what lies behind one as a step of its own.
   const { scope, covered } =
-    isNoOp(press) && !acting?.compat ? { scope: 'prompt' as const, covered: tokens.length } : pressed(tokens.length, boundary, press);
+    held ?? (isNoOp(press) && !acting?.compat ? { scope: 'prompt' as const, covered: tokens.length } : pressed(tokens.length, boundary, press));
 
   const { shape: model, pageBytes } = cache;
-  const entryType = press.entryType ?? options.entryType;
+  const entryType = held?.entryType ?? press.entryType ?? options.entryType;
   const entriesPerPage = entriesPerPageOf(entryType, model.headDim);
-  const places = contextLength - (addedRows(press.presses, artifact)?.rows ?? 0); // added rows stand among the tokens
+  const rows = held?.rows ?? addedRows(press.presses, artifact)?.rows ?? 0;
+  const places = contextLength - rows; // added rows stand among the tokens
   if (tokens.length >= places) throw tooLong(String(tokens.length), contextLength, fieldOf(prompt), contextLength - places);
   const most = Math.min(asked ?? options.defaultMaxTokens, places - tokens.length);
   const cut = `the context length of ${contextLength} leaves ${most} tokens for the answer: max_tokens ${asked} was cut to that`;
-  const asksFor = scope === 'context' ? press.presses.find(({ scorer, schedule }) => scorer.part.question && schedule.part.prefill) : undefined;
+  const asksFor =
+    scope === 'context' && !held ? press.presses.find(({ scorer, schedule }) => scorer.part.question && schedule.part.prefill) : undefined;
   const noQuestion = `${asksFor?.scorer.part.name} takes the last tokens of what is pressed for the question, and scope "context" leaves the question out: "scope": "prompt" has it`;
-  const notes = [...(asked !== null && most < asked ? [cut] : []), ...(asksFor ? [noQuestion] : [])];
+  const notes = [...seam, ...(asked !== null && most < asked ? [cut] : []), ...(asksFor ? [noQuestion] : [])];
   const defaultTokens = asked === null ? most : null;
   let planned: readonly TokenList[] | null = null; // the same whatever the answer's length
   const sized = (maxTokens: number): Job => {
     const pages = { pageBytes, entriesPerPage, extraTokens: tokens.length - covered + maxTokens };
-    const checked = isNoOp(press)
-      ? null
-      : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages, artifact });
+    const checked =
+      held || isNoOp(press)
+        ? null
+        : checkPress(press, { tokens: covered, layers: model.layers, kvHeads: model.kvHeads, math: parts.math, pages, artifact });
     const passes = checked ? (planned ??= passesOf(parts, checked, tokens.slice(0, covered))) : [];
     const added = checked?.added ?? null;
     const passTokens = passSize(passes, added).longest;
@@ -99,8 +112,26 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
       checked,
       decoding,
     };
-    const size = requestSize(model, shape);
-    return { tokens, boundary, covered, scope, checked, decoding, passes, added, entryType, maxTokens, defaultTokens, notes, shape, size, press };
+    const size = held ? mountedSize(model, shape, held) : requestSize(model, shape);
+    return {
+      tokens,
+      boundary,
+      covered,
+      scope,
+      checked,
+      held,
+      decoding,
+      passes,
+      added,
+      rows,
+      entryType,
+      maxTokens,
+      defaultTokens,
+      notes,
+      shape,
+      size,
+      press,
+    };
   };
   let job: Job;
   try {
@@ -111,32 +142,14 @@ export function checkJob(parts: JobParts, prompt: PromptInput | PromptLength, pr
     throw new InputError(error.code, error.param, `${error.message}; and ${noQuestion}`);
   }
   // Nobody asked for a length: generate as much as the pool holds.
-  while (asked === null && job.maxTokens > 1 && job.size.pagesMost > cache.pages) job = sized(Math.floor(job.maxTokens / 2));
+  while (asked === null && job.maxTokens > 1 && job.size.pagesMost > cache.requestPages) job = sized(Math.floor(job.maxTokens / 2));
   if (asked !== null || job.maxTokens === most) return job;
-  return { ...job, notes: [`the KV pool has room for ${job.maxTokens} tokens of answer: max_tokens is that, not the default ${most}`] };
+  return { ...job, notes: [...notes, `the KV pool has room for ${job.maxTokens} tokens of answer: max_tokens is that, not the default ${most}`] };
 }
 
-/** Tokens, and how many of them lie before the last text part of the last user message; null where that is not known. */
-export function tokenise({ info, tokenizer }: JobParts, prompt: PromptInput): { tokens: readonly number[]; boundary: number | null } {
-  if (prompt.kind === 'tokens') return { tokens: prompt.tokens, boundary: prompt.boundary ?? null };
-  if (!tokenizer) throw new InputError('no_tokenizer', 'prompt', `the model ${info.id} came without a tokenizer: give token ids as the prompt`);
-  // Tokenising takes seconds for some megabytes; what surely has too many tokens is not even tried.
-  const text = textsOf(prompt);
-  const least = Math.ceil(text.reduce((sum, part) => sum + part.length, 0) / tokenizer.longestTokenBytes); // UTF-8 is no shorter than UTF-16 units
-  if (least > info.contextLength) throw tooLong(`at least ${least}`, info.contextLength, fieldOf(prompt));
-  if (prompt.kind === 'text') return { tokens: tokenizer.encodeText(prompt.text), boundary: null };
-  if (prompt.kind === 'question') {
-    const { ids, boundary } = tokenizer.encodeQuestion(prompt);
-    return { tokens: ids, boundary };
-  }
-  const { ids, boundary } = tokenizer.encodeChat(prompt.messages);
-  return { tokens: ids, boundary: hasContext(prompt.messages) ? boundary : null };
-}
-
-function textsOf(prompt: Exclude<PromptInput, { kind: 'tokens' }>): readonly string[] {
-  if (prompt.kind === 'text') return [prompt.text];
-  if (prompt.kind === 'question') return [prompt.context, prompt.question, prompt.answerPrefix];
-  return prompt.messages.flatMap(({ parts }) => parts);
+function tokensOf(parts: JobParts, prompt: PromptInput | PromptLength, held: HeldContext | null): ReturnType<typeof behindHeld> {
+  if (prompt.kind === 'length') return { ...anyTokens(prompt.tokens, parts.info), notes: [] };
+  return held ? behindHeld(parts, held, prompt) : { ...tokenise(parts, prompt), notes: [] };
 }
 
 /** The scope, and how many tokens it covers, the first ones of the prompt. */
@@ -157,39 +170,4 @@ function pressed(tokens: number, boundary: number | null, press: PressRequest): 
     'press.scope.protect_last',
     `protect_last ${scope.protect_last} covers the whole prompt of ${tokens} tokens; use a smaller number`,
   );
-}
-
-/** As many tokens as are planned for, whatever they are; a number beyond the context is refused before an array has it. */
-function anyTokens(length: number, { contextLength }: ModelInfo): { tokens: number[]; boundary: null } {
-  if (length >= contextLength) throw tooLong(String(length), contextLength, 'tokens');
-  return { tokens: new Array(length).fill(0), boundary: null };
-}
-
-function checkTokens(tokens: readonly number[], { vocabSize, contextLength }: ModelInfo, field: string): void {
-  if (tokens.length === 0) throw new InputError('prompt_empty', field, 'the prompt has no tokens');
-  const unknown = tokens.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-  if (unknown >= 0)
-    throw new InputError('token_unknown', field, `token ${tokens[unknown]} at index ${unknown} is not in the vocabulary of ${vocabSize}`);
-  if (tokens.length >= contextLength) throw tooLong(String(tokens.length), contextLength, field);
-}
-
-function fieldOf({ kind }: PromptInput | PromptLength): string {
-  if (kind === 'length') return 'tokens';
-  return kind === 'chat' ? 'messages' : 'prompt';
-}
-
-function tooLong(tokens: string, contextLength: number, field: string, added = 0): InputError {
-  const rows = added > 0 ? ` and the press adds ${added} rows` : '';
-  return new InputError(
-    'prompt_too_long',
-    field,
-    `the prompt has ${tokens} tokens${rows}; the context length is ${contextLength}, of which one at least is generated: send ${contextLength - added - 1} tokens or fewer`,
-  );
-}
-
-/** Whether something of the caller's stands before the last text part of the last user message: the template alone is nothing to press. */
-function hasContext(messages: readonly ChatMessage[]): boolean {
-  const last = messages.findLastIndex(({ role }) => role === 'user');
-  const before = messages.slice(0, last + 1).map(({ parts }, i) => (i === last ? parts.slice(0, -1) : parts));
-  return before.flat().some((part) => part.trim() !== '');
 }

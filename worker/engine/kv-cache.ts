@@ -9,6 +9,7 @@ import type { KeptRows, KeptStore, LayerTensors } from '../../presses/contract.t
 import { at, type Backend, type DeviceBuffer, type EntryType, entryTypes, type PagedLayer, type RankOrder, type View } from '../backend/backend.ts';
 import type { LedgerExports } from '../backend/kernel-exports.ts';
 import type { AppendableCache } from './forward.ts';
+import { GivenUp } from './given-up.ts';
 import { Ledger, type LedgerGeometry, type LedgerHost } from './ledger.ts';
 
 const F32_ENTRIES_PER_PAGE = 16;
@@ -352,7 +353,7 @@ export class KvSequence implements KeptStore, AppendableCache {
   }
 
   get #ledger(): Ledger {
-    if (this.#closed) throw new Error('this sequence is closed: its request was given up');
+    if (this.#closed) throw new GivenUp('this sequence is closed: its request was given up');
     return this.#cache.ledger;
   }
 

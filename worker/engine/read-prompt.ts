@@ -11,6 +11,7 @@ import { AddedOnDevice } from './added-rows.ts';
 import type { Forward, TakeLogits } from './forward.ts';
 import { passSize } from './forward-bytes.ts';
 import { FairLock } from './gate.ts';
+import type { HeldContext } from './held.ts';
 import type { Job } from './job.ts';
 import { type KvCache, type KvSequence, type KvShape, layerBytesOf } from './kv-cache.ts';
 import { NO_READS } from './press-bytes.ts';
@@ -50,6 +51,7 @@ export class PromptReader {
    * again, where it is just what the press looks at; without a press, where the prompt begins with it.
    */
   async read(job: Job, run: Running, take: TakeLogits | null, signal?: AbortSignal, before: Reading | null = null): Promise<KvCacheUsage> {
+    if (job.held) return this.#goOn(job, job.held, run, take, signal);
     const { forward, cache, backend } = this.#parts;
     const { tokens, checked, passes } = job;
     const { sequence } = run;
@@ -64,7 +66,7 @@ export class PromptReader {
     const covered = compressor || before === null ? job.covered : Math.min(job.covered, before.tokens.length);
     const pressed = covered === tokens.length ? tokens : tokens.slice(0, covered);
     const replayed = passes.length === 0 && job.added === null && before?.serves(pressed, wanted) ? before : null;
-    const rows = job.added?.rows ?? 0;
+    const { rows } = job;
     let added: AddedOnDevice | null = null;
     try {
       const piece = <T>(part: 'prefillMs' | 'pressMs', work: () => T | Promise<T>): Promise<T> => {
@@ -99,16 +101,8 @@ export class PromptReader {
       if (added) await piece('pressMs', () => added?.each((layer, k, v) => sequence.append(layer, k, v, rows, covered)));
       added?.close();
       sequence.scratchBytes = 0;
-      for (let start = covered; start < tokens.length; ) {
-        if (scores && scores.room(start) <= 0) await piece('pressMs', () => scores.score(start));
-        const chunk = tokens.slice(start, start + Math.min(forward.chunkTokens, scores?.room(start) ?? Infinity));
-        const last = start + chunk.length === tokens.length;
-        await piece('prefillMs', () => {
-          const logits = forward.extend(chunk, start + rows, sequence, last && take !== null, recent);
-          return logits && take?.(logits);
-        });
-        start += chunk.length;
-      }
+      const score = (start: number): Promise<void> => piece('pressMs', () => scores!.score(start));
+      await this.#extend(job, run, covered, take, (work) => piece('prefillMs', work), score);
       if (replayed) replayed.served++;
       const usage = { ...usageOf(job, run, cache, report), ...(explain && { explain }) };
       sequence.shrinkReservation(job.size.pagesEnd);
@@ -117,6 +111,38 @@ export class PromptReader {
       added?.close();
       compressor?.close();
       this.#end(slot);
+    }
+  }
+
+  /** Reads what stands behind a held context. That takes no more than decoding does: nobody's turn to read is waited for. */
+  async #goOn(job: Job, held: HeldContext, run: Running, take: TakeLogits | null, signal?: AbortSignal): Promise<KvCacheUsage> {
+    const piece = <T>(work: () => T | Promise<T>): Promise<T> => this.#turns.piece(run, 'prefillMs', work, signal);
+    const score = (start: number): Promise<void> => this.instead(run, () => run.eviction!.scores!.score(start), signal);
+    await this.#extend(job, run, held.tokens.length, take, piece, score);
+    run.sequence.shrinkReservation(job.size.pagesEnd);
+    return mountedUsage(job, held, run, this.#parts.cache);
+  }
+
+  /** Reads the prompt from `start` on over what the cache holds of it. `score` makes room for more hidden states, where a press wants them. */
+  async #extend(
+    { tokens, rows }: Job,
+    { sequence, eviction }: Running,
+    start: number,
+    take: TakeLogits | null,
+    piece: <T>(work: () => T | Promise<T>) => Promise<T>,
+    score: (start: number) => Promise<void>,
+  ): Promise<void> {
+    const { forward } = this.#parts;
+    const [recent, scores] = [eviction?.recent ?? null, eviction?.scores ?? null];
+    for (let at = start; at < tokens.length; ) {
+      if (scores && scores.room(at) <= 0) await score(at);
+      const chunk = tokens.slice(at, at + Math.min(forward.chunkTokens, scores?.room(at) ?? Infinity));
+      const last = at + chunk.length === tokens.length;
+      await piece(() => {
+        const logits = forward.extend(chunk, at + rows, sequence, last && take !== null, recent);
+        return logits && take?.(logits);
+      });
+      at += chunk.length;
     }
   }
 
@@ -211,5 +237,17 @@ function usageOf(job: Job, { sequence }: Running, { shape, pageBytes }: KvCache,
     layer_budget: report?.layerBudget ?? 'none',
     entry_type: job.entryType,
     notes: [...(report?.notes ?? job.checked?.notes ?? []), ...silent, ...job.notes],
+  };
+}
+
+/** Of a request that goes on behind a held context: what became of the context is told as it was then. */
+function mountedUsage({ size, notes }: Job, { kvCache }: HeldContext, { sequence }: Running, { pageBytes }: KvCache): KvCacheUsage {
+  return {
+    ...kvCache,
+    bytes_full: size.pagesFull * pageBytes,
+    bytes_kept: sequence.heldBytes,
+    bytes_shared: sequence.sharedBytes,
+    bytes_peak: sequence.peakBytes,
+    notes: [...kvCache.notes, ...notes],
   };
 }

@@ -3,6 +3,7 @@
  * while decoding. The forward pass computes a single token's row right where it belongs, so that keeping it costs nothing.
  */
 import { at, type Backend, type DeviceBuffer, type View } from '../backend/backend.ts';
+import { GivenUp } from './given-up.ts';
 
 const F32 = 4;
 
@@ -10,6 +11,7 @@ export class RecentRows {
   readonly size: number;
   readonly #backend: Backend;
   readonly #rowBytes: number;
+  readonly #bytes: number;
   readonly #ring: DeviceBuffer; // [L, size, floats] f32: the row of token t in slot t % size
   #seen = 0; // tokens whose rows were put here
   #closed = false;
@@ -22,7 +24,14 @@ export class RecentRows {
     this.#backend = backend;
     this.size = size;
     this.#rowBytes = floats * F32;
-    this.#ring = backend.alloc(RecentRows.bytes(layers, size, floats), label);
+    this.#bytes = RecentRows.bytes(layers, size, floats);
+    this.#ring = backend.alloc(this.#bytes, label);
+  }
+
+  /** Goes on from the same rows as another of its size. */
+  goOn(from: RecentRows): void {
+    this.#backend.copy(this.#slot(0, 0), from.#slot(0, 0), this.#bytes);
+    this.#seen = from.#seen;
   }
 
   /** Rows of a layer that are there. */
@@ -67,7 +76,7 @@ export class RecentRows {
   }
 
   #slot(layer: number, token: number): View {
-    if (this.#closed) throw new Error('the last rows are gone: their request was given up');
+    if (this.#closed) throw new GivenUp('the last rows are gone: their request was given up');
     return at(this.#ring, (layer * this.size + (token % this.size)) * this.#rowBytes);
   }
 }

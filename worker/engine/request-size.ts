@@ -4,6 +4,7 @@
  */
 import type { CheckedDecoding } from '../../presses/check-decoding.ts';
 import { type CheckedPress, mostPages } from '../../presses/check-press.ts';
+import type { HeldContext } from './held.ts';
 import { type KvShape, layerBytesOf } from './kv-cache.ts';
 
 export interface RequestShape {
@@ -45,12 +46,12 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
   const even = (tokens: number): number => lists * Math.ceil(tokens / E);
   const pagesFull = even(N);
   if (!checked || checked.stages.length === 0) {
-    const answer = answered(model, request, (tokens) => even(N + tokens));
+    const answer = answered(model, request, (tokens) => even(N + tokens), N);
     return { pagesFull, pagesKept: pagesFull, ...answer, pagesMost: answer.pagesEnd, bytesPeak: pagesFull * pageBytes + layerBytesOf(model, N) };
   }
   const after = (extra: number): number => pressedPages(model, checked, E, extra);
   const pagesKept = after(added + N - c);
-  const answer = answered(model, request, (tokens) => after(added + N - c + tokens));
+  const answer = answered(model, request, (tokens) => after(added + N - c + tokens), Math.max(...checked.bounds.map(({ max }) => max)) + N - c);
   const reading = checked.deferred ? even(c) : Math.min(even(c), readingPages(model, checked, E));
   return {
     pagesFull,
@@ -62,13 +63,33 @@ export function requestSize(model: KvShape, request: RequestShape): RequestSize 
 }
 
 /**
- * Most pages while the answer grows: `grown` says what it takes that so many tokens come on top. A press that acts every I tokens lets it grow by I, and
+ * Of a request that has a held context mounted: the pages of its own. What it appends to a list takes, beside whole pages, a copy of the last one of the context
+ * where that is not full. A press that evicts while decoding may come to copy every page that stays, so all is reserved as if nothing was shared.
+ */
+export function mountedSize(model: KvShape, request: RequestShape, { lengths, tokens }: Pick<HeldContext, 'lengths' | 'tokens'>): RequestSize {
+  const { promptTokens: N, maxTokens, entriesPerPage: E, pageBytes } = request;
+  const M = N - tokens.length;
+  const pages = (ofList: (entries: number) => number): number => lengths.reduce((sum, entries) => sum + ofList(entries), 0);
+  const whole = (extra: number): number => pages((entries) => Math.ceil((entries + extra) / E));
+  const layers = Array.from({ length: model.layers }, (_, layer) => lengths.subarray(layer * model.kvHeads, (layer + 1) * model.kvHeads));
+  const kept = Math.max(...layers.map((lists) => Math.ceil(lists.reduce((sum, entries) => sum + entries, 0) / model.kvHeads)));
+  const evicting = answered(model, request, (answer) => whole(M + answer), kept + M);
+  const alone = pages((entries) => Math.ceil((entries + M + maxTokens) / E) - Math.floor(entries / E));
+  const pagesEnd = evicting.pagesSteady === null ? alone : evicting.pagesEnd;
+  const pagesKept = whole(M);
+  const pagesFull = lengths.length * Math.ceil(N / E);
+  return { ...evicting, pagesFull, pagesKept, pagesEnd, pagesMost: pagesEnd, bytesPeak: pagesKept * pageBytes };
+}
+
+/**
+ * Most pages while the answer grows: `grown` says what it takes that so many tokens come on top of `kept` in a list, at most, or on average over the heads of a layer. A press that acts every I tokens lets it grow by I, and
  * from T to T + I each time after that.
  */
 function answered(
   { layers, kvHeads }: KvShape,
-  { promptTokens, coveredTokens, maxTokens, entriesPerPage: E, checked, decoding }: RequestShape,
+  { promptTokens, maxTokens, entriesPerPage: E, decoding }: RequestShape,
   grown: (answer: number) => number,
+  kept: number,
 ): Pick<RequestSize, 'pagesEnd' | 'pagesSteady' | 'entriesMost'> {
   const whole = grown(maxTokens);
   if (decoding === null || maxTokens < decoding.interval) return { pagesEnd: whole, pagesSteady: null, entriesMost: 0 };
@@ -76,7 +97,6 @@ function answered(
   const most = decoding.target(promptTokens + maxTokens) + decoding.interval; // on every list, or on average
   const average = decoding.average(promptTokens + maxTokens, { layers, kvHeads }) + decoding.interval;
   const pagesSteady = decoding.press.headBudget.part.ragged ? mostPages(Math.ceil(lists * average), lists, E) : lists * Math.ceil(most / E);
-  const kept = Math.max(...(checked?.bounds.map(({ max }) => max) ?? [coveredTokens])) + promptTokens - coveredTokens;
   const entriesMost = Math.min(promptTokens + maxTokens, Math.max(kept + decoding.interval, most));
   return { pagesEnd: Math.min(whole, Math.max(grown(decoding.interval), pagesSteady)), pagesSteady, entriesMost };
 }

@@ -26,7 +26,7 @@ export interface RoomParts {
 }
 
 export function fits(job: Job, parts: RoomParts, freeBytes: number): boolean {
-  return job.size.pagesMost <= parts.cache.pages && mostWorkBytes(job, parts) + recentBytes(job.decoding, parts) <= freeBytes;
+  return job.size.pagesMost <= parts.cache.requestPages && mostWorkBytes(job, parts) + recentBytes(job.decoding, parts) <= freeBytes;
 }
 
 /**
@@ -36,17 +36,18 @@ export function fits(job: Job, parts: RoomParts, freeBytes: number): boolean {
 export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
   const { size } = job;
   const { cache } = parts;
-  if (size.pagesMost > cache.pages) {
-    const [needed, pool] = [size.pagesMost * cache.pageBytes, cache.poolBytes];
+  if (size.pagesMost > cache.requestPages) {
+    const [needed, pool, settled] = [size.pagesMost * cache.pageBytes, cache.poolBytes, cache.settledBytes];
     const ratio = job.checked
       ? `at compression_ratio ${(1 - (job.checked.averageBudget + (job.added?.rows ?? 0)) / job.covered).toFixed(2)}`
       : 'without a press on the prompt';
-    const how = job.checked || job.decoding ? ratio : 'without a press';
+    const how = job.held ? 'beside its context' : job.checked || job.decoding ? ratio : 'without a press';
     const { param, advice } = whatFits(job, parts);
+    const contexts = settled > 0 ? `, ${formatBytes(settled)} (${settled} bytes) of them taken by held contexts` : '';
     throw new InputError(
       'kv_budget_exceeded',
       param,
-      `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes), of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}`,
+      `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes)${contexts}, of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}${settled > 0 && !job.held ? '; so would closing contexts' : ''}`,
     );
   }
   const remembered = recentBytes(job.decoding, parts);
@@ -59,7 +60,7 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
     throw new InputError(
       'kv_budget_exceeded',
       'messages',
-      `reading ${job.covered} tokens at once needs ${formatBytes(needed)} (${needed} bytes) of activations${press}; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: ${other}a shorter prompt, a smaller KV pool or a higher memory limit${other ? '' : ' would work'}`,
+      `reading ${job.held ? job.tokens.length - job.held.tokens.length : job.covered} tokens at once needs ${formatBytes(needed)} (${needed} bytes) of activations${press}; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: ${other}a shorter prompt, a smaller KV pool or a higher memory limit${other ? '' : ' would work'}`,
     );
   }
   checkEviction(job, parts, freeBytes);
@@ -115,11 +116,12 @@ export function promptReads({ covered, checked, decoding }: Pick<Job, 'covered' 
 
 /** Device memory that reading the prompt takes at most, beside what is held all the time: activations, and what its press works with. */
 function readingBytes(
-  { covered, checked, decoding, passes, added }: Pick<Job, 'covered' | 'checked' | 'decoding' | 'passes' | 'added'>,
+  { covered, checked, held, decoding, passes, added }: Pick<Job, 'covered' | 'checked' | 'held' | 'decoding' | 'passes' | 'added'>,
   { forward, backend, cache }: RoomParts,
 ): number {
   const { hiddenSize, chunkTokens } = forward;
   const shape = { ...cache.shape, hiddenSize };
+  if (held) return forward.readingBytes(0, NO_READS) + backend.scratchBytes(0, 0, shape); // as decoding does, in the buffers that are there
   const size = passSize(passes, added);
   const pressed = checked !== null && checked.stages.length > 0;
   const reads = promptReads({ covered, checked, decoding });
@@ -137,6 +139,7 @@ const USABLE_TOKENS = 128;
 
 /** The ratio at which the request would fit, as its last press can be told it, or as a press of its own; and the field that this is about. */
 function whatFits(job: Job, parts: RoomParts): { param: string; advice: string } {
+  if (job.held) return { param: 'max_tokens', advice: 'fewer tokens of question or answer would work, or closing other contexts' };
   const onPrompt = job.press.presses.filter(({ schedule }) => schedule.part.prefill);
   const last = onPrompt.at(-1);
   if (!job.checked || !last || last.layerBudget.part.ownRatio) return whatPressFits(job, parts);
@@ -163,7 +166,7 @@ function whatFits(job: Job, parts: RoomParts): { param: string; advice: string }
 
 /** The ratio at which the request would fit with `instead` in place of one of its presses, or null. */
 function ratioOf({ checked, shape, press }: Job, { cache }: RoomParts, place: Press, instead: Press, maxTokens: number): number | null {
-  return fittingRatio(cache.pages, (ratio) => {
+  return fittingRatio(cache.requestPages, (ratio) => {
     const other = { ...instead, compressionRatio: ratio, memoryBudgetBytes: null };
     const presses = press.presses.map((one) => (one === place ? other : one));
     const tried = orRefusal(() => checkPress({ ...press, presses }, checked!.size));
@@ -172,7 +175,7 @@ function ratioOf({ checked, shape, press }: Job, { cache }: RoomParts, place: Pr
 }
 
 /** For a request without a press, or with one that sets its ratios by layer: the ratio at which any press would fit, and one that does. */
-function whatPressFits(job: Job, { cache: { pages, shape: model }, math }: RoomParts): { param: string; advice: string } {
+function whatPressFits(job: Job, { cache: { requestPages: pages, shape: model }, math }: RoomParts): { param: string; advice: string } {
   const { tokens, boundary, checked, shape, press } = job;
   const param = 'press';
   const coveredTokens = checked?.size.tokens ?? boundary ?? tokens.length; // the scope that a press would have

@@ -49,6 +49,42 @@ export interface GenerateRequest {
   readonly reading?: Reading;
 }
 
+/** What is to be read and pressed once, for many requests. */
+export interface HoldRequest {
+  /** Of a chat all is held up to where the next part of what the user says begins, of a question its context. */
+  readonly prompt: PromptInput;
+  /** Scope "context", the default, and "prompt" are all that is held. */
+  readonly press: PressRequest;
+  /** For presses that draw; null = a random one. */
+  readonly seed?: number | null;
+}
+
+/**
+ * The cache of a prompt that was read and pressed once. Requests mount it: each reads only what stands behind it, in a copy of its own of the pages that it writes
+ * to, as many at once as there is room for. It never changes, and stays until it is closed.
+ */
+export interface Held {
+  readonly tokens: readonly number[];
+  /** Every request behind it is under this press, which may go on acting while they decode. */
+  readonly press: PressRequest;
+  readonly entryType: EntryType;
+  /** As of a request that had this prompt. */
+  readonly kvCache: KvCacheUsage;
+  readonly timings: Timings;
+  /** On the device: pages, and what its press remembers for when it acts while decoding. */
+  readonly bytes: number;
+  /** Gives everything back, but for pages that a request still has mounted: those go with the last of them. Twice is once. */
+  close(): void;
+}
+
+/** A request that goes on behind a held context, under its press. */
+export interface MountedRequest {
+  /** All of it: what is held, and a token more at least. Its positions go on where those of the context ended. */
+  readonly prompt: PromptInput;
+  readonly held: Held;
+  readonly sampling: Sampling;
+}
+
 export interface TokenLogprob {
   readonly token: string;
   readonly tokenId: number;
@@ -69,6 +105,7 @@ export interface KvCacheUsage {
   retained_mass_per_layer: (number | null)[];
   bytes_full: number; // pages the whole prompt would take uncompressed, same entry type
   bytes_kept: number; // pages really held after the prompt was read
+  bytes_shared?: number; // of bytes_kept, pages of a held context that this request has mounted: they are there once for all
   bytes_peak: number; // pages plus the one layer's K,V in scratch, at the highest point
   layer_budget: string;
   entry_type: EntryType;
@@ -165,6 +202,8 @@ export interface Health {
     ledger_bytes: number;
   };
   requests: { running: number; waiting: number };
+  /** Held contexts, how many can be, and the device's bytes that they take: their pages are among kv_used_bytes. */
+  contexts: { held: number; most: number; bytes: number };
 }
 
 /** The engine as the API and the CLI see it. Methods throw InputError for the caller's mistakes. */

@@ -18,6 +18,7 @@ const kvCache = z
     retained_mass_per_layer: z.array(z.number().nullable()),
     bytes_full: count.meta({ description: 'Pages that the whole prompt would take uncompressed.' }),
     bytes_kept: count.meta({ description: 'Pages really held after the prompt was read.' }),
+    bytes_shared: count.optional().meta({ description: 'Of these, pages of a held context that the request has mounted: there once for all.' }),
     bytes_peak: count,
     layer_budget: z.string(),
     entry_type: z.string(),
@@ -175,8 +176,12 @@ export const health = z
       })
       .optional(),
     requests: z.strictObject({ running: count, waiting: count }).optional(),
+    contexts: z
+      .strictObject({ held: count, most: count, bytes: count })
+      .optional()
+      .meta({ description: 'Held contexts, how many can be, and the bytes that they take on the device.' }),
   })
-  .meta({ id: 'Health', description: '"ok" brings model, backend, memory and requests; anything else is a 503.' });
+  .meta({ id: 'Health', description: '"ok" brings model, backend, memory, requests and contexts; anything else is a 503.' });
 
 export const errorEnvelope = z
   .strictObject({ error: z.strictObject({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string() }) })

@@ -13,6 +13,14 @@ export interface EncodedPrompt {
   readonly boundary: number | null;
 }
 
+/** Of a context, in one user turn. */
+interface Question {
+  readonly context: string;
+  readonly question: string;
+  /** What the answer begins with. */
+  readonly answerPrefix: string;
+}
+
 export interface DecodeOptions {
   /** Leaves control tokens out; on by default. */
   readonly skipSpecial?: boolean;
@@ -102,27 +110,42 @@ export class Tokenizer {
     return withPrefix(this.#prefix, this.encode(text));
   }
 
+  /** What the chat template wrote, or its beginning. */
+  encodeRendered(text: string): number[] {
+    return this.#withBos(this.encode(text));
+  }
+
   /** Chat messages by the model's template. Its text is taken as it is: templates write BOS themselves. */
   encodeChat(messages: readonly ChatMessage[], addGenerationPrompt = true): EncodedPrompt {
-    return this.#encodeSplit(this.chat.split(messages, addGenerationPrompt), this.#bosBeforeChat);
+    return this.#encodeSplit(this.chat.split(messages, addGenerationPrompt));
   }
 
   /**
    * A question about a context, in one user turn; `answerPrefix` is what the answer begins with, where the template would write it: some write a space between the mark of
    * the model's turn and its words, and the model knows no answer without it. kvpress leaves that space out. The boundary is where the context ends.
    */
-  encodeQuestion({ context, question, answerPrefix }: { context: string; question: string; answerPrefix: string }): EncodedPrompt {
+  encodeQuestion(asked: Question): EncodedPrompt {
+    return this.#encodeSplit(this.questionText(asked));
+  }
+
+  /** The text of it. */
+  questionText({ context, question, answerPrefix }: Question): SplitPrompt {
     const turn = this.chat.known
       ? this.chat.split([{ role: 'user', parts: [context, question] }])
       : { text: `${context}${question}\n`, boundary: context.length };
     const space = this.chat.known && /^\S/.test(answerPrefix) ? this.chat.spaceBeforeAnswer() : '';
-    return this.#encodeSplit({ ...turn, text: turn.text + space + answerPrefix }, !this.chat.known || this.#bosBeforeChat);
+    return { ...turn, text: turn.text + space + answerPrefix };
   }
 
-  #encodeSplit({ text, boundary }: SplitPrompt, bos: boolean): EncodedPrompt {
+  #encodeSplit({ text, boundary }: SplitPrompt): EncodedPrompt {
     const bare = this.encode(text);
-    const ids = bos ? withPrefix(this.#prefix, bare) : bare;
+    const ids = this.#withBos(bare);
     return { ids, boundary: boundary === null ? null : ids.length - bare.length + this.#tokensBefore(text, bare, boundary) };
+  }
+
+  /** Of what a template wrote, and of a question without one. */
+  #withBos(ids: number[]): number[] {
+    return this.#bosBeforeChat || !this.chat.known ? withPrefix(this.#prefix, ids) : ids;
   }
 
   /** Tokens that lie wholly before the character: as many as the text's beginning, tokenised alone, has in common with it. */
