@@ -2,12 +2,13 @@
  * Answers every sample under every variant. A press never changes what is read before it acts, so a sample's context is read once, and each press takes its
  * keys and values from that one reading: its cache is made, the answer decoded from it, and all of it given back before the next.
  */
+import { decodingPress } from '../presses/check-schedule.ts';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { Reading } from '../worker/engine/reading.ts';
-import type { PromptInput, Usage } from '../worker/engine/types.ts';
+import type { Along, PromptInput, Usage } from '../worker/engine/types.ts';
 import type { Sample } from './contract.ts';
 import { METRICS, scoreOf } from './metrics/registry.ts';
 import { Random } from './random.ts';
@@ -118,7 +119,9 @@ async function answerAll(
   const answers: Answer[] = [];
   for (const { key, press, ratio, request } of variants) {
     const served = reading?.served ?? 0;
-    const { text, usage } = await answerOf(ask, request);
+    const evicts = decodingPress(request.presses) !== null; // it may come to another cache along other tokens
+    const divergence = along && (evicts ? await divergenceOf(ask, request, along) : new Divergence(along));
+    const { text, usage } = await answerOf(ask, request, evicts ? null : divergence);
     if ((reading?.served ?? 0) === served) summary.readings++; // it needed more than the reading has, and read by itself
     answers.push({
       sample: sample.id,
@@ -135,7 +138,7 @@ async function answerAll(
       score: scoreOf(text, sample),
       weight: (sample.metric && METRICS[sample.metric].weight?.(sample)) ?? 1,
       other_scores: Object.fromEntries((sample.alsoMetrics ?? []).map((metric) => [metric, scoreOf(text, sample, metric)!])),
-      kl: along && (await divergence(ask, request, along)),
+      kl: divergence?.mean ?? null,
       tokens: usage.promptTokens,
       covered: usage.kvCache.tokens,
       compression_ratio: usage.kvCache.compression_ratio,
@@ -164,15 +167,16 @@ interface Ask {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Greedy. */
+/** Greedy; from the same cache `along` takes the logits that it asks for. */
 async function answerOf(
   { engine, prompt, seed, maxTokens, reading, signal }: Ask,
   press: PressRequest,
+  along: Along | null = null,
 ): Promise<{ text: string; tokens: number[]; usage: Usage }> {
   const sampling = { ...GREEDY, maxTokens, seed };
   const tokens: number[] = [];
   let text = '';
-  for await (const event of engine.generate({ prompt, press, sampling, reading }, signal)) {
+  for await (const event of engine.generate({ prompt, press, sampling, reading, along: along ?? undefined }, signal)) {
     if (event.type === 'text') {
       text += event.text;
       tokens.push(...event.tokenIds);
@@ -183,12 +187,12 @@ async function answerOf(
 }
 
 /** What the full cache answers, and the log probabilities of every next token on the way. */
-interface Along {
+interface FullAnswer {
   readonly tokens: readonly number[];
   readonly logProbabilities: readonly Float64Array[];
 }
 
-async function fullCache(ask: Ask): Promise<Along> {
+async function fullCache(ask: Ask): Promise<FullAnswer> {
   const press = parsePress('no_press');
   const { tokens } = await answerOf(ask, press);
   const logProbabilities: Float64Array[] = [];
@@ -196,12 +200,31 @@ async function fullCache(ask: Ask): Promise<Along> {
   return { tokens, logProbabilities };
 }
 
-/** Mean over the answer's tokens, and the one after it, of sum p log(p / q), nats: p with the full cache, q with this one. */
-async function divergence(ask: Ask, press: PressRequest, { tokens, logProbabilities }: Along): Promise<number> {
-  let sum = 0;
-  let i = 0;
-  for await (const logits of ask.engine.follow({ ...ask, press, tokens }, ask.signal)) sum += klDivergence(logProbabilities[i++], logSoftmax(logits));
-  return sum / i;
+/** Mean over the tokens of the full cache's answer, and the one after it, of sum p log(p / q), nats: p with the full cache, q with another. */
+class Divergence implements Along {
+  readonly tokens: readonly number[];
+  readonly #full: FullAnswer['logProbabilities'];
+  #sum = 0;
+  #count = 0;
+
+  constructor({ tokens, logProbabilities }: FullAnswer) {
+    this.tokens = tokens;
+    this.#full = logProbabilities;
+  }
+
+  take(logits: Float32Array): void {
+    this.#sum += klDivergence(this.#full[this.#count++], logSoftmax(logits));
+  }
+
+  get mean(): number {
+    return this.#sum / this.#count;
+  }
+}
+
+async function divergenceOf(ask: Ask, press: PressRequest, full: FullAnswer): Promise<Divergence> {
+  const divergence = new Divergence(full);
+  for await (const logits of ask.engine.follow({ ...ask, press, tokens: full.tokens }, ask.signal)) divergence.take(logits);
+  return divergence;
 }
 
 /** KL(p || q) in nats, of log probabilities. */

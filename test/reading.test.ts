@@ -118,6 +118,34 @@ describe('follow', () => {
     expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });
   });
 
+  test.each(['knorm', 'key_rerotation_knorm', { preset: 'snapkv', window_size: 8, entry_type: 'int8' }])(
+    'before an answer, from the same cache: %j',
+    async (press) => {
+      const reading = await readOnce([press]);
+      const sampling = { maxTokens: 12, seed: 3, ignoreEos: true, topLogprobs: 0 };
+      const taken: number[][] = [];
+      const tokens: number[] = [];
+      const along = { tokens: forced, take: (logits: Float32Array) => void taken.push([...logits]) };
+      for await (const event of engine.generate({ ...requestOf(prompt, press, sampling), reading, along }))
+        if (event.type === 'text') tokens.push(...event.tokenIds, ...event.logprobs.map(({ logprob }) => logprob));
+      expect(taken).toEqual(await follow(press, reading));
+      expect(tokens).toEqual((await answer(press, reading)).tokens);
+      expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });
+    },
+  );
+
+  test('before an answer: not more than the answer has room for, and not where a press evicts meanwhile', async () => {
+    const first = async (press: unknown, tokens: number[], maxTokens: number) => {
+      for await (const event of engine.generate({ ...requestOf(prompt, press, { maxTokens }), along: { tokens, take() {} } })) return event;
+      return null;
+    };
+    await expect(first('knorm', forced, 4)).rejects.toThrow('no room for 8 others');
+    await expect(first(others[0], forced, 12)).rejects.toThrow('does not come back');
+    await expect(first('knorm', [-1], 12)).rejects.toThrow('not in the vocabulary');
+    expect((await first('knorm', [], 1))?.type).toBe('prompt');
+    expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });
+  });
+
   test('gives everything back when it is left early', async () => {
     for await (const _ of engine.follow({ prompt, press: parsePress('knorm'), tokens: forced })) break;
     expect(engine.health().memory).toMatchObject({ kv_used_bytes: 0, kv_reserved_bytes: 0 });

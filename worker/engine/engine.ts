@@ -145,20 +145,35 @@ export class EdgeEngine implements Engine {
 
   async *generate(request: GenerateRequest | MountedRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void> {
     const { sampling } = request;
+    const { reading, along }: Partial<GenerateRequest> = 'held' in request ? {} : request;
     const { backend, forward, tokenizer } = this.#parts;
+    const { vocabSize } = this.info;
+    if (along) this.#checkTokens(along.tokens);
     const job = await this.#checkRequest(request, sampling.maxTokens);
+    if (along && along.tokens.length > job.maxTokens)
+      throw new Error(`an answer of ${job.maxTokens} tokens has no room for ${along.tokens.length} others`);
+    if (along && job.decoding) throw new Error('what a press evicts along other tokens does not come back for the answer');
     const run = await this.#admit(job, sampling.seed, signal);
     let decoder: Decoder | null = null;
     try {
       const { sequence, eviction } = run;
       const recent = eviction?.recent ?? null;
       const start = job.tokens.length + job.rows;
-      const parts = { backend, forward, sequence, recent, start, vocabSize: this.info.vocabSize };
+      const parts = { backend, forward, sequence, recent, start, vocabSize };
       const answer = createDecoder(parts, sampling);
       decoder = answer;
-      const usage = await this.#reader.read(job, run, (logits) => answer.begin(logits), signal, 'held' in request ? null : request.reading);
+      const take = async (view: View): Promise<void> => along?.take(await readFloats(backend, view, vocabSize));
+      const begin = async (logits: View): Promise<void> => {
+        await take(logits);
+        await answer.begin(logits);
+      };
+      const usage = await this.#reader.read(job, run, begin, signal, reading);
       this.#admission.poke(); // it may hold less from now on
       yield { type: 'prompt', promptTokens: job.tokens.length, kvCache: usage };
+
+      for (const [i, token] of (along?.tokens ?? []).entries())
+        await this.#turns.piece(run, 'decodeMs', () => take(forward.extend([token], start + i, sequence, true, recent)!), signal);
+      if (along) sequence.dropNewest(along.tokens.length);
 
       const text = new TextStream(tokenizer, sampling.stop);
       const eos = new Set(sampling.ignoreEos ? [] : this.#parts.eosIds);
@@ -270,8 +285,7 @@ export class EdgeEngine implements Engine {
     const { tokens, seed = null } = request;
     const { backend, forward } = this.#parts;
     const { vocabSize } = this.info;
-    const unknown = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-    if (unknown !== undefined) throw new InputError('token_unknown', 'tokens', `token ${unknown} is not in the vocabulary of ${vocabSize}`);
+    this.#checkTokens(tokens);
     const job = await this.#checkRequest(request, tokens.length);
     const run = await this.#admit(job, seed, signal);
     try {
@@ -325,6 +339,12 @@ export class EdgeEngine implements Engine {
     this.#parts.cache.close();
     this.#parts.artifacts.close();
     this.#parts.dispose();
+  }
+
+  #checkTokens(tokens: readonly number[]): void {
+    const { vocabSize } = this.info;
+    const unknown = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (unknown !== undefined) throw new InputError('token_unknown', 'tokens', `token ${unknown} is not in the vocabulary of ${vocabSize}`);
   }
 
   /** What the request's author is told. Closing takes device and pages away from a piece that is under way: that is no fault of theirs. */

@@ -47,6 +47,14 @@ export interface GenerateRequest {
   readonly sampling: Sampling;
   /** What the press covers, read before (EdgeEngine.readOnce). Where it does not hold all that the press looks at, the prompt is read as without it. */
   readonly reading?: Reading;
+  /** Before the answer: what the logits are along other tokens, as many as it may have at most. */
+  readonly along?: Along;
+}
+
+export interface Along {
+  readonly tokens: readonly number[];
+  /** Takes the logits [vocab] after the prompt and after each of the tokens, tokens.length + 1 times. They are the caller's. */
+  take(logits: Float32Array): void;
 }
 
 /** What is to be read and pressed once, for many requests. */
