@@ -71,9 +71,9 @@ export class TokenScores {
     this.#options = options;
   }
 
-  /** Goes on from where another ended, in a store that has the same scores. */
-  goOn(from: TokenScores): void {
-    this.#scored = from.#scored;
+  /** The first `tokens` have their scores, which stand beside their entries. */
+  goOn(tokens: number): void {
+    this.#scored = tokens;
   }
 
   /** How many tokens can be read before some must be scored, when `tokens` were read in all. */

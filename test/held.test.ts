@@ -124,6 +124,8 @@ const acting: Record<string, unknown>[] = [
   { preset: 'snapkv', window_size: 8, schedule: { ...schedule, name: 'prefill_and_decoding' }, compression_ratio: 0.25 },
   { preset: 'keydiff', schedule: { ...schedule, name: 'prefill_and_decoding' }, compression_ratio: 0.2, entry_type: 'int8' },
   { preset: 'decoding_adakv_snapkv', window_size: 8, interval: 16, target_size: 60 },
+  // A window that reaches back into the context.
+  { preset: 'snapkv', window_size: 40, schedule: { name: 'prefill_and_decoding', interval: 8, target_size: 60 }, compression_ratio: 0.25 },
   { preset: 'cam_tova', merge_budget: 4, interval: 11, target_size: 60 },
   {
     preset: 'kvzap_mlp',
@@ -167,14 +169,29 @@ describe('a press that acts while decoding evicts in copies of its own', () => {
   });
 
   test('hidden states of what was held behind the scope are scored before anybody goes on', async () => {
-    const { held, sequence } = await hold(context, [
-      { preset: 'knorm', compression_ratio: 0.2, scope: { protect_last: 6 } },
+    const pressed = (last: number) => [
+      { preset: 'knorm', compression_ratio: 0.2, scope: { protect_last: last } },
       { scorer: { name: 'fastkvzip', artifact: 'fastkvzip.safetensors' }, schedule: { ...schedule, hidden_states_buffer_size: 8 } },
-    ]);
+    ];
+    const heap = (): number => {
+      engine.backend.trim();
+      return engine.health().memory.used_bytes;
+    };
+    const free = heap();
+    const { held, sequence } = await hold(context, pressed(6));
+    expect(heap()).toBe(free); // they are not kept, and pages lie in the pool
     const before = await hashOf(engine.backend, sequence, shape);
     const watch = watchPages();
     await mounted(engine, held, tokens, { maxTokens: 3 }); // too few for the press to act: nothing is reserved for copies
-    await mounted(engine, held, tokens, { maxTokens: 30 });
+    const left = async (answer: () => Promise<unknown>) => {
+      const retained = watchRetained(shape.layers);
+      await answer();
+      retained.stop();
+      return retained.seen;
+    };
+    const seen = await left(() => mounted(engine, held, tokens, { maxTokens: 30, seed: 1 }));
+    expect(seen.length).toBeGreaterThanOrEqual(2);
+    expect(seen).toEqual(await left(() => generation(engine, tokens, pressed(behind + 6), { maxTokens: 30, seed: 1 })));
     for (const { exceeded } of watch.uses) expect(exceeded).toBeNull();
     expect(await hashOf(engine.backend, sequence, shape)).toBe(before);
     held.close();

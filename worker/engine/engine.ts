@@ -229,11 +229,12 @@ export class EdgeEngine implements Engine {
       const kvCache = await this.#reader.read(job, run, null, signal);
       const scores = eviction?.scores;
       const { length } = job.tokens;
-      // Those who go on behind it write no scores into its pages.
+      // Hidden states are not kept: those who go on behind it find scores beside all that it holds.
       if (scores && scores.waiting(length) > 0) await this.#reader.instead(run, () => scores.score(length), signal);
       this.#turns.checkOpen();
       const facts = { tokens: job.tokens, text, press, covered: job.covered, scope: job.scope, rows: job.rows, kvCache, timings: spent.timings };
-      const held = this.#held.add(facts, { sequence, eviction });
+      const held = this.#held.add(facts, { sequence, queries: eviction?.recent.queries ?? null });
+      eviction?.recent.hidden?.close();
       this.#running.delete(run);
       run = null;
       return held;
@@ -416,7 +417,7 @@ export class EdgeEngine implements Engine {
       const sequence = held ? held.sequence.fork(pagesMost) : cache.open(job.entryType, pagesMost);
       if (sequence === null) return false;
       try {
-        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed, held?.eviction);
+        const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed, held?.queries);
         run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent(), seed };
       } catch (error) {
         sequence.close();

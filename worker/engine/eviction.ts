@@ -40,8 +40,15 @@ export class Eviction {
   #acted: number;
   #acts = 0;
 
-  /** `held`: that of the context which the request has mounted. Throws OutOfDeviceMemory. */
-  constructor(parts: EvictionParts, job: Job, checked: CheckedDecoding, sequence: KvSequence, seed: number | null, held: Eviction | null = null) {
+  /** `heldQueries`: the last ones of the context that the request has mounted. Throws OutOfDeviceMemory. */
+  constructor(
+    parts: EvictionParts,
+    job: Job,
+    checked: CheckedDecoding,
+    sequence: KvSequence,
+    seed: number | null,
+    heldQueries: RecentRows | null = null,
+  ) {
     const { backend, forward, cache } = parts;
     const { shape } = cache;
     this.#parts = parts;
@@ -55,8 +62,7 @@ export class Eviction {
     let hidden: RecentRows | null = null;
     try {
       hidden = remembered(checked.hidden, forward.hiddenSize, 'last hidden states');
-      if (held?.recent.queries) queries?.goOn(held.recent.queries);
-      if (held?.recent.hidden) hidden?.goOn(held.recent.hidden);
+      if (heldQueries !== null) queries?.goOn(heldQueries);
     } catch (error) {
       queries?.close();
       hidden?.close();
@@ -66,7 +72,7 @@ export class Eviction {
     const layers = Array.from({ length: shape.layers }, (_, layer) => ({ shape: forward.attention(layer), model: forward.layerModel(layer) }));
     const common = { backend, checked, store: sequence, layers };
     this.scores = hidden && new TokenScores({ ...common, hidden });
-    if (held?.scores) this.scores?.goOn(held.scores);
+    if (job.held !== null) this.scores?.goOn(job.held.tokens.length);
     this.#compressor = new DecodingCompressor({ ...common, queries, scores: this.scores, random: seededRandom(seed) });
     // kvpress reads the question in one call, which is one step, and compresses at once where that is long.
     const question = checked.press.compat ? job.tokens.length - job.covered : 0;

@@ -1,14 +1,14 @@
 /** The contexts that an engine holds, and what each has on the device. */
 import { InputError } from '../../presses/input-error.ts';
-import type { Eviction } from './eviction.ts';
 import type { HeldContext } from './held.ts';
 import type { KvSequence } from './kv-cache.ts';
+import type { RecentRows } from './recent-rows.ts';
 import type { Health, Held } from './types.ts';
 
 export interface HeldMemory {
   readonly sequence: KvSequence;
-  /** What a press that acts while decoding remembers of the context; null where none does. */
-  readonly eviction: Eviction | null;
+  /** The last ones of the context, for a press that looks at them while decoding; null where none does. */
+  readonly queries: RecentRows | null;
 }
 
 export class HeldContexts {
@@ -41,12 +41,12 @@ export class HeldContexts {
 
   add(facts: Omit<HeldContext, 'bytes' | 'entryType' | 'lengths' | 'close'>, memory: HeldMemory): Held {
     this.check();
-    const { sequence, eviction } = memory;
+    const { sequence, queries } = memory;
     const held: HeldContext = {
       ...facts,
       entryType: sequence.entryType,
       lengths: sequence.lengths,
-      bytes: sequence.heldBytes + (eviction?.recentBytes ?? 0),
+      bytes: sequence.heldBytes + (queries?.bytes ?? 0),
       close: () => this.#close(held),
     };
     sequence.settle();
@@ -71,7 +71,7 @@ export class HeldContexts {
     if (!memory) return;
     this.#memory.delete(held);
     memory.sequence.close();
-    memory.eviction?.close();
+    memory.queries?.close();
     this.#changes++;
     this.#given();
   }

@@ -9,9 +9,9 @@ const F32 = 4;
 
 export class RecentRows {
   readonly size: number;
+  readonly bytes: number;
   readonly #backend: Backend;
   readonly #rowBytes: number;
-  readonly #bytes: number;
   readonly #ring: DeviceBuffer; // [L, size, floats] f32: the row of token t in slot t % size
   #seen = 0; // tokens whose rows were put here
   #closed = false;
@@ -24,13 +24,13 @@ export class RecentRows {
     this.#backend = backend;
     this.size = size;
     this.#rowBytes = floats * F32;
-    this.#bytes = RecentRows.bytes(layers, size, floats);
-    this.#ring = backend.alloc(this.#bytes, label);
+    this.bytes = RecentRows.bytes(layers, size, floats);
+    this.#ring = backend.alloc(this.bytes, label);
   }
 
   /** Goes on from the same rows as another of its size. */
   goOn(from: RecentRows): void {
-    this.#backend.copy(this.#slot(0, 0), from.#slot(0, 0), this.#bytes);
+    this.#backend.copy(this.#slot(0, 0), from.#slot(0, 0), this.bytes);
     this.#seen = from.#seen;
   }
 
