@@ -36,6 +36,22 @@ describe('bootstrap', () => {
     expect(bootstrap([[]]).mean).toBeNaN();
   });
 
+  test('groups of one value are drawn from each other, so that a table of single samples has intervals', () => {
+    const singles = [[0], [1], [1], [0], [1], [0], [0], [1]];
+    expect(bootstrap(singles)).toEqual(bootstrap([singles.flat()]));
+    const { mean, low, high } = bootstrap([[1], [0, 0], [0]]); // groups count alike: (1 + 0 + 0) / 3, and of the singles 0, 1 or 2 are drawn
+    expect([mean, low, high]).toEqual([1 / 3, 0, 2 / 3]);
+  });
+
+  test('more draws than are kept are the same draws', () => {
+    const values = Array.from({ length: 1500 }, (_, i) => i % 2);
+    const few = bootstrap([values, [1, 1]], { resamples: 1000 }); // 1,502,000 places
+    const halves = bootstrap([values, [1, 1]], { resamples: 2000 }); // 3,004,000: drawn as they are needed
+    expect(halves.low).toBeCloseTo(few.low, 2);
+    expect(bootstrap([values, [1, 1]], { resamples: 1000 })).toEqual(few);
+    expect(bootstrap([values, [1, 1]], { resamples: 2000 })).toEqual(halves);
+  });
+
   test('of the same seed is the same', () => {
     const values = [0, 1, 1, 0, 1, 0, 0, 1];
     expect(bootstrap([values], { seed: 5 })).toEqual(bootstrap([values], { seed: 5 }));
