@@ -1,5 +1,5 @@
 /**
- * Results as JSON lines, appended as they come. The first line says what was evaluated; each of the others is one answer.
+ * Results as JSON lines, appended as they come. The first line says what was evaluated; each of the others is one answer, or what the press of a variant is made of.
  *
  * A run that ends anywhere leaves whole lines and at most one broken one, the last: opening the file again cuts that off and tells which answers are there.
  * Every line carries a check of its bytes, so that one which the disk gives back changed is refused, not counted. Lines without one are taken as they are.
@@ -12,6 +12,7 @@ import * as z from 'zod';
 import { InputError } from '../presses/input-error.ts';
 import { makeFolder, whyNoFile } from '../worker/regular-file.ts';
 import { releaseLock, takeLock } from './lock.ts';
+import { type Made, madeSchema } from './made-of.ts';
 
 const FORMAT = 1;
 const CHUNK_BYTES = 1 << 20;
@@ -62,6 +63,8 @@ export type Answer = z.infer<typeof answerSchema>;
 
 const headerSchema = z.strictObject({ edgepress_eval: z.literal(FORMAT), setup: setupSchema });
 
+const pressSchema = z.strictObject({ variant: z.string(), made_of: madeSchema }); // before the answers of that variant; results of earlier versions have none
+
 /** One answer, as far as telling what is missing goes. */
 export function keyOf({ sample, variant }: Pick<Answer, 'sample' | 'variant'>): string {
   return `${variant} ${sample}`;
@@ -72,6 +75,7 @@ export class ResultsFile {
   readonly path: string;
   /** Whether there is a KL too. */
   readonly #done = new Map<string, boolean>();
+  readonly #described = new Set<string>();
   readonly #fd: number;
   #end = 0; // bytes of whole lines
 
@@ -88,9 +92,10 @@ export class ResultsFile {
       throw unwritable(path, error);
     }
     try {
-      for (const { setup: other, answer, end } of rows(this.#fd, path)) {
+      for (const { setup: other, answer, press, end } of rows(this.#fd, path)) {
         if (other) checkSame(path, other, setup);
         if (answer) this.#note(answer);
+        if (press) this.#described.add(press.variant);
         this.#end = end;
       }
       ftruncateSync(this.#fd, this.#end);
@@ -116,6 +121,13 @@ export class ResultsFile {
     const fresh = answers.filter((answer) => !this.has(answer, answer.kl !== null));
     this.#write(fresh.map((answer) => `${checked(JSON.stringify(answer))}\n`).join(''));
     for (const answer of fresh) this.#note(answer);
+  }
+
+  /** What variants are made of, each told once. */
+  describe(variants: Iterable<readonly [variant: string, made: Made]>): void {
+    const fresh = [...variants].filter(([variant]) => !this.#described.has(variant));
+    this.#write(fresh.map(([variant, made_of]) => `${checked(JSON.stringify({ variant, made_of }))}\n`).join(''));
+    for (const [variant] of fresh) this.#described.add(variant);
   }
 
   close(): void {
@@ -199,8 +211,15 @@ function lock(path: string): void {
     );
 }
 
-/** The setup and the answers of a results file; a broken last line is not among them. Throws InputError. */
-export function readResults(path: string): { setup: Setup; answers: Answer[] } {
+export interface Results {
+  readonly setup: Setup;
+  readonly answers: Answer[];
+  /** By variant. */
+  readonly made: ReadonlyMap<string, Made>;
+}
+
+/** What a results file holds; a broken last line is not among it. Throws InputError. */
+export function readResults(path: string): Results {
   let fd: number;
   try {
     const why = whyNoFile(statSync(path));
@@ -211,13 +230,15 @@ export function readResults(path: string): { setup: Setup; answers: Answer[] } {
   }
   try {
     const answers = new Map<string, Answer>();
+    const made = new Map<string, Made>();
     let setup: Setup | null = null;
     for (const row of rows(fd, path)) {
       setup ??= row.setup;
+      if (row.press) made.set(row.press.variant, row.press.made_of);
       if (row.answer) answers.set(keyOf(row.answer), row.answer);
     }
     if (setup === null) throw new InputError('results_invalid', null, `${path} holds no whole line: it is no results file, or its run ended at once`);
-    return { setup, answers: [...answers.values()] };
+    return { setup, answers: [...answers.values()], made };
   } finally {
     closeSync(fd);
   }
@@ -226,6 +247,7 @@ export function readResults(path: string): { setup: Setup; answers: Answer[] } {
 interface Row {
   readonly setup: Setup | null;
   readonly answer: Answer | null;
+  readonly press: z.infer<typeof pressSchema> | null;
   readonly end: number; // bytes up to here
 }
 
@@ -234,17 +256,23 @@ function* rows(fd: number, path: string): Generator<Row> {
   let number = 0;
   for (const { bytes, end } of lines(fd, path)) {
     number++;
-    const schema = number === 1 ? headerSchema : answerSchema;
     let json: unknown;
     try {
       json = JSON.parse(unchecked(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
     } catch (error) {
       throw broken(path, number, (error as Error).message);
     }
-    const { success, data, error } = schema.safeParse(json);
-    if (!success) throw broken(path, number, z.prettifyError(error).replaceAll('\n', ' '));
-    yield number === 1 ? { setup: (data as z.infer<typeof headerSchema>).setup, answer: null, end } : { setup: null, answer: data as Answer, end };
+    const row: Row = { setup: null, answer: null, press: null, end };
+    if (number === 1) yield { ...row, setup: validated(headerSchema, json, path, number).setup };
+    else if (typeof json === 'object' && json !== null && 'made_of' in json) yield { ...row, press: validated(pressSchema, json, path, number) };
+    else yield { ...row, answer: validated(answerSchema, json, path, number) };
   }
+}
+
+function validated<T>(schema: z.ZodType<T>, json: unknown, path: string, line: number): T {
+  const { success, data, error } = schema.safeParse(json);
+  if (!success) throw broken(path, line, z.prettifyError(error).replaceAll('\n', ' '));
+  return data;
 }
 
 function* lines(fd: number, path: string): Generator<{ bytes: Uint8Array; end: number }> {

@@ -10,6 +10,7 @@ import type { EdgeEngine } from '../worker/engine/engine.ts';
 import type { Reading } from '../worker/engine/reading.ts';
 import type { Along, PromptInput, Usage } from '../worker/engine/types.ts';
 import type { Sample } from './contract.ts';
+import { madeOf } from './made-of.ts';
 import { METRICS, scoreOf } from './metrics/registry.ts';
 import { Random } from './random.ts';
 import type { Answer, ResultsFile } from './results.ts';
@@ -50,6 +51,7 @@ export async function run(options: RunOptions): Promise<RunSummary> {
   const { engine, samples, variants, results, kl, signal } = options;
   const summary: RunSummary = { answered: 0, readings: 0, refused: new Map() };
   const last: (Reading | null)[] = [];
+  results.describe(variants.map(({ key, request }) => [key, madeOf(request)]));
   const isMissing = ({ sample }: Placed, { key }: Variant): boolean => !results.has({ sample: sample.id, variant: key }, kl);
   const left = samples.filter((placed) => variants.some((variant) => isMissing(placed, variant))); // those of a run before take no time, and are no measure of what the others take
   options.onSample?.(0, left.length);

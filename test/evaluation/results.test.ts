@@ -16,7 +16,9 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { madeOf } from '../../evaluation/made-of.ts';
 import { type Answer, ResultsFile, readResults, type Setup } from '../../evaluation/results.ts';
+import { variantsOf } from '../../evaluation/variants.ts';
 
 const setup: Setup = { model: 'm', fingerprint: 'f', backend: 'wasm', entry_type: 'f32', query_aware: false, samples: { seed: 1, tasks: ['a'] } };
 const answer = (sample: string, variant = 'knorm@0.5', prediction = 'größer'): Answer => ({
@@ -249,4 +251,23 @@ test('an answer without a KL is made again where one is asked for, and the later
   file.append([answer('1')]);
   file.close();
   expect(readResults(path).answers.map(({ kl }) => kl)).toEqual([0.25]);
+});
+
+test('what presses are made of stands there once, and is read back', () => {
+  const { variants } = variantsOf([{ name: 'mine', press: 'zigzag_snapkv' }], [0.5, 0.75], false);
+  const made = variants.map(({ key, request }) => [key, madeOf(request)] as const);
+  for (let runs = 0; runs < 2; runs++) {
+    const file = new ResultsFile(path, setup);
+    file.describe(made);
+    file.append([answer('1', 'mine@0.5')]);
+    expect(file.size).toBe(1);
+    file.close();
+  }
+  expect(readFileSync(path, 'utf8').trimEnd().split('\n').length).toBe(4);
+  const read = readResults(path);
+  expect(read.answers).toEqual([answer('1', 'mine@0.5')]);
+  expect([...read.made]).toEqual(made);
+  expect(read.made.get('mine@0.75')).toMatchObject([{ scorer: { name: 'snapkv' }, layer_budget: { name: 'zigzag' }, compression_ratio: 0.75 }]);
+  appendFileSync(path, '{"variant":"mine@0.9","made_of":[{}]}\n');
+  expect(() => readResults(path)).toThrow(/line 5: .*scorer/);
 });
