@@ -1,17 +1,15 @@
 /** edgepress eval: what presses cost in answers, over tasks, lengths and ratios; eval report: tables and plots of the results; eval merge: shards into one. */
-import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type EvaluationConfig, parseConfig, pressesOf } from '../evaluation/config.ts';
 import { DATASETS } from '../evaluation/datasets/registry.ts';
-import { drawSvg } from '../evaluation/report/draw.ts';
-import { reportPage } from '../evaluation/report/html.ts';
-import { leaderboard, taskTable } from '../evaluation/report/markdown.ts';
-import { plotsOf } from '../evaluation/report/plots.ts';
-import { type Answer, checkSame, keyOf, ResultsFile, readResults, type Setup } from '../evaluation/results.ts';
+import { type Made, madeOf } from '../evaluation/made-of.ts';
+import { leaderboard } from '../evaluation/report/markdown.ts';
+import { type Summary, summaryOf, writeReport } from '../evaluation/report/report.ts';
+import { checkSame, keyOf, type Results, ResultsFile, readResults, type Setup } from '../evaluation/results.ts';
 import { type RunSummary, run } from '../evaluation/runner.ts';
 import { samplesOf } from '../evaluation/samples.ts';
-import { summarise } from '../evaluation/summary.ts';
 import { styles } from '../evaluation/tasks/registry.ts';
 import { type Refused, variantsOf } from '../evaluation/variants.ts';
 import { shownName } from '../presses/did-you-mean.ts';
@@ -52,6 +50,7 @@ interface Shard {
 const ANSWERS = 'answers.jsonl';
 /** Of a press that is named by its JSON. */
 const MOST_SHOWN = 200;
+const SUMMARY = 'summary.json';
 
 export function evalCommand(program: Command, defaultModel: string): void {
   const command = program.command('eval').description('what presses cost in answers: tasks x lengths x presses x ratios, each context read once');
@@ -93,6 +92,7 @@ export function evalCommand(program: Command, defaultModel: string): void {
     .argument('<folders...>', 'folders of results, of one setup')
     .option('-o, --out <folder>', 'where they go; default the first folder', folderName)
     .option('--title <text>', 'of the page', 'edgepress evaluation')
+    .option('--config <file>', 'of the run: what its presses are made of, for results of earlier versions, which do not tell it')
     .action(report);
   command
     .command('merge')
@@ -160,42 +160,69 @@ async function evaluate(options: EvalOptions): Promise<void> {
 }
 
 function summariseFolder(folder: string, refused: readonly Refused[], json = false): void {
-  const { setup, answers } = readFolders([folder]);
-  const variants = summarise(answers);
-  const summary = JSON.stringify({ setup, refused, variants }, null, 1);
-  writeNamed(join(folder, 'summary.json'), '--out', `${summary}\n`);
-  console.log(json ? summary : leaderboard(variants));
+  const summary = summaryOf(readFolders([folder]), refused);
+  const text = writeSummary(folder, summary);
+  console.log(json ? text : leaderboard(summary.variants));
 }
 
-async function report(folders: string[], { out = folders[0], title }: { out?: string; title: string }): Promise<void> {
-  const { setup, answers } = readFolders(folders);
-  const summaries = summarise(answers);
+function writeSummary(folder: string, summary: Summary): string {
+  const text = JSON.stringify(summary, null, 1);
+  writeNamed(join(folder, SUMMARY), '--out', `${text}\n`);
+  return text;
+}
+
+interface ReportOptions {
+  readonly out?: string;
+  readonly title: string;
+  readonly config?: string;
+}
+
+async function report(folders: string[], { out = folders[0], title, config }: ReportOptions): Promise<void> {
+  const read = readFolders(folders);
+  const results = config === undefined ? read : { ...read, made: new Map([...madeAs(config, read), ...read.made]) };
+  const summary = summaryOf(results, folders.flatMap(refusedIn));
   makeFolderOf(join(out, 'report.html'), '--out');
-  const plots = [];
-  for (const plot of plotsOf(summaries, answers)) {
-    const svg = await drawSvg(plot);
-    writeFileSync(join(out, `${plot.name}.svg`), svg);
-    plots.push({ plot, svg });
+  writeSummary(out, summary);
+  const plots = await writeReport(out, title, results, summary);
+  console.log(`${join(out, 'report.html')}: ${results.answers.length} answers of ${summary.variants.length} variants, ${plots} plots`);
+}
+
+/** What the presses of a config are made of, at the ratios that were answered: for results that do not tell it themselves. */
+function madeAs(path: string, { setup, answers }: Results): [string, Made][] {
+  const config = configOf({ config: path });
+  const ratios = [...new Set(answers.flatMap(({ ratio }) => ratio ?? []))];
+  const { variants } = variantsOf(pressesOf(config), ratios.length > 0 ? ratios : config.ratios, setup.query_aware);
+  return variants.map(({ key, request }) => [key, madeOf(request)]);
+}
+
+/** What a run told there of the presses that it left out; nothing where it told none. */
+function refusedIn(folder: string): Refused[] {
+  const path = join(folder, SUMMARY);
+  if (!existsSync(path)) return [];
+  try {
+    return [...((JSON.parse(readText(path, 'folder')) as Partial<Summary>).refused ?? [])];
+  } catch (error) {
+    throw new InputError('results_invalid', null, `${path} is no summary (${(error as Error).message}): remove it`);
   }
-  writeFileSync(join(out, 'report.html'), await reportPage({ title, setup, summaries, plots }));
-  const pictures = plots.map(({ plot }) => `![${plot.title}](${plot.name}.svg)\n\n${plot.caption}`).join('\n\n');
-  writeFileSync(join(out, 'report.md'), `# ${title}\n\n${leaderboard(summaries)}\n\n${pictures}\n\n## By task\n\n${taskTable(summaries)}\n`);
-  console.log(`${join(out, 'report.html')}: ${answers.length} answers of ${summaries.length} variants, ${plots.length} plots`);
 }
 
 function merge(folders: string[], { out }: { out: string }): void {
-  const { setup, answers } = readFolders(folders);
+  const { setup, answers, made } = readFolders(folders);
   const file = new ResultsFile(join(out, ANSWERS), setup);
   try {
-    file.append(answers);
+    file.describe(made);
+    for (let i = 0; i < answers.length; i += MERGED_AT_ONCE) file.append(answers.slice(i, i + MERGED_AT_ONCE));
     console.log(`${file.path}: ${file.size} answers`);
   } finally {
     file.close();
   }
 }
 
+/** Answers in one write: all of a study would be longer than a text can be. */
+const MERGED_AT_ONCE = 1000;
+
 /** All answers of some folders, each once. Throws InputError where they are of different setups. */
-function readFolders(folders: readonly string[]): { setup: Setup; answers: Answer[] } {
+function readFolders(folders: readonly string[]): Results {
   const paths = folders.flatMap((folder) => {
     let names: string[];
     try {
@@ -215,10 +242,12 @@ function readFolders(folders: readonly string[]): { setup: Setup; answers: Answe
   if (read.length === 0) throw new InputError('results_missing', null, `${folders.join(', ')}: no answers yet`);
   const [{ setup }] = read;
   for (const other of read) checkSame(other.path, other.setup, setup);
-  return { setup, answers: [...new Map(read.flatMap(({ answers }) => answers).map((answer) => [keyOf(answer), answer])).values()] };
+  if (read.length === 1) return read[0];
+  const answers = new Map(read.flatMap((one) => one.answers).map((answer) => [keyOf(answer), answer]));
+  return { setup, answers: [...answers.values()], made: new Map(read.flatMap(({ made }) => [...made])) };
 }
 
-function configOf(options: EvalOptions): EvaluationConfig {
+function configOf(options: Partial<EvalOptions>): EvaluationConfig {
   const given: Record<string, unknown> = {
     presses: options.presses === undefined ? undefined : pressList(options.presses),
     ratios: options.ratios,

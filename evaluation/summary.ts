@@ -81,7 +81,7 @@ export function ranked(summaries: readonly VariantSummary[]): VariantSummary[] {
 }
 
 /** In percent. A weight counts as so many samples. */
-function scoresOf(answers: readonly Answer[]): number[] {
+export function scoresOf(answers: readonly Answer[]): number[] {
   const scored = answers.filter(({ score }) => score !== null);
   const most = Math.max(...scored.map(({ weight }) => weight), 1);
   const weights = mean(scored.map(({ weight }) => weight));

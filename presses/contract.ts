@@ -160,8 +160,8 @@ export interface PartInfo<S extends z.ZodObject> {
   /** What it reads, in words for a reader: "keys", "the last window_size queries", ... */
   readonly needs: string;
   readonly params: S;
-  /** It is there to compare others with, in studies; `explain` does not tell what it would have dealt. */
-  readonly control?: boolean;
+  /** It is there to compare this part with, in studies; `explain` does not tell what it would have dealt. */
+  readonly controlOf?: string;
   /** A word on why, where it takes more than 5% of the time of reading 4,096 tokens. */
   readonly cost?: string;
   /** It settles how much is kept by itself, by these parameters: no compression_ratio, no memory_budget, no other budget beside it. */

@@ -12,7 +12,7 @@ export function otherBudgets(press: Press): { readonly asked: readonly Chosen<La
   const asked: Chosen<LayerBudget>[] = [];
   const unasked: OtherBudget[] = [];
   for (const part of Object.values(layerBudgets) as LayerBudget[]) {
-    if (part === press.layerBudget.part || part.control) continue;
+    if (part === press.layerBudget.part || part.controlOf) continue;
     const params = part.params.safeParse({});
     const because = params.success
       ? refusal({ ...press, layerBudget: { part, params: params.data } })

@@ -1,8 +1,8 @@
 /** Vega-Lite specifications to SVG, without a browser. vega and vega-lite are large and only reports need them: they are peers that a user installs. */
+import type { TopLevelSpec } from 'vega-lite';
 import { InputError } from '../../presses/input-error.ts';
-import type { Plot } from './plots.ts';
 
-export async function drawSvg({ spec }: Plot): Promise<string> {
+export async function drawSvg(spec: TopLevelSpec): Promise<string> {
   const { vega, vegaLite } = await libraries();
   const silent = { level: () => silent, error: (...words: unknown[]) => fail(words), warn: () => silent, info: () => silent, debug: () => silent };
   const view = new vega.View(vega.parse(vegaLite.compile(spec).spec), { renderer: 'none', logger: silent as never });

@@ -2,16 +2,21 @@
 import { html, raw } from 'hono/html';
 import type { Setup } from '../results.ts';
 import { type Cell, ranked, type VariantSummary } from '../summary.ts';
-import type { Plot } from './plots.ts';
+import type { Cell as LiftCell, Table } from './lift-tables.ts';
+import type { Drawn } from './report.ts';
 
 export interface ReportParts {
   readonly title: string;
   readonly setup: Setup;
   readonly summaries: readonly VariantSummary[];
-  readonly plots: readonly { readonly plot: Plot; readonly svg: string }[];
+  readonly plots: readonly Drawn[];
+  /** Layer budgets against uniform; null where there are none to compare. */
+  readonly lift: { readonly words: string; readonly tables: readonly Table[]; readonly plots: readonly Drawn[] } | null;
+  /** What could not be told. */
+  readonly notes: readonly string[];
 }
 
-export async function reportPage({ title, setup, summaries, plots }: ReportParts): Promise<string> {
+export async function reportPage({ title, setup, summaries, plots, lift, notes }: ReportParts): Promise<string> {
   const withKl = summaries.some(({ kl }) => kl !== null);
   const most = Math.max(...summaries.map(({ samples }) => samples));
   const tasks = [...new Set(summaries.flatMap(({ cells }) => cells.map(columnOf)))];
@@ -27,16 +32,24 @@ export async function reportPage({ title, setup, summaries, plots }: ReportParts
 <h1>${title}</h1>
 <p>Model <b>${setup.model}</b> (${setup.fingerprint.slice(0, 12)}), backend ${setup.backend}, ${setup.entry_type} entries; the press
 ${setup.query_aware ? 'sees the question' : 'does not see the question'}. Intervals are 95%, by bootstrap over the samples. Scores are means over tasks and lengths, each counting alike; where a press answered fewer samples than others (it refuses what it cannot do), compare the columns against the full cache, which are by pairs.</p>
+${notes.map((note) => html`<p><b>Note:</b> ${note}</p>`)}
 <h2>Leaderboard</h2>
-<div class="wide"><table>
+<div class="wide long"><table>
 <thead><tr><th>press<th>ratio<th>bytes kept<th>score, %<th>against the full cache${withKl ? html`<th>KL, nats a token` : ''}<th>samples</tr></thead>
 <tbody>${ranked(summaries).map(
     (one) =>
       html`<tr><td>${one.press}<td>${one.ratio ?? '-'}<td>${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%<td>${shown(one.score, 1)}<td>${shown(one.against_full, 1)}${withKl ? html`<td>${shown(one.kl, 3)}` : ''}<td>${one.samples < most ? `${one.samples} of ${most}` : most}</tr>`,
   )}</tbody></table></div>
-${plots.map(({ plot, svg }) => html`<h2>${plot.title}</h2><figure class="wide">${raw(svg)}<figcaption>${plot.caption}</figcaption></figure>`)}
+${plots.map((drawn) => html`<h2>${drawn.plot.title}</h2>${figureOf(drawn)}`)}
+${
+  lift &&
+  html`<h2>Layer budgets against uniform</h2>
+<p>${lift.words}</p>
+${lift.plots.map((drawn) => html`<h3>${drawn.plot.title}</h3>${figureOf(drawn)}`)}
+${lift.tables.map(tableOf)}`
+}
 <h2>By task</h2>
-<div class="wide"><table>
+<div class="wide long"><table>
 <thead><tr><th>press<th>ratio${tasks.map((task) => html`<th>${task}`)}</tr></thead>
 <tbody>${summaries.map(
     ({ press, ratio, cells }) =>
@@ -48,6 +61,25 @@ ${plots.map(({ plot, svg }) => html`<h2>${plot.title}</h2><figure class="wide">$
 </html>
 `;
   return String(await page);
+}
+
+/** Two drawings where a narrow screen has its own; each is shown where it fits. */
+function figureOf({ plot, svg, narrow }: Drawn) {
+  const drawings =
+    narrow === null ? html`<div class="wide">${raw(svg)}</div>` : html`<div class="roomy">${raw(svg)}</div><div class="narrow">${raw(narrow)}</div>`;
+  return html`<figure>${drawings}<figcaption>${plot.caption}</figcaption></figure>`;
+}
+
+function tableOf({ title, words, head, left, rows }: Table) {
+  const side = (i: number) => (i < left ? html` class="left"` : '');
+  const shownAs = ({ text, strong, verdict }: LiftCell, i: number) =>
+    html`<td${side(i)}${verdict && verdict !== 'within' ? html` data-verdict="${verdict}"` : ''}>${strong ? html`<b>${text}</b>` : text}`;
+  return html`<h3>${title}</h3>
+<p>${words}</p>
+<div class="wide long"><table>
+<thead><tr>${head.map((word, i) => html`<th${side(i)}>${word}`)}</tr></thead>
+<tbody>${rows.map((row) => html`<tr>${row.map(shownAs)}</tr>`)}</tbody></table></div>
+`;
 }
 
 function columnOf({ task, length }: Cell): string {
@@ -70,10 +102,22 @@ const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #8884; padding: .2rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .left { text-align: left; }
+thead th { position: sticky; top: 0; background: Canvas; }
+td[data-verdict=better] { background: #56b4e944; }
+td[data-verdict=worse] { background: #d55e0044; }
 small { opacity: .7; }
-.wide { overflow-x: auto; margin: 0; }
-figure svg { background: #fff; border-radius: 6px; max-width: none; }
+.wide { overflow-x: auto; }
+.long { max-height: 70vh; overflow-y: auto; }
+figure { margin: 0; }
+figure svg { background: #fff; border-radius: 6px; height: auto; max-width: 100%; }
+.wide svg { max-width: none; }
+.narrow { display: none; }
+@media (max-width: 46rem) {
+  .roomy { display: none; }
+  .narrow { display: block; }
+  td:first-child { min-width: 8rem; overflow-wrap: anywhere; white-space: normal; }
+}
 figcaption { opacity: .8; max-width: 44rem; }
 pre { overflow-x: auto; font-size: 13px; }
 `;

@@ -1,6 +1,7 @@
-/** The leaderboard: what every press scores at every ratio, best first. */
+/** Tables in Markdown; the leaderboard: what every press scores at every ratio, best first. */
 import type { Interval } from '../statistics.ts';
 import { grouped, ranked, type VariantSummary } from '../summary.ts';
+import type { Table } from './lift-tables.ts';
 
 export function leaderboard(summaries: readonly VariantSummary[]): string {
   const most = Math.max(...summaries.map(({ samples }) => samples));
@@ -34,6 +35,14 @@ export function taskTable(summaries: readonly VariantSummary[]): string {
       return `${length === null ? '' : `### ${length} tokens\n\n`}${table(['press', 'ratio', ...tasks], rows, 1)}`;
     })
     .join('\n\n');
+}
+
+export function markdownTable({ head, left, rows }: Table): string {
+  return table(
+    head,
+    rows.map((row) => row.map(({ text, strong }) => (strong ? `**${text}**` : text))),
+    left,
+  );
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[], left: number): string {

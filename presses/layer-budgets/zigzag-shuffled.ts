@@ -18,7 +18,7 @@ export const zigzagShuffled: MeasuredBudget<typeof params> = {
   paper: null,
   formula: 'b[l] = zigzag of LMBA[pi(l)], pi drawn for every prompt',
   params,
-  control: true,
+  controlOf: zigzag.name,
   cascades: false,
   refuses: (press, own) => zigzag.refuses?.(press, own)?.replace('layer_budget "zigzag"', 'layer_budget "zigzag_shuffled"') ?? null,
   limits: (signals, context, { shuffle_seed, ...own }) => zigzag.limits(shuffled(signals, shuffle_seed), context, own),

@@ -1,6 +1,6 @@
 /** edgepress eval as a person meets it: runs, stops and goes on, shards, reports, refusals. `npm test` builds dist first. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -35,10 +35,11 @@ test('answers every sample under every press, and tells what was left out and wh
   expect(setup).toMatchObject({ model: 'needle', backend: 'wasm', query_aware: false, samples: { style: 'needle', seed: 42 } });
   expect(answers.length).toBe(24);
   expect(answers.filter(({ variant }) => variant === 'no_press').every(({ score }) => score === 1)).toBe(true);
-  const { variants, refused } = JSON.parse(readFileSync(join(whole, 'summary.json'), 'utf8'));
+  const { variants, refused, lifts } = JSON.parse(readFileSync(join(whole, 'summary.json'), 'utf8'));
   expect(variants.length).toBe(4);
   expect(variants[0].score.mean).toBe(100);
   expect(refused).toEqual([{ press: 'random+zigzag+uniform', ratio: 0.5, why: expect.any(String) }]);
+  expect(lifts).toMatchObject([{ scorer: 'snapkv', layer_budget: 'zigzag', against: 'uniform', ratio: 0.5, samples: 6 }]);
 });
 
 test('the same command again has nothing to do; more samples add to what is there', () => {
@@ -135,11 +136,11 @@ test('a run of one shard is a shard too: merged, the same answers', () => {
 test('a report is one page that needs nothing else, and a picture for every plot', () => {
   const { status, out, err } = edgepress('eval', 'report', whole, '--title', 'a <b> & "c"');
   expect([status, err]).toEqual([0, '']);
-  expect(out).toMatch(/24 answers of 4 variants, 3 plots/);
+  expect(out).toMatch(/24 answers of 4 variants, 7 plots/);
   const page = readFileSync(join(whole, 'report.html'), 'utf8');
   expect(page).toMatch(/<h1>a &lt;b&gt; &amp; &quot;c&quot;<\/h1>/);
   expect(page).not.toMatch(/(?:src|href)="https?:/);
-  for (const name of ['score-by-bytes', 'layer-budgets', 'needle-grid']) {
+  for (const name of ['score-by-bytes', 'layer-budgets', 'needle-grid', 'lmba-by-layer', 'lmba-by-task', 'lift', 'lift-by-task']) {
     const svg = readFileSync(join(whole, `${name}.svg`), 'utf8');
     expect(svg).toMatch(/^<svg /);
     expect(page).toContain(svg);
@@ -147,6 +148,31 @@ test('a report is one page that needs nothing else, and a picture for every plot
   const markdown = readFileSync(join(whole, 'report.md'), 'utf8');
   expect(markdown).toMatch(/\| no_press \| - \| 100\.0% \| 100\.0 \[100\.0, 100\.0\] \|/);
   expect(markdown).toMatch(/### 256 tokens\n\n\| press \| ratio \| niah_single_1 \| needle_in_haystack \|/);
+  expect(markdown).toMatch(/## Layer budgets against uniform\n\n1 pairs? /);
+  expect(markdown).toMatch(/\| scorer \| ratio \| zigzag \|\n.*\n\| snapkv \| 0\.5 \| \**[+-]?\d/);
+  const { refused, lift_counts } = JSON.parse(readFileSync(join(whole, 'summary.json'), 'utf8'));
+  expect(refused.length).toBe(1); // told by the run
+  expect(lift_counts).toMatchObject([
+    { measure: 'score', by: 'press', by_chance: 0.025 },
+    { by: 'task', by_chance: 0.05 },
+  ]);
+});
+
+test('results that do not tell what presses are made of are told by the config of their run', () => {
+  const lines = readFileSync(join(whole, 'answers.jsonl'), 'utf8').split('\n');
+  const old = at('old');
+  mkdirSync(old);
+  writeFileSync(join(old, 'answers.jsonl'), lines.filter((line) => !line.includes('"made_of"')).join('\n'));
+  expect(edgepress('eval', 'report', old).status).toBe(0);
+  const before = readFileSync(join(old, 'report.md'), 'utf8');
+  expect(before).toMatch(/It is not known what 4 of the presses are made of/);
+  expect(before).not.toMatch(/against uniform/);
+  expect(edgepress('eval', 'report', old, '--config', config).status).toBe(0);
+  const lifts = (name: string) => JSON.parse(readFileSync(at(name, 'summary.json'), 'utf8')).lifts;
+  expect(lifts('old')).toEqual(lifts('whole'));
+  expect(edgepress('eval', 'report', old, '--config', 'README.md').err).toMatch(/--config README\.md is no JSON/);
+  writeFileSync(join(old, 'summary.json'), '{"refused"');
+  expect(edgepress('eval', 'report', old).err).toMatch(/summary\.json is no summary .*remove it/);
 });
 
 test('rows of a dataset in a file: questions of one context share a reading', () => {
