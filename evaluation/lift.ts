@@ -154,6 +154,12 @@ export function comparisonOf({ layer_budget, against }: Pick<Lift, 'layer_budget
   return against === layerBudgets.uniform.name ? layer_budget : `${layer_budget} less ${against}`;
 }
 
+/** Whether a layer budget has the parameters that it takes where none are given. */
+export function isDefault({ name, params }: PartMade): boolean {
+  const part = Object.hasOwn(layerBudgets, name) ? layerBudgets[name as keyof typeof layerBudgets] : null;
+  return JSON.stringify(part?.params.safeParse({}).data) === JSON.stringify(params);
+}
+
 export type Verdict = 'better' | 'within' | 'worse';
 
 /** On which side of nothing the whole interval lies. */

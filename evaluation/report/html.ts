@@ -116,6 +116,7 @@ figure svg { background: #fff; border-radius: 6px; height: auto; max-width: 100%
 @media (max-width: 46rem) {
   .roomy { display: none; }
   .narrow { display: block; }
+  th, td { font-size: 13px; padding: .2rem .35rem; }
   td:first-child { min-width: 8rem; overflow-wrap: anywhere; white-space: normal; }
 }
 figcaption { opacity: .8; max-width: 44rem; }

@@ -1,5 +1,5 @@
 /** What layer budgets gain over uniform, as plots: by ratio, by task, and by their own parameters. */
-import { comparisonOf, type Lift, verdictOf } from '../lift.ts';
+import { comparisonOf, isDefault, type Lift, verdictOf } from '../lift.ts';
 import { grouped } from '../summary.ts';
 import { COLOURS, cellConfig, config, distinct, fileName, inRows, legendBelow, type Plot } from './plot.ts';
 
@@ -55,7 +55,7 @@ function byRatio(lifts: readonly Lift[], { measure, unit, of, good }: Measure, {
             sort: comparisons,
             scale: { domain: comparisons, range: COLOURS },
             title: 'layer budget',
-            legend: legendBelow(narrow ? 2 : 5),
+            legend: legendBelow(comparisons, narrow),
           },
         },
         layer: [
@@ -68,17 +68,13 @@ function byRatio(lifts: readonly Lift[], { measure, unit, of, good }: Measure, {
   };
 }
 
-/** More than can be told apart by colour are not shown, those last of which there are fewest. */
+/** Where there are more than colours tell apart, one setting of each: the default one, or the first. */
 function most(lifts: readonly Lift[]): { shown: readonly Lift[]; left: string } {
   const all = [...grouped(lifts, comparisonOf)];
   if (all.length <= COLOURS.length) return { shown: lifts, left: '' };
-  const kept = new Set(
-    [...all]
-      .sort(([, a], [, b]) => b.length - a.length)
-      .slice(0, COLOURS.length)
-      .map(([comparison]) => comparison),
-  );
-  return { shown: lifts.filter((one) => kept.has(comparisonOf(one))), left: ` ${kept.size} of ${all.length} layer budgets are shown.` };
+  const kinds = [...grouped(all, ([, [{ part, against }]]) => JSON.stringify([part.name, against])).values()];
+  const chosen = kinds.map((own) => own.find(([, [{ part }]]) => isDefault(part)) ?? own[0]).slice(0, COLOURS.length);
+  return { shown: chosen.flatMap(([, own]) => own), left: ` ${chosen.length} of ${all.length} layer budgets are shown: of each one setting.` };
 }
 
 /** Tasks by scorers, at the ratio with most outside their intervals. */
@@ -187,7 +183,7 @@ function sensitivities(lifts: readonly Lift[], { measure, unit, of, good }: Meas
                 sort: colours,
                 scale: { range: COLOURS },
                 title: null,
-                legend: legendBelow(narrow ? 2 : 5),
+                legend: legendBelow(colours, narrow),
               },
             },
             layer: [

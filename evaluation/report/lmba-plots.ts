@@ -1,13 +1,14 @@
 /** What ZigZag sees: LMBA of every layer, by task and over the samples. */
 import { layerBudgets } from '../../presses/registry.ts';
 import { labelsOf } from '../labels.ts';
+import { isDefault } from '../lift.ts';
 import type { Made } from '../made-of.ts';
 import type { Answer } from '../results.ts';
 import { mean, quantile } from '../statistics.ts';
 import { grouped } from '../summary.ts';
 import { cellConfig, config, distinct, inRows, type Plot } from './plot.ts';
 
-/** In percent of the tokens that the press saw, so that lengths are alike. Of every scorer one variant: neither the ratio nor the head budget changes what is measured. */
+/** In percent of the tokens that the press saw, so that lengths are alike. Of every scorer one variant, of the default parameters where there is one: neither the ratio nor the head budget changes what is measured. */
 export function lmbaPlots(answers: readonly Answer[], made: ReadonlyMap<string, Made>): Plot[] {
   const measured = [...grouped(answers, ({ variant }) => variant)].flatMap(([variant, all]) => {
     const parts = made.get(variant);
@@ -19,7 +20,7 @@ export function lmbaPlots(answers: readonly Answer[], made: ReadonlyMap<string, 
   const { scorer } = labelsOf(measured.map(({ parts }) => parts));
   const chosen = [...grouped(measured, ({ parts }) => scorer(parts))].map(([panel, all]) => ({
     panel,
-    ...all.reduce((most, one) => (one.own.length > most.own.length ? one : most)),
+    ...([...all].sort((a, b) => b.own.length - a.own.length).find(({ parts }) => isDefault(parts[0].layer_budget)) ?? all[0]),
   }));
   const thresholds = distinct(chosen.map(({ parts }) => String(parts[0].layer_budget.params.threshold)));
   const words = `LMBA: how many evictable tokens carry ${thresholds.join(' or ')} of the scores' mass, mean over the heads, in percent of the tokens that the press saw`;

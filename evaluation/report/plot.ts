@@ -17,7 +17,7 @@ export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '
 export const SHAPES = ['circle', 'square', 'triangle-up', 'diamond', 'cross', 'triangle-down'];
 
 const FONT = 'system-ui, sans-serif';
-const common = { font: FONT, background: '#ffffff', aria: false } as const; // the page reads out title and caption
+const common = { font: FONT, background: '#ffffff', aria: false, legend: { labelLimit: 400 } } as const; // the page reads out title and caption
 export const config = { ...common, view: { stroke: null }, axis: { grid: true, gridColor: '#e5e5e5' } } as const;
 /** Of cells side by side: lines between them would cut them. */
 export const cellConfig = {
@@ -39,9 +39,10 @@ export function inRows(
   return { spec: draw(columns(wide), false) as TopLevelSpec, narrow: draw(columns(narrow), true) as TopLevelSpec };
 }
 
-/** Below the plot, so that it takes no room beside it. */
-export function legendBelow(columns: number) {
-  return { orient: 'bottom', columns, labelLimit: 320, symbolOpacity: 1 } as const;
+/** Below the plot, so that it takes no room beside it; as many columns as these labels leave room for. */
+export function legendBelow(labels: readonly string[], narrow: boolean) {
+  const longest = Math.max(...labels.map(({ length }) => length), 1);
+  return { orient: 'bottom', columns: Math.max(1, Math.floor((narrow ? 300 : 640) / (6 * longest + 30))), symbolOpacity: 1 } as const; // in pixels
 }
 
 export function distinct<T>(values: readonly T[]): T[] {

@@ -67,11 +67,20 @@ interface Scale {
 
 /** Few presses by name; those of a grid in panels, one a scorer; of others the best by name among the rest. */
 function points(measured: readonly Point[], made: MadeOf, scale: Scale): Pick<Plot, 'spec' | 'narrow'> & { words: string } {
-  const all = measured.map(({ summary: _, ...shown }) => shown);
-  const presses = distinct(all.map(({ press }) => press));
-  if (presses.length <= MOST_NAMED) return { ...named(all, presses, scale), words: '' };
+  const presses = distinct(measured.map(({ press }) => press));
+  if (presses.length <= MOST_NAMED)
+    return {
+      ...named(
+        measured.map(({ summary: _, ...shown }) => shown),
+        presses,
+        scale,
+      ),
+      words: '',
+    };
   const panels = inPanels(measured, made, scale);
   if (panels !== null) return panels;
+  const name = shortNames(measured, made);
+  const all = measured.map(({ summary: _, ...shown }) => ({ ...shown, press: name(shown.press) }));
   const sign = scale.best === 'high' ? -1 : 1;
   const meanOf = [...grouped(all, ({ press }) => press)].map(([press, own]) => ({ press, mean: sign * mean(own.map((one) => one.mean)) }));
   const best = meanOf
@@ -82,13 +91,29 @@ function points(measured: readonly Point[], made: MadeOf, scale: Scale): Pick<Pl
   return { ...named(all, best, scale), words };
 }
 
+/** Names of presses without what all have alike; as they are where it is not known what presses are made of, or two would be called the same. */
+function shortNames(measured: readonly Point[], made: MadeOf): (press: string) => string {
+  const parts = [...grouped(measured, ({ press }) => press)].map(([press, [{ summary }]]) => ({ press, parts: made.get(summary.variant) }));
+  const label = labelsOf(parts.flatMap(({ parts }) => (parts && parts.length > 0 ? [parts] : [])));
+  const heads = distinct(parts.flatMap(({ parts }) => (parts && parts.length > 0 ? label.headBudget(parts) : [])));
+  const short = parts.map(({ press, parts }): [string, string] => {
+    if (parts === undefined || parts.length === 0) return [press, press];
+    const words = [label.scorer(parts), label.layerBudget(parts), heads.length > 1 ? label.headBudget(parts) : '', label.others(parts)];
+    return [press, words.filter((word) => word !== '').join(' ')];
+  });
+  const names = new Map(
+    parts.some(({ parts }) => parts === undefined) || distinct(short.map(([, words]) => words)).length < short.length ? [] : short,
+  );
+  return (press) => names.get(press) ?? press;
+}
+
 function named(values: readonly Omit<Point, 'summary'>[], presses: readonly string[], { title, domain }: Scale): Pick<Plot, 'spec' | 'narrow'> {
   const x = { field: 'kept', type: 'quantitative', title: 'bytes kept, % of the full cache', scale: { zero: true } };
   const y = { type: 'quantitative', title, scale: domain ? { domain } : {} };
   const own = { transform: [{ filter: { field: 'press', oneOf: presses } }] };
   const others = { transform: [{ filter: { not: { field: 'press', oneOf: presses } } }] };
   return inRows(1, (_, narrow) => {
-    const legend = legendBelow(narrow ? 1 : 3);
+    const legend = legendBelow(presses, narrow);
     const color = { field: 'press', type: 'nominal', sort: presses, scale: { domain: presses, range: COLOURS }, title: null, legend };
     const shape = { field: 'press', type: 'nominal', sort: presses, scale: { domain: presses, range: SHAPES }, title: null, legend };
     return {
@@ -129,7 +154,7 @@ function inPanels(measured: readonly Point[], made: MadeOf, { title, domain }: S
   const x = { field: 'kept', type: 'quantitative', title: 'bytes kept, %', scale: { zero: true }, axis: { tickCount: 4 } };
   const y = { type: 'quantitative', title, scale: domain ? { domain } : {} };
   const drawn = inRows(scorers.length, (columns, narrow) => {
-    const legend = legendBelow(narrow ? 2 : 5);
+    const legend = legendBelow([...layers, ...heads], narrow);
     const shape = { field: 'heads', type: 'nominal', sort: heads, scale: { domain: heads, range: SHAPES }, title: 'head budget', legend };
     return {
       config,

@@ -222,6 +222,15 @@ describe('the report', () => {
     ]);
   });
 
+  test('shows one setting of each layer budget where there are more than colours, the default one', () => {
+    const settings = [...sweep, ...['pyramid', ...[2, 5, 10].map((beta) => ({ name: 'pyramid', beta }))]];
+    const { answers, made } = answered({ presses: grid(['uniform', ...settings]), samples: 2, answer: (_, draw) => ({ score: draw.next() }) });
+    const [plot] = liftPlots(liftsOf(answers, made));
+    expect(plot.caption).toMatch(/2 of 10 layer budgets are shown: of each one setting/);
+    const { values } = (plot.spec as unknown as { data: { values: { comparison: string }[] } }).data;
+    expect(new Set(values.map(({ comparison }) => comparison))).toEqual(new Set(['zigzag(threshold=0.9,bound_ratio=0.2)', 'pyramid(beta=20)']));
+  });
+
   test('shows LMBA of every layer in percent of what the press saw, once a scorer', () => {
     const plots = lmbaPlots(study.answers, study.made);
     expect(plots.map(({ name }) => name)).toEqual(['lmba-by-layer', 'lmba-by-task']);
@@ -237,6 +246,11 @@ describe('the report', () => {
     const captions = (made: ReadonlyMap<string, Made>) => plotsOf(summaries, study.answers, made).map(({ name, caption }) => `${name}: ${caption}`);
     expect(captions(study.made)[0]).toMatch(/^score-by-bytes: .* The broken line is the full cache\.$/);
     expect(captions(new Map())[0]).toMatch(/The best 12 of 33 presses/);
+    const uneven = { presses: [...grid(['uniform', ...sweep, 'pyramid', { name: 'pyramid', beta: 10 }]), { name: 'no_press', press: 'no_press' }] };
+    const many = answered({ ...uneven, samples: 1, answer: (_, draw) => ({ score: draw.next() }) });
+    const [plot] = plotsOf(summarise(many.answers, { resamples: 10 }), many.answers, many.made);
+    expect(plot.caption).toMatch(/The best 12 of 19 presses/); // more layer budgets than colours
+    expect(JSON.stringify(plot.spec)).toContain('"press":"tova zigzag(threshold=0.9,bound_ratio=0.2)"');
     expect(captions(study.made).find((caption) => caption.startsWith('layer-budgets'))).toMatch(/means over the samples, ratios and head budgets/);
   });
 });
