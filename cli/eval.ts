@@ -7,7 +7,7 @@ import { DATASETS } from '../evaluation/datasets/registry.ts';
 import { type Made, madeOf } from '../evaluation/made-of.ts';
 import { leaderboard } from '../evaluation/report/markdown.ts';
 import { type Summary, summaryOf, writeReport } from '../evaluation/report/report.ts';
-import { checkSame, keyOf, type Results, ResultsFile, readResults, type Setup } from '../evaluation/results.ts';
+import { checkSame, keyOf, type Results, ResultsFile, readResults, type Setup, setupOf } from '../evaluation/results.ts';
 import { type RunSummary, run } from '../evaluation/runner.ts';
 import { samplesOf } from '../evaluation/samples.ts';
 import { styles } from '../evaluation/tasks/registry.ts';
@@ -48,6 +48,7 @@ interface Shard {
 }
 
 const ANSWERS = 'answers.jsonl';
+const RESULTS = /^answers(-\d+-of-\d+)?\.jsonl$/;
 /** Of a press that is named by its JSON. */
 const MOST_SHOWN = 200;
 const SUMMARY = 'summary.json';
@@ -127,6 +128,7 @@ async function evaluate(options: EvalOptions): Promise<void> {
     const { index, of } = options.shard ?? { index: 1, of: 1 };
     const own = placed.filter((_, i) => i % of === index - 1);
     process.once('SIGINT', interrupt).once('SIGTERM', interrupt); // before there are results, nothing is lost, and the signal ends it at once
+    checkFolder(options.out, setup);
     const results = new ResultsFile(join(options.out, options.shard ? `answers-${index}-of-${of}.jsonl` : ANSWERS), setup);
     const bar = progressBar(`${own.length} samples x ${variants.length} presses`);
     const started = performance.now();
@@ -156,6 +158,14 @@ async function evaluate(options: EvalOptions): Promise<void> {
   } finally {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
     engine.close();
+  }
+}
+
+/** All answers of a folder are summarised together at the end: what could not be is told before hours of work. */
+function checkFolder(folder: string, setup: Setup): void {
+  for (const name of existsSync(folder) && statSync(folder).isDirectory() ? readdirSync(folder) : []) {
+    const there = RESULTS.test(name) ? setupOf(join(folder, name)) : null;
+    if (there !== null) checkSame(join(folder, name), there, setup);
   }
 }
 
@@ -232,7 +242,7 @@ function readFolders(folders: readonly string[]): Results {
       const why = code === 'ENOENT' ? 'there is none of that name' : code === 'ENOTDIR' ? 'it is a file' : message;
       throw new InputError('file_unreadable', null, `${folder} is no folder of results: ${why}`);
     }
-    const found = names.filter((name) => /^answers(-\d+-of-\d+)?\.jsonl$/.test(name)).sort();
+    const found = names.filter((name) => RESULTS.test(name)).sort();
     if (found.length === 0)
       throw new InputError('results_missing', null, `${folder} holds no ${ANSWERS}; edgepress eval --out ${basename(folder)} makes it`);
     return found.map((name) => join(folder, name));

@@ -85,6 +85,8 @@ export function pressesOf({ presses, grid, ratios }: EvaluationConfig): NamedPre
         'presses',
         `the press "${shownName(one.name)}" has a name of ${one.name.length} characters; {"name": ..., "press": ...} gives it one of ${MOST_NAME} or fewer`,
       );
+    if (/\p{Cc}/u.test(one.name))
+      throw new InputError('eval_config', 'presses', `a press is called ${JSON.stringify(shownName(one.name))}; a name on one line works`);
     const before = all.get(one.name);
     if (before && JSON.stringify(before.press) !== JSON.stringify(one.press))
       throw new InputError(

@@ -218,17 +218,14 @@ export interface Results {
   readonly made: ReadonlyMap<string, Made>;
 }
 
+/** What a results file was begun with; null where it has no whole line yet. Throws InputError. */
+export function setupOf(path: string): Setup | null {
+  return opened(path, (fd) => rows(fd, path).next().value?.setup ?? null);
+}
+
 /** What a results file holds; a broken last line is not among it. Throws InputError. */
 export function readResults(path: string): Results {
-  let fd: number;
-  try {
-    const why = whyNoFile(statSync(path));
-    if (why !== null) throw new Error(why);
-    fd = openSync(path, 'r');
-  } catch (error) {
-    throw new InputError('file_unreadable', null, `${path}: ${(error as Error).message}`);
-  }
-  try {
+  return opened(path, (fd) => {
     const answers = new Map<string, Answer>();
     const made = new Map<string, Made>();
     let setup: Setup | null = null;
@@ -239,6 +236,20 @@ export function readResults(path: string): Results {
     }
     if (setup === null) throw new InputError('results_invalid', null, `${path} holds no whole line: it is no results file, or its run ended at once`);
     return { setup, answers: [...answers.values()], made };
+  });
+}
+
+function opened<T>(path: string, read: (fd: number) => T): T {
+  let fd: number;
+  try {
+    const why = whyNoFile(statSync(path));
+    if (why !== null) throw new Error(why);
+    fd = openSync(path, 'r');
+  } catch (error) {
+    throw new InputError('file_unreadable', null, `${path}: ${(error as Error).message}`);
+  }
+  try {
+    return read(fd);
   } finally {
     closeSync(fd);
   }

@@ -58,12 +58,10 @@ export async function run(options: RunOptions): Promise<RunSummary> {
   for (const [i, placed] of left.entries()) {
     signal?.throwIfAborted();
     const missing = variants.filter((variant) => isMissing(placed, variant)); // none where the sample is there twice
-    if (missing.length > 0) {
-      const { context, question, answerPrefix } = placed.sample;
-      const prompt = engine.encode({ kind: 'question', context, question, answerPrefix });
-      const able = await ableOf(engine, prompt, missing, placed.sample, summary);
+    const prompt = promptOf(engine, placed.sample, missing, summary);
+    if (prompt !== null && missing.length > 0) {
       const answers: Answer[] = [];
-      for (const [g, group] of sharing(able).entries()) {
+      for (const [g, group] of sharing(await ableOf(engine, prompt, missing, placed.sample, summary)).entries()) {
         if (options.shareReadings !== false && group.length > 0) {
           const presses = group.map(({ request }) => request);
           const before = last[g] ?? null;
@@ -101,11 +99,31 @@ async function ableOf(
       able.push(variant);
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      const entry = refused.get(variant.key) ?? { why: error.message, samples: 0 };
-      refused.set(variant.key, { ...entry, samples: entry.samples + 1 });
+      refuse(refused, variant, error);
     }
   }
   return able;
+}
+
+/** Null where it is so long that it is not even tokenised, or the model's template refuses it: then every variant is refused it. */
+function promptOf(
+  engine: EdgeEngine,
+  { context, question, answerPrefix }: Sample,
+  variants: readonly Variant[],
+  { refused }: RunSummary,
+): PromptInput | null {
+  try {
+    return engine.encode({ kind: 'question', context, question, answerPrefix });
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    for (const variant of variants) refuse(refused, variant, error);
+    return null;
+  }
+}
+
+function refuse(refused: RunSummary['refused'], { key }: Variant, { message }: InputError): void {
+  const entry = refused.get(key) ?? { why: message, samples: 0 };
+  refused.set(key, { ...entry, samples: entry.samples + 1 });
 }
 
 async function answerAll(

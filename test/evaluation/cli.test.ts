@@ -226,6 +226,7 @@ describe('refused with a sentence', () => {
       ['--dataset', 'math500', '--lengths', '512', '--essay', 'x'],
       /lengths, essay: of generated tasks, not of the dataset math500/,
     ],
+    ['answers of another seed beside a shard', ['--seed', '7', '--shard', '1/2', '--out', whole], /answers\.jsonl holds answers of another setup/],
     ['a path without a dataset', ['--data-path', at('no.jsonl')], /none is named/],
     ['a config that is no JSON', ['--config', 'README.md'], /is no JSON/],
     ['a config with an unknown field', ['--config', 'package.json'], /package\.json: unknown field "name"/],

@@ -92,6 +92,17 @@ test('what a press refuses is counted with the reason, and the other presses ans
   expect([...refused]).toEqual([['wide@0.5', { why: expect.stringMatching(/window/), samples: 2 }]]);
 });
 
+test('a sample that is too long to be tokenised is refused and counted, and the others are answered', async () => {
+  const [first, second] = samples(2);
+  const few = variants.filter(({ press }) => press === 'knorm' || press === 'no_press');
+  const long = { ...first, id: 'long', context: 'word '.repeat(1_000_000) };
+  const { answered, refused } = await evaluate(join(folder, 'l'), { samples: [first, long, second], variants: few });
+  expect(answered).toBe(4);
+  expect([...refused]).toEqual(
+    few.map(({ key }) => [key, { why: expect.stringMatching(/^the prompt has at least \d+ tokens; the context length/), samples: 1 }]),
+  );
+});
+
 test('presses on a part of the prompt and presses that act while decoding alone stand side by side, with a reading for each', async () => {
   const [shared, plain] = ['shared', 'plain'].map((name) => join(folder, name));
   const decoding = { name: 'decoding', press: { preset: 'decoding_tova', interval: 1, target_size: 64 } };

@@ -31,6 +31,8 @@ test('a press is called by a few words; those that are megabytes long are not to
   const long = 'x'.repeat(1e6);
   for (const presses of [[long], [{ preset: 'snapkv', window_size: long }], [{ name: long, press: 'snapkv' }]])
     expect(() => pressesOf(parseConfig({ presses }, 'x'))).toThrow(/^the press ".{60}" has a name of 10\d{5} characters; .{1,100}$/);
+  for (const name of ['a\nb', '\x1b[2J'])
+    expect(() => pressesOf(parseConfig({ presses: [{ name, press: 'snapkv' }] }, 'x'))).toThrow(/a name on one line works/);
   for (const field of ['dataset', 'data_config', 'data_path', 'style', 'essay', 'questions'])
     expect(() => parseConfig({ [field]: long }, 'x')).toThrow(/^x: \w+ must have at most \d+ characters, got .{1,100}$/);
   for (const field of ['presses', 'ratios', 'tasks', 'lengths']) expect(() => parseConfig({ [field]: [] }, 'x')).toThrow(/must not be empty/);
