@@ -113,7 +113,9 @@ function serving(): void {
     });
     const { choices, usage } = await answer.json();
     expect(choices[0].message.content).toBe(' 4821');
-    expect(usage.kv_cache.kept_per_layer).toEqual([39, 38, 47, 46, 29, 35]);
+    const { kept_per_layer, tokens } = usage.kv_cache;
+    expect(kept_per_layer.reduce((sum: number, kept: number) => sum + kept, 0)).toBe((6 * tokens) / 2);
+    expect(new Set(kept_per_layer).size).toBeGreaterThan(1); // dealt by ZigZag
     expect(health.memory).toMatchObject({ kv_pool_bytes: 16 * 2 ** 20, limit_bytes: null });
 
     const busy = await start(['--port', new URL(origin).port], /taken/);

@@ -6,7 +6,7 @@ export const exampleRequest = {
       content: [
         {
           type: 'text',
-          text: 'The grass is green and the sky is blue. One of the special magic numbers for brave otter is: 4821. One of the special magic numbers for old lamp is: 7306. The horse slept near the valley. Anna lives in Oslo.\n',
+          text: 'The grass is green and the sky is blue. A pilot and a dancer smiled by the beach in April. One of the special magic numbers for brave otter is: 4821. Nora and Quinn whispered in the stable. The crow sat near the castle. One of the special magic numbers for old lamp is: 7306. The horse slept near the valley. They cried along the road until sunset. Anna lives in Oslo.\n',
         },
         { type: 'text', text: 'What is the special magic number for brave otter mentioned in the provided text?' },
       ],
