@@ -15,8 +15,8 @@ import { needleSamples, openGolden } from './support/golden.ts';
 import { ReferenceModel } from './support/reference-model.ts';
 import { watchRetained } from './support/watch-retained.ts';
 
-/** As in engine.test.ts. */
-const TOLERANCE = 1e-4;
+/** Log-probabilities of f32 sums, tokens on; engine.test.ts, with shorter answers, has 1e-4. */
+const TOLERANCE = 3e-4;
 const prompt = needleSamples()
   .find((s) => s.task === 'niah_multikey' && s.context_length === 128)!
   .prompt_token_ids.slice(0, 100);

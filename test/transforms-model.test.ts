@@ -33,7 +33,7 @@ describe('transforms in a model', () => {
     for (const [i, x] of moved.logprobs.entries()) expect(Math.abs(x - still.logprobs[i])).toBeLessThan(2e-3);
     const [sinks, nearer] = [await told(streaming(30, [])), await told(streaming(30, ['rerotate']))];
     const most = Math.max(...nearer.logprobs.map((x, i) => Math.abs(x - sinks.logprobs[i])));
-    expect(nearer.ids.join() !== sinks.ids.join() || most > 2e-2).toBe(true);
+    expect(nearer.ids.join() !== sinks.ids.join() || most > 5e-3).toBe(true); // more than rounding does
     expect(nearer.usage.kept_per_layer).toEqual(sinks.usage.kept_per_layer);
     expect(nearer.usage.bytes_kept).toBe(sinks.usage.bytes_kept);
   });
@@ -42,9 +42,10 @@ describe('transforms in a model', () => {
     const rerotated = async (transforms: string[]) => {
       const first = { scorer: { name: 'streaming_llm', n_sink: 0 }, compression_ratio: 0.5, transforms, scope };
       const then = { scorer: { name: 'leverage', seed: 5 }, schedule: { name: 'decoding', interval: 8, target_size: 60 } };
-      return generation(engine, tokens, [first, then], { maxTokens: 24, topLogprobs: 1, ignoreEos: true });
+      return generation(engine, tokens, [first, then], { maxTokens: 16, topLogprobs: 1, ignoreEos: true });
     };
     // All keys move alike, so that before RoPE they are what they were: the same ones stay, and the same is said.
+    // Up to the second compression: rounded angles may settle ties among its scores in another way.
     const [still, moved] = [await rerotated([]), await rerotated(['rerotate'])];
     expect(moved.tokens).toEqual(still.tokens);
     for (const [i, { logprob }] of moved.logprobs.entries()) expect(Math.abs(logprob - still.logprobs[i].logprob)).toBeLessThan(5e-3);
