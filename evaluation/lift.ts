@@ -5,6 +5,7 @@
  * (zigzag: its own budgets on shuffled layers) is held against that too: what lies between the two is what its measure is worth, and not unevenness alone.
  * Where nothing differs, one comparison of 40 lies above its interval all the same, and one below.
  */
+import type { LayerBudget } from '../presses/contract.ts';
 import { layerBudgets } from '../presses/registry.ts';
 import { sum } from '../presses/sum.ts';
 import { labelsOf } from './labels.ts';
@@ -98,14 +99,16 @@ function isUniform(made: Made): boolean {
 /** Whether `theirs` is the control of `mine`: of all its parameters, and of its own (a seed) any. */
 function isControl(mine: Made, theirs: Made): boolean {
   const controls = ({ layer_budget: a }: Made[number], { layer_budget: b }: Made[number]): boolean =>
-    controlOf(b.name) === a.name && Object.entries(a.params).every(([field, value]) => JSON.stringify(b.params[field]) === JSON.stringify(value));
+    budgetOf(b.name)?.controlOf === a.name &&
+    Object.entries(a.params).every(([field, value]) => JSON.stringify(b.params[field]) === JSON.stringify(value));
   const same = (a: Made[number], b: Made[number]): boolean => JSON.stringify(a.layer_budget) === JSON.stringify(b.layer_budget);
   const pairs = mine.map((press, i) => [press, theirs[i]] as const);
   return pairs.some((pair) => controls(...pair)) && pairs.every((pair) => controls(...pair) || same(...pair));
 }
 
-function controlOf(name: string): string | undefined {
-  return Object.hasOwn(layerBudgets, name) ? layerBudgets[name as keyof typeof layerBudgets].controlOf : undefined;
+/** Null where there is none of that name any more. */
+function budgetOf(name: string): LayerBudget | null {
+  return Object.hasOwn(layerBudgets, name) ? (layerBudgets[name as keyof typeof layerBudgets] as LayerBudget) : null;
 }
 
 function ratioOf(made: Made): number | null {
@@ -156,8 +159,7 @@ export function comparisonOf({ layer_budget, against }: Pick<Lift, 'layer_budget
 
 /** Whether a layer budget has the parameters that it takes where none are given. */
 export function isDefault({ name, params }: PartMade): boolean {
-  const part = Object.hasOwn(layerBudgets, name) ? layerBudgets[name as keyof typeof layerBudgets] : null;
-  return JSON.stringify(part?.params.safeParse({}).data) === JSON.stringify(params);
+  return JSON.stringify(budgetOf(name)?.params.safeParse({}).data) === JSON.stringify(params);
 }
 
 export type Verdict = 'better' | 'within' | 'worse';

@@ -28,6 +28,7 @@ import type {
 } from './contract.ts';
 import { checkScores } from './finite-scores.ts';
 import { Gathered } from './gather.ts';
+import { scoreOnce } from './known-scores.ts';
 import { MadeOnce } from './made-once.ts';
 import { Onlooker } from './other-budgets.ts';
 import { partParam } from './part-param.ts';
@@ -240,7 +241,8 @@ export class Compressor {
     const protects = (n: number): Protected => scorer.part.protect(scorer.params, n, stage.context.compat);
     const seen: Promise<Float32Array[]>[] = []; // scores that are read for the check alone
     const score = (part: ScoreContext): View => {
-      const scores = this.#score(stage, part, context);
+      const { known } = part.k === context.k && part.n === context.n ? context : { known: null };
+      const scores = known ? scoreOnce(known, scorer, part) : scorer.part.score(part, scorer.params);
       if (selection.part.ownScores) seen.push(this.#evictable(scores, part, protects(part.n)));
       return scores;
     };
@@ -259,46 +261,6 @@ export class Compressor {
     if (stage !== this.#last && !selection.part.ownScores) seen.push(this.#evictable(ranked.scores, context, keep));
     if (seen.length > 0) this.#later(Promise.all(seen).then((parts) => checkScores(scorer.part.name, inStage, parts.flat(), { first: 0, last: 0 })));
     return { ...ranked, stride };
-  }
-
-  /** Scores [H, n] of `part` of a layer; of all of it what another press had made, where one had. */
-  #score({ press: { scorer } }: Stage, part: ScoreContext, layer: ScoreContext): View {
-    const { known } = layer;
-    if (!known || part.k !== layer.k || part.n !== layer.n) return scorer.part.score(part, scorer.params);
-    const { layer: index, n, shape, compressionRatio, compat, seed } = part;
-    const key = JSON.stringify([scorer.part.name, scorer.params, index, compat, seed]);
-    const ofRatio = `${key} ${compressionRatio}`;
-    const found = known.get(key) ?? known.get(ofRatio);
-    if (found) {
-      for (const note of found.notes) part.note(note);
-      const scores = part.scratch(found.scores.byteLength, 'known scores');
-      this.#backend.write(scores, found.scores);
-      return scores;
-    }
-    const notes: string[] = [];
-    const checks: Promise<void>[] = [];
-    const note = (text: string): void => {
-      notes.push(text);
-      part.note(text);
-    };
-    const later = (check: Promise<void>): void => {
-      checks.push(check);
-      part.later(check);
-    };
-    let asked = false; // few formulas have r in them
-    const watched = {
-      ...part,
-      note,
-      later,
-      get compressionRatio(): number {
-        asked = true;
-        return compressionRatio;
-      },
-    };
-    const scores = scorer.part.score(watched, scorer.params);
-    const read = readFloats(this.#backend, scores, shape.kvHeads * n);
-    this.#later(Promise.all([read, ...checks]).then(([made]) => known.set(asked ? ofRatio : key, { scores: made, notes })));
-    return scores;
   }
 
   /** The scores [H] of rows that are not protected. */

@@ -7,9 +7,9 @@ import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { KvSequence } from '../worker/engine/kv-cache.ts';
 import type { Held, PromptInput } from '../worker/engine/types.ts';
 import { ratioPresets, withArtifacts } from './support/artifacts.ts';
-import { generation, requestOf, watchPages } from './support/generation.ts';
+import { generation, promptOf, requestOf, watchPages } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
-import { all, hashOf, holdWatched, mounted, tokenPrompt } from './support/held.ts';
+import { all, hashOf, holdWatched, mounted } from './support/held.ts';
 import { Random } from './support/random.ts';
 import { watchRetained } from './support/watch-retained.ts';
 
@@ -71,7 +71,7 @@ describe('an answer behind a held context is, bit for bit, that of one request w
         const press = { ...small(name), compression_ratio: 0.5, entry_type };
         const { held, sequence } = await hold(context, press);
         const before = await hashOf(engine.backend, sequence, shape);
-        const one = { prompt: tokenPrompt(tokens), tokens: forced, seed: 1 };
+        const one = { prompt: promptOf(tokens), tokens: forced, seed: 1 };
         expect(await all(engine.follow({ ...one, held })), name).toEqual(await all(engine.follow({ ...one, press: parsePress(scoped(press)) })));
         const [seen, want] = [await mounted(engine, held, tokens, sampling), await generation(engine, tokens, scoped(press), sampling)];
         expect([seen.tokens, seen.logprobs, seen.text]).toEqual([want.tokens, want.logprobs, want.text]);
@@ -93,12 +93,12 @@ describe('an answer behind a held context is, bit for bit, that of one request w
     const { held } = await hold(context, press);
     const want = await all(
       engine.follow({
-        prompt: tokenPrompt(tokens),
+        prompt: promptOf(tokens),
         press: parsePress({ ...press, scope: { protect_last: behind + ((press.scope as { protect_last: number } | undefined)?.protect_last ?? 0) } }),
         tokens: forced,
       }),
     );
-    const seen = await all(engine.follow({ prompt: tokenPrompt(tokens), held, tokens: forced }));
+    const seen = await all(engine.follow({ prompt: promptOf(tokens), held, tokens: forced }));
     for (const [i, logits] of seen.entries()) {
       // What the press left of the context is read in other pieces: sums in another order, on logits that span 30.
       const worst = logits.reduce((most, x, id) => Math.max(most, Math.abs(x - want[i][id])), 0);
@@ -109,8 +109,8 @@ describe('an answer behind a held context is, bit for bit, that of one request w
 
   test('without a press too, but for the order of sums: all of one request is read at once', async () => {
     const { held } = await hold(context, 'no_press');
-    const want = await all(engine.follow({ prompt: tokenPrompt(tokens), press: parsePress('no_press'), tokens: forced }));
-    const seen = await all(engine.follow({ prompt: tokenPrompt(tokens), held, tokens: forced }));
+    const want = await all(engine.follow({ prompt: promptOf(tokens), press: parsePress('no_press'), tokens: forced }));
+    const seen = await all(engine.follow({ prompt: promptOf(tokens), held, tokens: forced }));
     for (const [i, logits] of seen.entries()) expect(logits.reduce((most, x, id) => Math.max(most, Math.abs(x - want[i][id])), 0)).toBeLessThan(1e-4);
     expect((await mounted(engine, held, tokens, sampling)).tokens).toEqual((await generation(engine, tokens, 'no_press', sampling)).tokens);
     held.close();
@@ -215,7 +215,7 @@ describe('many at once', () => {
       alone.map(async (_, i) => {
         const seen: number[] = [];
         const { sampling } = requestOf([], 'no_press', sampled(i));
-        for await (const event of engine.generate({ prompt: tokenPrompt(question(i)), held, sampling })) {
+        for await (const event of engine.generate({ prompt: promptOf(question(i)), held, sampling })) {
           if (event.type !== 'text') continue;
           most = Math.max(most, memory().used);
           order.push(i);
@@ -268,7 +268,7 @@ describe('many at once', () => {
     const want = await mounted(engine, held, tokens, { maxTokens: 20 });
     const seen: number[] = [];
     const { sampling } = requestOf([], 'no_press', { maxTokens: 20 });
-    for await (const event of engine.generate({ prompt: tokenPrompt(tokens), held, sampling })) {
+    for await (const event of engine.generate({ prompt: promptOf(tokens), held, sampling })) {
       if (event.type === 'prompt') held.close();
       if (event.type === 'text') seen.push(...event.tokenIds);
       if (seen.length === 5) expect(memory()).toMatchObject({ contexts: 0, running: 1 });
@@ -368,7 +368,7 @@ describe('refusals', () => {
     const { most } = engine.health().contexts;
     expect(most).toBe(8);
     const watched = await Promise.allSettled(
-      Array.from({ length: most + 2 }, (_, i) => engine.hold({ prompt: tokenPrompt([5, 6, 7 + i]), press: parsePress('no_press') })),
+      Array.from({ length: most + 2 }, (_, i) => engine.hold({ prompt: promptOf([5, 6, 7 + i]), press: parsePress('no_press') })),
     );
     for (const one of watched) if (one.status === 'fulfilled') opened.push(one.value);
     expect(opened.length).toBe(most);
@@ -401,7 +401,7 @@ describe('refusals', () => {
       const taken = String.raw`\(${held.bytes} bytes\) of them taken by held contexts`;
       expect(refused).toMatchObject({ code: 'kv_budget_exceeded', message: expect.stringMatching(taken) });
       expect((refused as Error).message).toMatch(/compression_ratio 0\.\d+ fits.*; so would closing contexts/);
-      expect((await little.plan({ prompt: tokenPrompt(document), press: parsePress('no_press'), maxTokens: 4 })).fits).toBe(false);
+      expect((await little.plan({ prompt: promptOf(document), press: parsePress('no_press'), maxTokens: 4 })).fits).toBe(false);
       const tooMuch = { code: 'kv_budget_exceeded', message: expect.stringMatching(/beside its context.*fewer tokens/) };
       expect(await failure(mounted(little, held, [...document, 5], { maxTokens: 200 }))).toMatchObject(tooMuch);
       const open = await mounted(little, held, [...document, 5], { maxTokens: null });
@@ -451,7 +451,7 @@ describe('everything is given back', () => {
       return { ...memory(), heap: engine.health().memory.used_bytes };
     };
     const before = await hashOf(engine.backend, sequence, shape);
-    const request = { prompt: tokenPrompt(tokens), held, sampling: requestOf([], 'no_press', { maxTokens: 30 }).sampling };
+    const request = { prompt: promptOf(tokens), held, sampling: requestOf([], 'no_press', { maxTokens: 30 }).sampling };
     for (const at of [0, 1, 2, 5, 9, 14]) {
       const abort = new AbortController();
       let events = 0;
@@ -473,7 +473,7 @@ describe('everything is given back', () => {
         rmsNorm.apply(this, args);
       });
       if (calls === 0) abort.abort(reason);
-      expect(await failure(engine.hold({ prompt: tokenPrompt(context), press: parsePress(press) }, abort.signal))).toBe(reason);
+      expect(await failure(engine.hold({ prompt: promptOf(context), press: parsePress(press) }, abort.signal))).toBe(reason);
       spy.mockRestore();
       expect(now()).toEqual(left);
     }
@@ -503,7 +503,7 @@ describe('everything is given back', () => {
       } as never);
     }
     const runs: [name: string, run: () => Promise<unknown>][] = [
-      ['hold', async () => (await engine.hold({ prompt: tokenPrompt(part), press: parsePress(evicting), seed: 1 })).close()],
+      ['hold', async () => (await engine.hold({ prompt: promptOf(part), press: parsePress(evicting), seed: 1 })).close()],
       ['mount', () => mounted(engine, held, question, asked)],
     ];
     const random = new Random(31);
@@ -530,14 +530,14 @@ describe('everything is given back', () => {
     const other = await openGolden('needle', { contextLength: 512, kvPoolBytes: 2 ** 20 });
     const { held } = await holdWatched(other, context, evicting);
     const running = [0, 1].map(() => failure(mounted(other, held, tokens, { maxTokens: 200 })));
-    const reading = failure(other.hold({ prompt: tokenPrompt(context), press: parsePress(press) }));
+    const reading = failure(other.hold({ prompt: promptOf(context), press: parsePress(press) }));
     await new Promise((resolve) => setTimeout(resolve, 10));
     other.close();
     for (const one of await Promise.all([...running, reading])) expect(one).toMatchObject({ code: 'model_closed' });
     expect([other.health().memory.used_bytes, other.health().contexts]).toEqual([0, { held: 0, most: 8, bytes: 0 }]);
     held.close();
     expect(await failure(mounted(other, held, tokens))).toMatchObject({ code: 'model_closed' });
-    expect(await failure(other.hold({ prompt: tokenPrompt(context), press: parsePress('no_press') }))).toMatchObject({ code: 'model_closed' });
+    expect(await failure(other.hold({ prompt: promptOf(context), press: parsePress('no_press') }))).toMatchObject({ code: 'model_closed' });
   });
 
   test('150 steps at random: contexts come and go, requests mount them, some are aborted; nothing stays, and no answer is another', async () => {
@@ -557,7 +557,7 @@ describe('everything is given back', () => {
       if (at === 0) queueMicrotask(() => abort.abort(reason));
       const { sampling } = requestOf([], 'no_press', { maxTokens: 14, seed: which });
       try {
-        for await (const event of engine.generate({ prompt: tokenPrompt(question), held, sampling }, abort.signal)) {
+        for await (const event of engine.generate({ prompt: promptOf(question), held, sampling }, abort.signal)) {
           if (event.type === 'text') seen += `${event.tokenIds} `;
           if (++events === at) abort.abort(reason);
         }

@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
-import { generation } from '../support/generation.ts';
+import { generation, promptOf } from '../support/generation.ts';
 import { needleSamples, openGolden } from '../support/golden.ts';
 import { openOnGpu } from '../support/gpu-backends.ts';
-import { all, hashOf, holdWatched, mounted, tokenPrompt } from '../support/held.ts';
+import { all, hashOf, holdWatched, mounted } from '../support/held.ts';
 
 const shape = { layers: 6, kvHeads: 2 };
 const tokens = needleSamples().find((s) => s.task === 'niah_multikey' && s.context_length === 128)!.prompt_token_ids;
@@ -53,7 +53,7 @@ test.each(presses.map((press) => [JSON.stringify(press), press]))('%s', async (_
   const scoped = [{ ...first, scope: { protect_last: behind } }, ...others];
   const { held, sequence } = await holdWatched(gpu, context, press);
   const hash = await hashOf(gpu.backend, sequence, shape);
-  const one = { prompt: tokenPrompt(tokens), tokens: forced, seed: 1 };
+  const one = { prompt: promptOf(tokens), tokens: forced, seed: 1 };
   expect(await all(gpu.follow({ ...one, held }))).toEqual(await all(gpu.follow({ ...one, press: parsePress(scoped) })));
   const sampling = { maxTokens: 40, seed: 1 };
   const want = await generation(wasm, tokens, scoped, sampling);
@@ -77,7 +77,7 @@ test('a device that is lost while a context is mounted, and while one is read: a
     const running =
       lose === 'mounted'
         ? mounted(engine, held, tokens, { maxTokens: 400 })
-        : engine.hold({ prompt: tokenPrompt(tokens), press: parsePress(presses[0]) });
+        : engine.hold({ prompt: promptOf(tokens), press: parsePress(presses[0]) });
     setTimeout(() => backend.recorder.device.destroy(), 20);
     await expect(running).rejects.toMatchObject({ code: 'device_failed' });
     expect(engine.health().requests.running).toBe(0);

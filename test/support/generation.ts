@@ -15,9 +15,13 @@ export interface Generation {
   readonly reason: 'stop' | 'length';
 }
 
+/** Token ids, or any prompt as it is. */
+export function promptOf(prompt: readonly number[] | PromptInput): PromptInput {
+  return 'kind' in prompt ? prompt : { kind: 'tokens', tokens: prompt };
+}
+
 export function requestOf(prompt: readonly number[] | PromptInput, press: unknown = 'no_press', sampling: Partial<Sampling> = {}): GenerateRequest {
-  const input: PromptInput = 'kind' in prompt ? prompt : { kind: 'tokens', tokens: prompt };
-  return { prompt: input, press: parsePress(press), sampling: { ...greedy, ...sampling } };
+  return { prompt: promptOf(prompt), press: parsePress(press), sampling: { ...greedy, ...sampling } };
 }
 
 export async function generation(
@@ -71,6 +75,12 @@ export function watchPages(): PageWatch {
   const of = new WeakMap<KvSequence, PageUse>();
   const { open } = KvCache.prototype;
   const { append, keep, shrinkReservation, fork } = KvSequence.prototype;
+  const begun = (sequence: KvSequence | null, reserved: number, forked: boolean): KvSequence | null => {
+    const use: PageUse = { reserved, most: 0, forked, exceeded: null };
+    if (sequence) uses.push(use);
+    if (sequence) of.set(sequence, use);
+    return sequence;
+  };
   const note = (sequence: KvSequence, what: string): void => {
     const use = of.get(sequence);
     if (!use) return; // it was there before
@@ -82,21 +92,11 @@ export function watchPages(): PageWatch {
     vi.spyOn(KvCache.prototype, 'open').mockImplementation(function (this: KvCache, entryType, pages) {
       const sequence = open.call(this, entryType, pages);
       caches.add(this);
-      if (sequence) {
-        const use = { reserved: pages, most: 0, forked: false, exceeded: null };
-        uses.push(use);
-        of.set(sequence, use);
-      }
-      return sequence;
+      return begun(sequence, pages, false);
     }),
     vi.spyOn(KvSequence.prototype, 'fork').mockImplementation(function (this: KvSequence, pages) {
       const sequence = fork.call(this, pages);
-      if (sequence) {
-        const use = { reserved: pages, most: 0, forked: true, exceeded: null };
-        uses.push(use);
-        of.set(sequence, use);
-      }
-      return sequence;
+      return begun(sequence, pages, true);
     }),
     vi.spyOn(KvSequence.prototype, 'append').mockImplementation(function (this: KvSequence, layer, k, v, n, start) {
       append.call(this, layer, k, v, n, start);

@@ -8,10 +8,8 @@ import type { WebGpuBackend } from '../../worker/backend/webgpu.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { KvSequence } from '../../worker/engine/kv-cache.ts';
 import type { Held, PromptInput, Sampling } from '../../worker/engine/types.ts';
-import { type Generation, told } from './generation.ts';
+import { type Generation, promptOf, told } from './generation.ts';
 import { greedy } from './golden.ts';
-
-export const tokenPrompt = (tokens: readonly number[]): PromptInput => ({ kind: 'tokens', tokens });
 
 /** SHA-256 of what a sequence holds: the bytes of its pages as far as they are filled, positions and scores. */
 export async function hashOf(backend: Backend, sequence: KvSequence, { layers, kvHeads }: { layers: number; kvHeads: number }): Promise<string> {
@@ -48,7 +46,7 @@ export async function holdWatched(
     settle.call(this);
   });
   try {
-    const held = await engine.hold({ prompt: 'kind' in prompt ? prompt : tokenPrompt(prompt), press: parsePress(press), seed });
+    const held = await engine.hold({ prompt: promptOf(prompt), press: parsePress(press), seed });
     return { held, sequence: sequence! };
   } finally {
     spy.mockRestore();
@@ -62,8 +60,7 @@ export function mounted(
   sampling: Partial<Sampling> = {},
   signal?: AbortSignal,
 ): Promise<Generation> {
-  const input = 'kind' in prompt ? prompt : tokenPrompt(prompt);
-  return told(engine.generate({ prompt: input, held, sampling: { ...greedy, ...sampling } }, signal));
+  return told(engine.generate({ prompt: promptOf(prompt), held, sampling: { ...greedy, ...sampling } }, signal));
 }
 
 /** All logits that `follow` yields. */

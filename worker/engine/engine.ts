@@ -16,7 +16,7 @@ import { HeldContexts } from './held-contexts.ts';
 import { type Inspection, inspection } from './inspection.ts';
 import { checkJob, type Job, type JobParts } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
-import { tokenise } from './prompt-tokens.ts';
+import { checkVocabulary, tokenise } from './prompt-tokens.ts';
 import { PromptReader } from './read-prompt.ts';
 import type { Reading } from './reading.ts';
 import { isStatic } from './request-size.ts';
@@ -148,7 +148,7 @@ export class EdgeEngine implements Engine {
     const { reading, along }: Partial<GenerateRequest> = 'held' in request ? {} : request;
     const { backend, forward, tokenizer } = this.#parts;
     const { vocabSize } = this.info;
-    if (along) this.#checkTokens(along.tokens);
+    if (along) checkVocabulary(along.tokens, this.info, 'tokens');
     const job = await this.#checkRequest(request, sampling.maxTokens);
     if (along && along.tokens.length > job.maxTokens)
       throw new Error(`an answer of ${job.maxTokens} tokens has no room for ${along.tokens.length} others`);
@@ -286,7 +286,7 @@ export class EdgeEngine implements Engine {
     const { tokens, seed = null } = request;
     const { backend, forward } = this.#parts;
     const { vocabSize } = this.info;
-    this.#checkTokens(tokens);
+    checkVocabulary(tokens, this.info, 'tokens');
     const job = await this.#checkRequest(request, tokens.length);
     const run = await this.#admit(job, seed, signal);
     try {
@@ -340,12 +340,6 @@ export class EdgeEngine implements Engine {
     this.#parts.cache.close();
     this.#parts.artifacts.close();
     this.#parts.dispose();
-  }
-
-  #checkTokens(tokens: readonly number[]): void {
-    const { vocabSize } = this.info;
-    const unknown = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-    if (unknown !== undefined) throw new InputError('token_unknown', 'tokens', `token ${unknown} is not in the vocabulary of ${vocabSize}`);
   }
 
   /** What the request's author is told. Closing takes device and pages away from a piece that is under way: that is no fault of theirs. */

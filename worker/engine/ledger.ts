@@ -104,22 +104,18 @@ export class Ledger {
     try {
       new Uint32Array(memory.buffer, room, order.length).set(order);
       new Float32Array(memory.buffer, room + order.byteLength, scores.length).set(scores);
-      const write = (): number => exports.ledgerWriteRanked(this.#address, sequence, list, from, order.length, room, room + order.byteLength);
-      const status = write();
-      if (status === SHARED) this.own(sequence, list, from, order.length);
-      done('writeRanked', status === SHARED ? write() : status);
+      this.#write('writeRanked', sequence, list, from, order.length, () =>
+        exports.ledgerWriteRanked(this.#address, sequence, list, from, order.length, room, room + order.byteLength),
+      );
     } finally {
       free(room);
     }
   }
   /** Entries from..from+count-1 have positions start, start+1, … and all the same score. */
   writeRun(sequence: number, list: number, from: number, count: number, start: number, score = 0): void {
-    let status = this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score);
-    if (status === SHARED) {
-      this.own(sequence, list, from, count);
-      status = this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score);
-    }
-    done('writeRun', status);
+    this.#write('writeRun', sequence, list, from, count, () =>
+      this.#exports.ledgerWriteRun(this.#address, sequence, list, from, count, start, score),
+    );
   }
   /** Copies of a list's positions and scores, in list order (best first). */
   read(sequence: number, list: number): { positions: Uint32Array; scores: Float32Array } {
@@ -141,12 +137,7 @@ export class Ledger {
 
   /** Entry `to` of a list gets the position and score of entry `from`; the caller moves their bytes. */
   move(sequence: number, list: number, from: number, to: number): void {
-    let status = this.#exports.ledgerMove(this.#address, sequence, list, from, to);
-    if (status === SHARED) {
-      this.own(sequence, list, to, 1);
-      status = this.#exports.ledgerMove(this.#address, sequence, list, from, to);
-    }
-    done('move', status);
+    this.#write('move', sequence, list, to, 1, () => this.#exports.ledgerMove(this.#address, sequence, list, from, to));
   }
   /** Where entries of a list lie: page * entriesPerPage + slot. */
   places(sequence: number, list: number, entries: Uint32Array): Uint32Array {
@@ -218,6 +209,13 @@ export class Ledger {
   check(): void {
     const broken = this.#exports.ledgerCheck(this.#address);
     if (broken !== 0) throw new Error(`ledger: invariant ${broken} of ledgerCheck is broken`);
+  }
+
+  /** Writes to entries; where they lie on shared pages, on copies of those. */
+  #write(what: string, sequence: number, list: number, from: number, count: number, write: () => number): void {
+    const status = write();
+    if (status === SHARED) this.own(sequence, list, from, count);
+    done(what, status === SHARED ? write() : status);
   }
 }
 

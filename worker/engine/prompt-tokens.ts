@@ -52,12 +52,16 @@ export function anyTokens(length: number, { contextLength }: ModelInfo): { token
   return { tokens: new Array(length).fill(0), boundary: null };
 }
 
-export function checkTokens(tokens: readonly number[], { vocabSize, contextLength }: ModelInfo, field: string): void {
+export function checkTokens(tokens: readonly number[], info: ModelInfo, field: string): void {
   if (tokens.length === 0) throw new InputError('prompt_empty', field, 'the prompt has no tokens');
+  checkVocabulary(tokens, info, field);
+  if (tokens.length >= info.contextLength) throw tooLong(String(tokens.length), info.contextLength, field);
+}
+
+export function checkVocabulary(tokens: readonly number[], { vocabSize }: ModelInfo, field: string): void {
   const unknown = tokens.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
   if (unknown >= 0)
     throw new InputError('token_unknown', field, `token ${tokens[unknown]} at index ${unknown} is not in the vocabulary of ${vocabSize}`);
-  if (tokens.length >= contextLength) throw tooLong(String(tokens.length), contextLength, field);
 }
 
 export function fieldOf({ kind }: PromptInput | PromptLength): string {
