@@ -3,20 +3,19 @@ import { html, raw } from 'hono/html';
 import type { Setup } from '../results.ts';
 import { type Cell, ranked, type VariantSummary } from '../summary.ts';
 import type { Cell as LiftCell, Table } from './lift-tables.ts';
-import type { Drawn } from './report.ts';
+import type { Drawn, Section } from './report.ts';
 
 export interface ReportParts {
   readonly title: string;
   readonly setup: Setup;
   readonly summaries: readonly VariantSummary[];
   readonly plots: readonly Drawn[];
-  /** Layer budgets against uniform; null where there are none to compare. */
-  readonly lift: { readonly words: string; readonly tables: readonly Table[]; readonly plots: readonly Drawn[] } | null;
+  readonly sections: readonly Section[];
   /** What could not be told. */
   readonly notes: readonly string[];
 }
 
-export async function reportPage({ title, setup, summaries, plots, lift, notes }: ReportParts): Promise<string> {
+export async function reportPage({ title, setup, summaries, plots, sections, notes }: ReportParts): Promise<string> {
   const withKl = summaries.some(({ kl }) => kl !== null);
   const most = Math.max(...summaries.map(({ samples }) => samples));
   const tasks = [...new Set(summaries.flatMap(({ cells }) => cells.map(columnOf)))];
@@ -41,13 +40,12 @@ ${notes.map((note) => html`<p><b>Note:</b> ${note}</p>`)}
       html`<tr><td>${one.press}<td>${one.ratio ?? '-'}<td>${((100 * one.bytes_kept) / one.bytes_full).toFixed(1)}%<td>${shown(one.score, 1)}<td>${shown(one.against_full, 1)}${withKl ? html`<td>${shown(one.kl, 3)}` : ''}<td>${one.samples < most ? `${one.samples} of ${most}` : most}</tr>`,
   )}</tbody></table></div>
 ${plots.map((drawn) => html`<h2>${drawn.plot.title}</h2>${figureOf(drawn)}`)}
-${
-  lift &&
-  html`<h2>Layer budgets against uniform</h2>
-<p>${lift.words}</p>
-${lift.plots.map((drawn) => html`<h3>${drawn.plot.title}</h3>${figureOf(drawn)}`)}
-${lift.tables.map(tableOf)}`
-}
+${sections.map(
+  (section) => html`<h2>${section.title}</h2>
+<p>${section.words}</p>
+${section.plots.map((drawn) => html`<h3>${drawn.plot.title}</h3>${figureOf(drawn)}`)}
+${section.tables.map(tableOf)}`,
+)}
 <h2>By task</h2>
 <div class="wide long"><table>
 <thead><tr><th>press<th>ratio${tasks.map((task) => html`<th>${task}`)}</tr></thead>

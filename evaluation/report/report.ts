@@ -1,14 +1,17 @@
 /** All that is told of results: tables and plots, as one page, as Markdown with pictures, and as data. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { sum } from '../../presses/sum.ts';
+import { damagesOf, type LayerDamage } from '../damage.ts';
 import { type Lift, liftsOf, type Tally, tally } from '../lift.ts';
 import type { Results, Setup } from '../results.ts';
 import { summarise, type VariantSummary } from '../summary.ts';
 import type { Refused } from '../variants.ts';
+import { damagePlots, damageTable, damageWords } from './damage-plots.ts';
 import { drawSvg } from './draw.ts';
 import { reportPage } from './html.ts';
 import { liftPlots } from './lift-plots.ts';
-import { liftTables, liftWords } from './lift-tables.ts';
+import { liftTables, liftWords, type Table } from './lift-tables.ts';
 import { lmbaPlots } from './lmba-plots.ts';
 import { leaderboard, markdownTable, taskTable } from './markdown.ts';
 import type { Plot } from './plot.ts';
@@ -22,11 +25,13 @@ export interface Summary {
   /** Layer budgets against uniform, and how many of them lie outside their interval. */
   readonly lifts: readonly Lift[];
   readonly lift_counts: readonly Tally[];
+  /** Where presses of one layer alone were among the variants. */
+  readonly layer_damage: readonly LayerDamage[];
 }
 
 export function summaryOf({ setup, answers, made }: Results, refused: readonly Refused[]): Summary {
   const lifts = liftsOf(answers, made);
-  return { setup, refused, variants: summarise(answers), lifts, lift_counts: tally(lifts) };
+  return { setup, refused, variants: summarise(answers), lifts, lift_counts: tally(lifts), layer_damage: damagesOf(answers, made) };
 }
 
 export interface Drawn {
@@ -35,8 +40,16 @@ export interface Drawn {
   readonly narrow: string | null;
 }
 
+/** A part of the report with plots and tables of its own. */
+export interface Section {
+  readonly title: string;
+  readonly words: string;
+  readonly plots: readonly Drawn[];
+  readonly tables: readonly Table[];
+}
+
 /** Writes report.html, report.md and a picture for every plot into a folder that is there; tells how many plots there are. */
-export async function writeReport(out: string, title: string, results: Results, { setup, variants, lifts }: Summary): Promise<number> {
+export async function writeReport(out: string, title: string, results: Results, { setup, variants, lifts, layer_damage }: Summary): Promise<number> {
   const draw = async (plot: Plot): Promise<Drawn> => {
     const svg = await drawSvg(plot.spec);
     writeFileSync(join(out, `${plot.name}.svg`), svg);
@@ -48,28 +61,41 @@ export async function writeReport(out: string, title: string, results: Results, 
     return drawn;
   };
   const general = await drawAll([...plotsOf(variants, results.answers, results.made), ...lmbaPlots(results.answers, results.made)]);
-  const lift = lifts.length === 0 ? null : { words: liftWords(lifts), tables: liftTables(lifts), plots: await drawAll(liftPlots(lifts)) };
+  const spared = damageTable(layer_damage);
+  const sections: Section[] = [
+    ...(lifts.length === 0
+      ? []
+      : [{ title: 'Layer budgets against uniform', words: liftWords(lifts), plots: await drawAll(liftPlots(lifts)), tables: liftTables(lifts) }]),
+    ...(layer_damage.length === 0
+      ? []
+      : [
+          {
+            title: 'Layers one by one',
+            words: damageWords(layer_damage),
+            plots: await drawAll(damagePlots(layer_damage)),
+            tables: spared === null ? [] : [spared],
+          },
+        ]),
+  ];
   const notes = notesOn(results);
-  writeFileSync(join(out, 'report.html'), await reportPage({ title, setup, summaries: variants, plots: general, lift, notes }));
+  writeFileSync(join(out, 'report.html'), await reportPage({ title, setup, summaries: variants, plots: general, sections, notes }));
   const pictures = (plots: readonly Drawn[]): string[] => plots.map(({ plot }) => `![${plot.title}](${plot.name}.svg)\n\n${plot.caption}`);
-  const sections = [
+  const texts = [
     `# ${title}`,
     ...notes,
     leaderboard(variants),
     ...pictures(general),
-    ...(lift === null
-      ? []
-      : [
-          '## Layer budgets against uniform',
-          lift.words,
-          ...pictures(lift.plots),
-          ...lift.tables.flatMap((table) => [`### ${table.title}`, table.words, markdownTable(table)]),
-        ]),
+    ...sections.flatMap((section) => [
+      `## ${section.title}`,
+      section.words,
+      ...pictures(section.plots),
+      ...section.tables.flatMap((table) => [`### ${table.title}`, table.words, markdownTable(table)]),
+    ]),
     '## By task',
     taskTable(variants),
   ];
-  writeFileSync(join(out, 'report.md'), `${sections.join('\n\n')}\n`);
-  return general.length + (lift?.plots.length ?? 0);
+  writeFileSync(join(out, 'report.md'), `${texts.join('\n\n')}\n`);
+  return sum([general, ...sections.map(({ plots }) => plots)].map(({ length }) => length));
 }
 
 /** What cannot be told of these results. */
