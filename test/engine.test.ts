@@ -13,6 +13,7 @@ import { PromptReader, type ReaderParts } from '../worker/engine/read-prompt.ts'
 import { type Running, Spent, Turns } from '../worker/engine/turns.ts';
 import type { PromptInput, Timings } from '../worker/engine/types.ts';
 import { drawsLots, ratioPresets, withArtifacts } from './support/artifacts.ts';
+import { failingBackend } from './support/failing-backend.ts';
 import { generation, requestOf, watchPages } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
 import { Random } from './support/random.ts';
@@ -786,34 +787,13 @@ describe('everything is given back', () => {
     const tokens = short.slice(0, 40);
     const faulty = { preset: 'zigzag_adakv_snapkv', window_size: 4, compression_ratio: 0.5, scope: { protect_last: 10 } };
     const expected = await generation(engine, tokens, faulty, { maxTokens: 4 });
-    const methods = Object.getOwnPropertyNames(WasmBackend.prototype).filter(
-      (name) =>
-        name !== 'constructor' &&
-        name !== 'free' &&
-        name !== 'trim' &&
-        typeof Object.getOwnPropertyDescriptor(WasmBackend.prototype, name)!.value === 'function',
-    ) as ('linear' | 'alloc')[];
-    const fault = new Error('a fault');
-    let calls = 0;
-    let faultAt = Number.POSITIVE_INFINITY;
-    for (const name of methods) {
-      const original = WasmBackend.prototype[name] as (...args: unknown[]) => unknown;
-      vi.spyOn(WasmBackend.prototype, name).mockImplementation(function (this: WasmBackend, ...args: unknown[]) {
-        if (++calls === faultAt) throw fault;
-        return original.apply(this, args);
-      } as never);
-    }
-    await generation(engine, tokens, faulty, { maxTokens: 4 });
-    const all = calls;
-    expect(all).toBeGreaterThan(300);
-    const random = new Random(31);
-    for (let i = 0; i < 100; i++) {
-      calls = 0;
-      faultAt = i < 20 ? i + 1 : random.int(1, all);
-      expect(await failure(generation(engine, tokens, faulty, { maxTokens: 4 })), `call ${faultAt}`).toBe(fault);
+    const faults = failingBackend();
+    const run = () => generation(engine, tokens, faulty, { maxTokens: 4 });
+    expect(await faults.count(run)).toBeGreaterThan(300);
+    await faults.tryAll(run, { all: 20, some: 80 }, () => {
       expect(memory(engine)).toMatchObject({ used: 0, reserved: 0 });
       cache.ledger.check();
-    }
+    });
     vi.restoreAllMocks();
     expect((await generation(engine, tokens, faulty, { maxTokens: 4 })).tokens).toEqual(expected.tokens);
   });

@@ -7,6 +7,7 @@ import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { KvSequence } from '../worker/engine/kv-cache.ts';
 import type { Held, PromptInput } from '../worker/engine/types.ts';
 import { ratioPresets, withArtifacts } from './support/artifacts.ts';
+import { failingBackend } from './support/failing-backend.ts';
 import { generation, promptOf, requestOf, watchPages } from './support/generation.ts';
 import { needleSamples, openGolden } from './support/golden.ts';
 import { all, hashOf, holdWatched, mounted } from './support/held.ts';
@@ -488,38 +489,15 @@ describe('everything is given back', () => {
     const before = await hashOf(engine.backend, sequence, shape);
     const expected = await mounted(engine, held, question, asked);
     expect(expected.usage.decoding!.compressions).toBeGreaterThan(0);
-    const methods = Object.getOwnPropertyNames(WasmBackend.prototype).filter(
-      (name) =>
-        !['constructor', 'free', 'trim'].includes(name) && typeof Object.getOwnPropertyDescriptor(WasmBackend.prototype, name)!.value === 'function',
-    ) as ('linear' | 'alloc')[];
-    const fault = new Error('a fault');
-    let calls = 0;
-    let faultAt = Number.POSITIVE_INFINITY;
-    for (const name of methods) {
-      const original = WasmBackend.prototype[name] as (...args: unknown[]) => unknown;
-      vi.spyOn(WasmBackend.prototype, name).mockImplementation(function (this: WasmBackend, ...args: unknown[]) {
-        if (++calls === faultAt) throw fault;
-        return original.apply(this, args);
-      } as never);
-    }
     const runs: [name: string, run: () => Promise<unknown>][] = [
       ['hold', async () => (await engine.hold({ prompt: promptOf(part), press: parsePress(evicting), seed: 1 })).close()],
       ['mount', () => mounted(engine, held, question, asked)],
     ];
-    const random = new Random(31);
     const left = memory();
+    const faults = failingBackend();
     for (const [name, run] of runs) {
-      calls = 0;
-      faultAt = Number.POSITIVE_INFINITY;
-      await run();
-      const all = calls;
-      expect(all).toBeGreaterThan(200);
-      for (let i = 0; i < 60; i++) {
-        calls = 0;
-        faultAt = i < 25 ? i + 1 : random.int(1, all);
-        expect(await failure(run()), `${name}, call ${faultAt}`).toBe(fault);
-        expect(memory()).toEqual(left);
-      }
+      expect(await faults.count(run), name).toBeGreaterThan(200);
+      await faults.tryAll(run, { all: 25, some: 35 }, () => expect(memory(), name).toEqual(left));
     }
     vi.restoreAllMocks();
     expect((await mounted(engine, held, question, asked)).tokens).toEqual(expected.tokens);

@@ -1,11 +1,11 @@
 /** Held contexts on the device: answers bit for bit those of one request, the tokens of WASM, not a bit of what is held changes, and a lost device takes all of it. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
-import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { generation, promptOf } from '../support/generation.ts';
-import { needleSamples, openGolden } from '../support/golden.ts';
+import { needleSamples } from '../support/golden.ts';
 import { openOnGpu } from '../support/gpu-backends.ts';
 import { all, hashOf, holdWatched, mounted } from '../support/held.ts';
+import { needleOnBoth } from '../support/on-both.ts';
 
 const shape = { layers: 6, kvHeads: 2 };
 const tokens = needleSamples().find((s) => s.task === 'niah_multikey' && s.context_length === 128)!.prompt_token_ids;
@@ -13,22 +13,7 @@ const behind = 20;
 const context = tokens.slice(0, -behind);
 const forced = [7, 300, 41, 5];
 
-let gpu: EdgeEngine;
-let wasm: EdgeEngine;
-beforeAll(async () => {
-  gpu = (await openOnGpu('needle', { contextLength: 1024 })).engine;
-  wasm = await openGolden('needle', { contextLength: 1024 });
-});
-afterAll(() => {
-  gpu.close();
-  wasm.close();
-});
-
-const used = () => {
-  gpu.backend.trim();
-  const { kv_used_bytes, kv_reserved_bytes, used_bytes } = gpu.health().memory;
-  return { kv_used_bytes, kv_reserved_bytes, used_bytes };
-};
+const both = needleOnBoth({ contextLength: 1024 });
 
 const schedule = { name: 'prefill_and_decoding', interval: 11, target_size: 60 }; // no divisor of what is read ahead
 const presses: (Record<string, unknown> | Record<string, unknown>[])[] = [
@@ -48,26 +33,26 @@ const presses: (Record<string, unknown> | Record<string, unknown>[])[] = [
 ];
 
 test.each(presses.map((press) => [JSON.stringify(press), press]))('%s', async (_, press) => {
-  const before = used();
+  const before = both.gpuMemory();
   const [first, ...others] = [press].flat();
   const scoped = [{ ...first, scope: { protect_last: behind } }, ...others];
-  const { held, sequence } = await holdWatched(gpu, context, press);
-  const hash = await hashOf(gpu.backend, sequence, shape);
+  const { held, sequence } = await holdWatched(both.gpu, context, press);
+  const hash = await hashOf(both.gpu.backend, sequence, shape);
   const one = { prompt: promptOf(tokens), tokens: forced, seed: 1 };
-  expect(await all(gpu.follow({ ...one, held }))).toEqual(await all(gpu.follow({ ...one, press: parsePress(scoped) })));
+  expect(await all(both.gpu.follow({ ...one, held }))).toEqual(await all(both.gpu.follow({ ...one, press: parsePress(scoped) })));
   const sampling = { maxTokens: 40, seed: 1 };
-  const want = await generation(wasm, tokens, scoped, sampling);
-  const together = await Promise.all([0, 1, 2].map(() => mounted(gpu, held, tokens, sampling)));
+  const want = await generation(both.wasm, tokens, scoped, sampling);
+  const together = await Promise.all([0, 1, 2].map(() => mounted(both.gpu, held, tokens, sampling)));
   for (const seen of together) expect([seen.tokens, seen.usage.decoding]).toEqual([want.tokens, want.usage.decoding]);
-  expect(await hashOf(gpu.backend, sequence, shape)).toBe(hash);
+  expect(await hashOf(both.gpu.backend, sequence, shape)).toBe(hash);
 
   const abort = new AbortController();
-  const running = mounted(gpu, held, tokens, { ...sampling, maxTokens: 200 }, abort.signal);
+  const running = mounted(both.gpu, held, tokens, { ...sampling, maxTokens: 200 }, abort.signal);
   setTimeout(() => abort.abort(), 30);
   await expect(running).rejects.toThrow();
-  expect(await hashOf(gpu.backend, sequence, shape)).toBe(hash);
+  expect(await hashOf(both.gpu.backend, sequence, shape)).toBe(hash);
   held.close();
-  expect(used()).toEqual(before);
+  expect(both.gpuMemory()).toEqual(before);
 });
 
 test('a device that is lost while a context is mounted, and while one is read: all is given back, and the context is of no use any more', async () => {

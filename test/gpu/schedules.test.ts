@@ -1,30 +1,15 @@
 /** Presses while decoding on the device, where up to 16 tokens are sampled ahead: the steps, the entries and the tokens of WASM, and nothing stays behind. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { generation, requestOf, watchPages } from '../support/generation.ts';
-import { needleSamples, openGolden } from '../support/golden.ts';
-import { openOnGpu } from '../support/gpu-backends.ts';
+import { needleSamples } from '../support/golden.ts';
+import { needleOnBoth } from '../support/on-both.ts';
 import { watchRetained } from '../support/watch-retained.ts';
 
 const LAYERS = 6;
 const tokens = needleSamples().find((s) => s.task === 'niah_multikey' && s.context_length === 128)!.prompt_token_ids;
 
-let gpu: EdgeEngine;
-let wasm: EdgeEngine;
-beforeAll(async () => {
-  gpu = (await openOnGpu('needle', { contextLength: 1024 })).engine;
-  wasm = await openGolden('needle', { contextLength: 1024 });
-});
-afterAll(() => {
-  gpu.close();
-  wasm.close();
-});
-
-const held = () => {
-  gpu.backend.trim();
-  const { kv_used_bytes, kv_reserved_bytes, used_bytes } = gpu.health().memory;
-  return { kv_used_bytes, kv_reserved_bytes, used_bytes };
-};
+const both = needleOnBoth({ contextLength: 1024 });
 
 /** What was left after every compression, and the answer. */
 async function run(engine: EdgeEngine, press: unknown, maxTokens: number) {
@@ -59,21 +44,21 @@ const presses: Record<string, unknown>[] = [
 ];
 
 test.each(presses.map((press) => [JSON.stringify(press), press]))('%s: as on WASM', async (_, press) => {
-  const before = held();
-  const [got, want] = [await run(gpu, press, 60), await run(wasm, press, 60)];
+  const before = both.gpuMemory();
+  const [got, want] = [await run(both.gpu, press, 60), await run(both.wasm, press, 60)];
   expect(got.decoding!.compressions).toBeGreaterThanOrEqual(3);
   expect(got.exceeded).toBe(null);
   expect(got.decoding).toEqual(want.decoding);
   expect(got.answer).toEqual(want.answer);
   expect(got.left).toEqual(want.left);
-  expect(held()).toEqual(before);
+  expect(both.gpuMemory()).toEqual(before);
 });
 
 test('an answer that ends within what was read ahead: the entries behind its end are gone, whatever was moved before', async () => {
   const press = { preset: 'streaming_llm', schedule: { name: 'decoding', interval: 20, target_size: 40 } };
-  const all = await run(gpu, press, 60);
+  const all = await run(both.gpu, press, 60);
   for (const length of [22, 27, 33, 41, 50]) {
-    const some = await run(gpu, press, length);
+    const some = await run(both.gpu, press, length);
     expect(some.answer).toEqual(all.answer.slice(0, length));
     const since = (length - 1) % 20;
     expect(some.decoding!.entries_per_layer).toEqual(Array(LAYERS).fill(40 + (since || 20)));
@@ -81,18 +66,18 @@ test('an answer that ends within what was read ahead: the entries behind its end
 });
 
 test('given up in mid-generation nothing stays behind; several at once answer as one alone', async () => {
-  const before = held();
+  const before = both.gpuMemory();
   const press = { preset: 'tova', schedule };
   const abort = new AbortController();
   const giveUp = (async () => {
     let seen = 0;
-    for await (const event of gpu.generate(requestOf(tokens, press, { maxTokens: 60, ignoreEos: true }), abort.signal))
+    for await (const event of both.gpu.generate(requestOf(tokens, press, { maxTokens: 60, ignoreEos: true }), abort.signal))
       if (event.type === 'text' && (seen += event.tokenIds.length) > 25) abort.abort();
   })();
   await expect(giveUp).rejects.toThrow();
-  expect(held()).toEqual(before);
-  const alone = await generation(gpu, tokens, press, { maxTokens: 40, ignoreEos: true });
-  const together = await Promise.all([0, 1, 2].map(() => generation(gpu, tokens, press, { maxTokens: 40, ignoreEos: true })));
+  expect(both.gpuMemory()).toEqual(before);
+  const alone = await generation(both.gpu, tokens, press, { maxTokens: 40, ignoreEos: true });
+  const together = await Promise.all([0, 1, 2].map(() => generation(both.gpu, tokens, press, { maxTokens: 40, ignoreEos: true })));
   for (const one of together) expect(one.tokens).toEqual(alone.tokens);
-  expect(held()).toEqual(before);
+  expect(both.gpuMemory()).toEqual(before);
 });
