@@ -1,13 +1,12 @@
 /** What is lost when one layer alone is pressed, beside what layer budgets deal it. */
 import type { LayerDamage } from '../damage.ts';
 import type { Table } from './lift-tables.ts';
-import { COLOURS, config, distinct, inRows, legendBelow, type Plot } from './plot.ts';
+import { COLOURS, distinct, inPanels, legendBelow, type Plot } from './plot.ts';
 
 export function damagePlots(damages: readonly LayerDamage[]): Plot[] {
   if (damages.length === 0) return [];
   const panelOf = panels(damages);
   const names = damages.map(panelOf);
-  const facet = { field: 'panel', type: 'nominal', title: null, sort: names };
   const x = { field: 'layer', type: 'quantitative', title: 'layer', axis: { tickMinStep: 1, format: 'd' } };
   const lost = damages.flatMap((one) => one.damage.map(({ mean, low, high }, layer) => ({ panel: panelOf(one), layer, mean, low, high })));
   const dealt = damages.flatMap((one) =>
@@ -23,25 +22,19 @@ export function damagePlots(damages: readonly LayerDamage[]): Plot[] {
       title: 'What is lost when one layer alone is pressed',
       caption:
         'KL divergence of the next-token distributions from the full cache, nats a token, with the layer on the axis pressed and all others whole; means with 95% intervals.',
-      ...inRows(names.length, (columns) => ({
-        config,
-        data: { values: lost },
-        facet,
-        columns,
-        spec: {
-          ...size,
-          encoding: { x },
-          layer: [
-            {
-              mark: { type: 'rule', color: '#d55e00' },
-              encoding: { y: { field: 'low', type: 'quantitative', title: 'KL, nats' }, y2: { field: 'high' } },
-            },
-            {
-              mark: { type: 'point', color: '#d55e00', filled: true, size: 30 },
-              encoding: { y: { field: 'mean', type: 'quantitative', title: 'KL, nats' } },
-            },
-          ],
-        },
+      ...inPanels('panel', names, lost, () => ({
+        ...size,
+        encoding: { x },
+        layer: [
+          {
+            mark: { type: 'rule', color: '#d55e00' },
+            encoding: { y: { field: 'low', type: 'quantitative', title: 'KL, nats' }, y2: { field: 'high' } },
+          },
+          {
+            mark: { type: 'point', color: '#d55e00', filled: true, size: 30 },
+            encoding: { y: { field: 'mean', type: 'quantitative', title: 'KL, nats' } },
+          },
+        ],
       })),
     },
     ...(dealt.length === 0
@@ -51,25 +44,19 @@ export function damagePlots(damages: readonly LayerDamage[]): Plot[] {
             name: 'layer-shares',
             title: 'What layer budgets deal these layers',
             caption: 'Entries kept, in percent of the tokens that the press saw, means over the samples.',
-            ...inRows(names.length, (columns, narrow) => ({
-              config,
-              data: { values: dealt },
-              facet,
-              columns,
-              spec: {
-                ...size,
-                mark: { type: 'line', point: { size: 20 } },
-                encoding: {
-                  x,
-                  y: { field: 'share', type: 'quantitative', title: '% kept' },
-                  color: {
-                    field: 'layer_budget',
-                    type: 'nominal',
-                    title: null,
-                    sort: budgets,
-                    scale: { domain: budgets, range: COLOURS },
-                    legend: legendBelow(budgets, narrow),
-                  },
+            ...inPanels('panel', names, dealt, (narrow) => ({
+              ...size,
+              mark: { type: 'line', point: { size: 20 } },
+              encoding: {
+                x,
+                y: { field: 'share', type: 'quantitative', title: '% kept' },
+                color: {
+                  field: 'layer_budget',
+                  type: 'nominal',
+                  title: null,
+                  sort: budgets,
+                  scale: { domain: budgets, range: COLOURS },
+                  legend: legendBelow(budgets, narrow),
                 },
               },
             })),

@@ -1,7 +1,7 @@
 /** What layer budgets gain over uniform, as plots: by ratio, by task, and by their own parameters. */
 import { comparisonOf, isDefault, type Lift, verdictOf } from '../lift.ts';
 import { grouped } from '../summary.ts';
-import { COLOURS, cellConfig, config, distinct, fileName, inRows, legendBelow, type Plot } from './plot.ts';
+import { COLOURS, cellConfig, distinct, fileName, inPanels, legendBelow, type Plot } from './plot.ts';
 
 const MEASURES = [
   { measure: 'score', name: 'lift', unit: 'percent points', of: 'score', good: 'above 0 is better' },
@@ -40,30 +40,24 @@ function byRatio(lifts: readonly Lift[], { measure, unit, of, good }: Measure, {
     name: fileName(...name),
     title: `Lift over uniform layers: ${of}${words}`,
     caption: `Difference of ${of} to the same press with uniform layers (or to the control that is named), over the same samples; bars are 95% bootstrap intervals; ${good}.${left}`,
-    ...inRows(scorers.length, (columns, narrow) => ({
-      config,
-      data: { values },
-      facet: { field: 'scorer', type: 'nominal', title: null, sort: scorers },
-      columns,
-      spec: {
-        width: 150,
-        height: 150,
-        encoding: {
-          color: {
-            field: 'comparison',
-            type: 'nominal',
-            sort: comparisons,
-            scale: { domain: comparisons, range: COLOURS },
-            title: 'layer budget',
-            legend: legendBelow(comparisons, narrow),
-          },
+    ...inPanels('scorer', scorers, values, (narrow) => ({
+      width: 150,
+      height: 150,
+      encoding: {
+        color: {
+          field: 'comparison',
+          type: 'nominal',
+          sort: comparisons,
+          scale: { domain: comparisons, range: COLOURS },
+          title: 'layer budget',
+          legend: legendBelow(comparisons, narrow),
         },
-        layer: [
-          { mark: { type: 'rule', color: '#888888' }, encoding: { y: { datum: 0 }, color: { value: '#888888' } } },
-          { mark: { type: 'rule', strokeWidth: 1.5 }, encoding: { ...x, y: { ...x.y, field: 'low' }, y2: { field: 'high' } } },
-          { mark: { type: 'point', filled: true, size: 28, opacity: 1 }, encoding: { ...x, y: { ...x.y, field: 'mean' } } },
-        ],
       },
+      layer: [
+        { mark: { type: 'rule', color: '#888888' }, encoding: { y: { datum: 0 }, color: { value: '#888888' } } },
+        { mark: { type: 'rule', strokeWidth: 1.5 }, encoding: { ...x, y: { ...x.y, field: 'low' }, y2: { field: 'high' } } },
+        { mark: { type: 'point', filled: true, size: 28, opacity: 1 }, encoding: { ...x, y: { ...x.y, field: 'mean' } } },
+      ],
     })),
   };
 }
@@ -107,38 +101,34 @@ function byTask(lifts: readonly Lift[], { measure, unit, of }: Measure, { name, 
     name: fileName(...name, 'by-task'),
     title: `Lift by task: ${of}${at}${words}`,
     caption: `Difference of ${of} to uniform layers, by task; a dot marks those whose 95% interval leaves out 0.${ratios.length > 1 ? ` Of the ratios, the one with most of them.` : ''}${left}`,
-    ...inRows(
-      comparisons.length,
-      (columns) => ({
-        config: cellConfig,
-        data: { values },
-        facet: { field: 'comparison', type: 'nominal', title: null, sort: comparisons },
-        columns,
-        spec: {
-          width: { step: 22 },
-          height: { step: 18 },
-          encoding: {
-            x: { field: 'scorer', type: 'nominal', title: null, sort: distinct(values.map(({ scorer }) => scorer)), axis: { labelAngle: -45 } },
-            y: { field: 'task', type: 'nominal', title: null, sort: distinct(values.map(({ task }) => task)) },
-          },
-          layer: [
-            {
-              mark: 'rect',
-              encoding: {
-                color: {
-                  field: 'lift',
-                  type: 'quantitative',
-                  title: unit,
-                  scale: { scheme: 'redblue', domain: [-bound, bound], domainMid: 0, reverse: measure === 'kl' },
-                  legend: { orient: 'bottom' },
-                },
+    ...inPanels(
+      'comparison',
+      comparisons,
+      values,
+      () => ({
+        width: { step: 22 },
+        height: { step: 18 },
+        encoding: {
+          x: { field: 'scorer', type: 'nominal', title: null, sort: distinct(values.map(({ scorer }) => scorer)), axis: { labelAngle: -45 } },
+          y: { field: 'task', type: 'nominal', title: null, sort: distinct(values.map(({ task }) => task)) },
+        },
+        layer: [
+          {
+            mark: 'rect',
+            encoding: {
+              color: {
+                field: 'lift',
+                type: 'quantitative',
+                title: unit,
+                scale: { scheme: 'redblue', domain: [-bound, bound], domainMid: 0, reverse: measure === 'kl' },
+                legend: { orient: 'bottom' },
               },
             },
-            { transform: [{ filter: 'datum.outside' }], mark: { type: 'point', filled: true, size: 18, color: '#000000', opacity: 1 } },
-          ],
-        },
+          },
+          { transform: [{ filter: 'datum.outside' }], mark: { type: 'point', filled: true, size: 18, color: '#000000', opacity: 1 } },
+        ],
       }),
-      { wide: 3, narrow: 1 },
+      { look: cellConfig, most: { wide: 3, narrow: 1 } },
     ),
   };
 }
@@ -168,33 +158,27 @@ function sensitivities(lifts: readonly Lift[], { measure, unit, of, good }: Meas
         name: fileName(...name, 'sensitivity', budget),
         title: `How sensitive ${budget} is: ${of}${words}`,
         caption: `Difference of ${of} to uniform layers, by the parameters of ${budget}; bars are 95% bootstrap intervals; ${good}.`,
-        ...inRows(panels.length, (columns, narrow) => ({
-          config,
-          data: { values },
-          facet: { field: 'panel', type: 'nominal', title: null, sort: panels },
-          columns,
-          spec: {
-            width: 150,
-            height: 130,
-            encoding: {
-              color: {
-                field: 'settings',
-                type: 'nominal',
-                sort: colours,
-                scale: { range: COLOURS },
-                title: null,
-                legend: legendBelow(colours, narrow),
-              },
+        ...inPanels('panel', panels, values, (narrow) => ({
+          width: 150,
+          height: 130,
+          encoding: {
+            color: {
+              field: 'settings',
+              type: 'nominal',
+              sort: colours,
+              scale: { range: COLOURS },
+              title: null,
+              legend: legendBelow(colours, narrow),
             },
-            layer: [
-              { mark: 'rule', encoding: { y: { datum: 0 }, color: { value: '#888888' } } },
-              {
-                mark: { type: 'rule', opacity: 0.5 },
-                encoding: { x, y: { field: 'low', type: 'quantitative', title: unit }, y2: { field: 'high' } },
-              },
-              { mark: { type: 'line', point: { size: 28 } }, encoding: { x, y: { field: 'mean', type: 'quantitative', title: unit } } },
-            ],
           },
+          layer: [
+            { mark: 'rule', encoding: { y: { datum: 0 }, color: { value: '#888888' } } },
+            {
+              mark: { type: 'rule', opacity: 0.5 },
+              encoding: { x, y: { field: 'low', type: 'quantitative', title: unit }, y2: { field: 'high' } },
+            },
+            { mark: { type: 'line', point: { size: 28 } }, encoding: { x, y: { field: 'mean', type: 'quantitative', title: unit } } },
+          ],
         })),
       },
     ];

@@ -6,7 +6,7 @@ import type { Made } from '../made-of.ts';
 import type { Answer } from '../results.ts';
 import { mean, quantile } from '../statistics.ts';
 import { grouped } from '../summary.ts';
-import { cellConfig, config, distinct, inRows, type Plot } from './plot.ts';
+import { cellConfig, distinct, inPanels, type Plot } from './plot.ts';
 
 /** In percent of the tokens that the press saw, so that lengths are alike. Of every scorer one variant, of the default parameters where there is one: neither the ratio nor the head budget changes what is measured. */
 export function lmbaPlots(answers: readonly Answer[], made: ReadonlyMap<string, Made>): Plot[] {
@@ -39,58 +39,47 @@ export function lmbaPlots(answers: readonly Answer[], made: ReadonlyMap<string, 
     ),
   );
   const count = chosen[0].own[0].lmba_per_layer.length;
-  const facet = { field: 'panel', type: 'nominal', title: null, sort: panels };
   const every = count > 8 ? { values: Array.from({ length: count }, (_, layer) => layer).filter((layer) => layer % 5 === 0) } : {};
   return [
     {
       name: 'lmba-by-layer',
       title: 'LMBA by layer',
       caption: `${words}. The line is the mean over the samples, the band holds the samples from the 10% to the 90% quantile.`,
-      ...inRows(panels.length, (columns) => ({
-        config,
-        data: { values: spread },
-        facet,
-        columns,
-        spec: {
-          width: 150,
-          height: 130,
-          encoding: { x: { field: 'layer', type: 'quantitative', title: 'layer', axis: { tickMinStep: 1, format: 'd', ...every } } },
-          layer: [
-            {
-              mark: { type: 'area', opacity: 0.25, color: '#0072b2' },
-              encoding: { y: { field: 'low', type: 'quantitative', title: '% of tokens' }, y2: { field: 'high' } },
-            },
-            {
-              mark: { type: 'line', color: '#0072b2', point: { size: 20 } },
-              encoding: { y: { field: 'mean', type: 'quantitative', title: '% of tokens' } },
-            },
-          ],
-        },
+      ...inPanels('panel', panels, spread, () => ({
+        width: 150,
+        height: 130,
+        encoding: { x: { field: 'layer', type: 'quantitative', title: 'layer', axis: { tickMinStep: 1, format: 'd', ...every } } },
+        layer: [
+          {
+            mark: { type: 'area', opacity: 0.25, color: '#0072b2' },
+            encoding: { y: { field: 'low', type: 'quantitative', title: '% of tokens' }, y2: { field: 'high' } },
+          },
+          {
+            mark: { type: 'line', color: '#0072b2', point: { size: 20 } },
+            encoding: { y: { field: 'mean', type: 'quantitative', title: '% of tokens' } },
+          },
+        ],
       })),
     },
     {
       name: 'lmba-by-task',
       title: 'LMBA by layer and task',
       caption: `${words}; means over the samples.`,
-      ...inRows(
-        panels.length,
-        (columns) => ({
-          config: cellConfig,
-          data: { values: byTask },
-          facet,
-          columns,
-          spec: {
-            mark: 'rect',
-            width: { step: count > 16 ? 8 : 22 },
-            height: { step: 16 },
-            encoding: {
-              x: { field: 'layer', type: 'ordinal', title: 'layer', axis: { labelAngle: 0, ...every } },
-              y: { field: 'task', type: 'nominal', title: null, sort: distinct(byTask.map(({ task }) => task)) },
-              color: { field: 'mean', type: 'quantitative', title: '% of tokens', scale: { scheme: 'viridis' }, legend: { orient: 'bottom' } },
-            },
+      ...inPanels(
+        'panel',
+        panels,
+        byTask,
+        () => ({
+          mark: 'rect',
+          width: { step: count > 16 ? 8 : 22 },
+          height: { step: 16 },
+          encoding: {
+            x: { field: 'layer', type: 'ordinal', title: 'layer', axis: { labelAngle: 0, ...every } },
+            y: { field: 'task', type: 'nominal', title: null, sort: distinct(byTask.map(({ task }) => task)) },
+            color: { field: 'mean', type: 'quantitative', title: '% of tokens', scale: { scheme: 'viridis' }, legend: { orient: 'bottom' } },
           },
         }),
-        { wide: count > 16 ? 3 : 4, narrow: 1 },
+        { look: cellConfig, most: { wide: count > 16 ? 3 : 4, narrow: 1 } },
       ),
     },
   ];

@@ -39,6 +39,18 @@ export function inRows(
   return { spec: draw(columns(wide), false) as TopLevelSpec, narrow: draw(columns(narrow), true) as TopLevelSpec };
 }
 
+/** A panel for each of `panels`, told apart by `field` of the values, side by side as inRows does. */
+export function inPanels(
+  field: string,
+  panels: readonly string[],
+  values: readonly object[],
+  spec: (narrow: boolean) => object,
+  { look = config, most = PANELS }: { look?: typeof config | typeof cellConfig; most?: typeof PANELS } = {},
+): Pick<Plot, 'spec' | 'narrow'> {
+  const facet = { field, type: 'nominal', title: null, sort: panels };
+  return inRows(panels.length, (columns, narrow) => ({ config: look, data: { values }, facet, columns, spec: spec(narrow) }), most);
+}
+
 /** Below the plot, so that it takes no room beside it; as many columns as these labels leave room for. */
 export function legendBelow(labels: readonly string[], narrow: boolean) {
   const longest = Math.max(...labels.map(({ length }) => length), 1);

@@ -4,7 +4,7 @@ import type { Made } from '../made-of.ts';
 import type { Answer } from '../results.ts';
 import { mean } from '../statistics.ts';
 import { grouped, type VariantSummary } from '../summary.ts';
-import { COLOURS, cellConfig, config, distinct, inRows, legendBelow, type Plot, SHAPES } from './plot.ts';
+import { COLOURS, cellConfig, config, distinct, inPanels, inRows, legendBelow, type Plot, SHAPES } from './plot.ts';
 
 /** More presses than this cannot be told apart by colour and sign: they are shown in panels, or the best of them by name. */
 const MOST_NAMED = 12;
@@ -77,7 +77,7 @@ function points(measured: readonly Point[], made: MadeOf, scale: Scale): Pick<Pl
       ),
       words: '',
     };
-  const panels = inPanels(measured, made, scale);
+  const panels = pointsInPanels(measured, made, scale);
   if (panels !== null) return panels;
   const name = shortNames(measured, made);
   const all = measured.map(({ summary: _, ...shown }) => ({ ...shown, press: name(shown.press) }));
@@ -136,7 +136,11 @@ function named(values: readonly Omit<Point, 'summary'>[], presses: readonly stri
 }
 
 /** Null where presses are no grid, or one of more layer budgets than there are colours. */
-function inPanels(measured: readonly Point[], made: MadeOf, { title, domain }: Scale): (Pick<Plot, 'spec' | 'narrow'> & { words: string }) | null {
+function pointsInPanels(
+  measured: readonly Point[],
+  made: MadeOf,
+  { title, domain }: Scale,
+): (Pick<Plot, 'spec' | 'narrow'> & { words: string }) | null {
   const isWhole = ({ summary }: Point): boolean => made.get(summary.variant)?.length === 0;
   const whole = measured.filter(isWhole);
   const pressed = measured.filter((one) => !isWhole(one));
@@ -153,32 +157,26 @@ function inPanels(measured: readonly Point[], made: MadeOf, { title, domain }: S
   if (scorers.length > MOST_ROWS || layers.length > COLOURS.length || heads.length > SHAPES.length) return null;
   const x = { field: 'kept', type: 'quantitative', title: 'bytes kept, %', scale: { zero: true }, axis: { tickCount: 4 } };
   const y = { type: 'quantitative', title, scale: domain ? { domain } : {} };
-  const drawn = inRows(scorers.length, (columns, narrow) => {
+  const drawn = inPanels('scorer', scorers, values, (narrow) => {
     const legend = legendBelow([...layers, ...heads], narrow);
     const shape = { field: 'heads', type: 'nominal', sort: heads, scale: { domain: heads, range: SHAPES }, title: 'head budget', legend };
     return {
-      config,
-      data: { values },
-      facet: { field: 'scorer', type: 'nominal', title: null, sort: scorers },
-      columns,
-      spec: {
-        width: 150,
-        height: 150,
-        encoding: {
-          color: { field: 'layers', type: 'nominal', sort: layers, scale: { domain: layers, range: COLOURS }, title: 'layer budget', legend },
-        },
-        layer: [
-          ...whole
-            .slice(0, 1)
-            .map((full) => ({ mark: { type: 'rule', strokeDash: [3, 3] }, encoding: { y: { datum: full.mean }, color: { value: '#666666' } } })),
-          { mark: { type: 'rule', opacity: 0.4 }, encoding: { x, y: { ...y, field: 'low' }, y2: { field: 'high' } } },
-          {
-            mark: { type: 'line', strokeWidth: 1, opacity: 0.8 },
-            encoding: { x, y: { ...y, field: 'mean' }, order: { field: 'kept' }, detail: { field: 'heads' } },
-          },
-          { mark: { type: 'point', filled: true, size: 24 }, encoding: { x, y: { ...y, field: 'mean' }, shape } },
-        ],
+      width: 150,
+      height: 150,
+      encoding: {
+        color: { field: 'layers', type: 'nominal', sort: layers, scale: { domain: layers, range: COLOURS }, title: 'layer budget', legend },
       },
+      layer: [
+        ...whole
+          .slice(0, 1)
+          .map((full) => ({ mark: { type: 'rule', strokeDash: [3, 3] }, encoding: { y: { datum: full.mean }, color: { value: '#666666' } } })),
+        { mark: { type: 'rule', opacity: 0.4 }, encoding: { x, y: { ...y, field: 'low' }, y2: { field: 'high' } } },
+        {
+          mark: { type: 'line', strokeWidth: 1, opacity: 0.8 },
+          encoding: { x, y: { ...y, field: 'mean' }, order: { field: 'kept' }, detail: { field: 'heads' } },
+        },
+        { mark: { type: 'point', filled: true, size: 24 }, encoding: { x, y: { ...y, field: 'mean' }, shape } },
+      ],
     };
   });
   return { ...drawn, words: whole.length > 0 ? ' The broken line is the full cache.' : '' };
@@ -210,13 +208,12 @@ function budgets(summaries: readonly VariantSummary[], made: MadeOf): Plot | nul
     },
   };
   const names = distinct(values.map(({ panel }) => panel));
-  const facet = { field: 'panel', type: 'nominal', title: null, sort: names };
   return {
     name: 'layer-budgets',
     title: 'Budgets by layer',
     caption: `What each layer keeps, in percent of the average layer of the same press; means over the samples${panels ? ', ratios and head budgets' : ''}. Presses whose layers are all equal aren't shown.`,
     ...(panels
-      ? inRows(names.length, (columns) => ({ config: cellConfig, data: { values }, facet, columns, spec: cells }), { wide: 3, narrow: 1 })
+      ? inPanels('panel', names, values, () => cells, { look: cellConfig, most: { wide: 3, narrow: 1 } })
       : { spec: { config: cellConfig, data: { values }, ...cells } as Plot['spec'] }),
   };
 }
@@ -267,36 +264,27 @@ function needleGrid(summaries: readonly VariantSummary[], answers: readonly Answ
     name: 'needle-grid',
     title: 'Needle in a haystack',
     caption: `Mean score by where the needle stands (0% is the beginning) and how long the context is.${best.size < all.length ? ` The best ${best.size} of ${all.length} presses and ratios.` : ''}`,
-    ...inRows(
-      best.size,
-      (columns) => ({
-        config: cellConfig,
-        data: { values },
-        facet: {
-          field: 'variant',
-          type: 'nominal',
-          title: null,
-          sort: summaries.map(({ variant }) => variant).filter((variant) => best.has(variant)),
-        },
-        columns,
-        spec: {
-          mark: 'rect',
-          width: { step: 36 },
-          height: { step: 22 },
-          encoding: {
-            x: { field: 'length', type: 'ordinal', title: 'tokens', axis: { labelAngle: 0 } },
-            y: { field: 'depth', type: 'ordinal', title: 'depth, %' },
-            color: {
-              field: 'score',
-              type: 'quantitative',
-              title: 'score, %',
-              scale: { domain: [0, 100], scheme: 'redyellowgreen' },
-              legend: { orient: 'bottom' },
-            },
+    ...inPanels(
+      'variant',
+      summaries.map(({ variant }) => variant).filter((variant) => best.has(variant)),
+      values,
+      () => ({
+        mark: 'rect',
+        width: { step: 36 },
+        height: { step: 22 },
+        encoding: {
+          x: { field: 'length', type: 'ordinal', title: 'tokens', axis: { labelAngle: 0 } },
+          y: { field: 'depth', type: 'ordinal', title: 'depth, %' },
+          color: {
+            field: 'score',
+            type: 'quantitative',
+            title: 'score, %',
+            scale: { domain: [0, 100], scheme: 'redyellowgreen' },
+            legend: { orient: 'bottom' },
           },
         },
       }),
-      { wide: 3, narrow: 1 },
+      { look: cellConfig, most: { wide: 3, narrow: 1 } },
     ),
   };
 }
