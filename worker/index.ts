@@ -1,4 +1,4 @@
-/** The entry for workerd: the only file that imports .wasm. The model comes from static assets, packed. */
+/** The entry for workerd: the only file that imports .wasm. The model comes from static assets, packed; contexts/durable.ts is the class that wrangler.toml names. */
 import type { ExecutionContext, Fetcher } from '@cloudflare/workers-types';
 import simd from '../build/kernels.wasm';
 import relaxed from '../build/kernels-relaxed.wasm';
@@ -11,6 +11,8 @@ import { loadEngine } from './engine/load.ts';
 import { loadPacked, type OpenArena } from './engine/weights/packed.ts';
 import { type ModelFiles, readerOfBytes } from './engine/weights/source.ts';
 import { settingsOf, type Variables } from './settings.ts';
+
+export { ContextIndex } from './contexts/durable.ts';
 
 interface Env extends Variables {
   ASSETS: Fetcher;

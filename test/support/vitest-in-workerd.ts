@@ -1,4 +1,4 @@
-/** The part of vitest that test/parity uses, in workerd, where vitest does not run: test/worker/relaxed.test.ts puts this file in its place. */
+/** The part of vitest that test/parity and the suite of context stores use, in workerd, where vitest does not run: test/worker/relaxed.test.ts puts this file in its place. */
 
 export interface Result {
   readonly name: string;
@@ -6,10 +6,10 @@ export interface Result {
   readonly error: string | null;
 }
 
-type Body = (...values: any[]) => void;
+type Body = (...values: any[]) => void | Promise<void>;
 type Each = (values: readonly unknown[]) => (name: string, body: Body) => void;
 
-let tests: { name: string; body: () => void }[] = [];
+let tests: { name: string; body: () => void | Promise<void> }[] = [];
 let hooks: (() => void)[] = [];
 let group = '';
 
@@ -17,15 +17,17 @@ let group = '';
 export async function runTests(load: () => Promise<unknown>): Promise<Result[]> {
   [tests, hooks, group] = [[], [], ''];
   await load();
-  return tests.map(({ name, body }) => {
+  const results: Result[] = [];
+  for (const { name, body } of tests) {
     try {
       for (const hook of hooks) hook();
-      body();
-      return { name, error: null };
+      await body();
+      results.push({ name, error: null });
     } catch (error) {
-      return { name, error: error instanceof Error ? `${error.message}\n${error.stack}` : String(error) };
+      results.push({ name, error: error instanceof Error ? `${error.message}\n${error.stack}` : String(error) });
     }
-  });
+  }
+  return results;
 }
 
 export function describe(name: string, body: () => void): void {

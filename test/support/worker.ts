@@ -52,6 +52,13 @@ function setting<T>(name: string): T {
   return JSON.parse(line[1]) as T;
 }
 
+/** As `setting`, of a table of which there is one. */
+function named(table: string, name: string): string {
+  const found = new RegExp(`^\\[\\[${table}\\]\\]\\n(?:.+\\n)*?${name} = "(.*)"$`, 'm').exec(settings);
+  if (!found) throw new Error(`wrangler.toml has no ${name} in ${table}`);
+  return found[1];
+}
+
 /** Which paths are the worker's and which are answered with files, as wrangler reads the rules. */
 function routes() {
   const rules = setting<string[]>('run_worker_first');
@@ -79,6 +86,8 @@ export async function startWorker({ vars = {}, assets }: { vars?: Record<string,
       binding: 'ASSETS',
       routerConfig: { has_user_worker: true, static_routing: routes() },
     },
+    durableObjects: { [named('durable_objects.bindings', 'name')]: { className: named('durable_objects.bindings', 'class_name'), useSQLite: true } },
+    r2Buckets: [named('r2_buckets', 'binding')],
     cf: false,
     host: '127.0.0.1',
     port: 0,
@@ -185,6 +194,7 @@ async function bundle() {
     format: 'esm',
     platform: 'neutral',
     mainFields: ['module', 'main'],
+    external: ['cloudflare:workers'],
     plugins: [
       {
         name: 'wasm',
