@@ -7,6 +7,7 @@ import { type ModelFiles, parseJson, type RangeReader, readJson, type SourceTens
 
 const maxHeaderBytes = 100_000_000; // the format's own limit
 const maxIndexBytes = 64 << 20;
+const METADATA = '__metadata__';
 
 const elementBytes: Readonly<Record<string, number>> = {
   F64: 8,
@@ -31,18 +32,26 @@ const entrySchema = z.object({ dtype: z.string().max(32), shape: z.array(size).m
 
 /** The tensors of one file, checked: known types, sizes that match shapes, data that fills the file without holes or overlap. */
 export async function readSafetensorsHeader(file: RangeReader): Promise<SourceTensor[]> {
+  return (await openSafetensorsFile(file)).tensors;
+}
+
+/** The same, with what the file says of itself, whatever that is, and where its data begin. */
+export async function openSafetensorsFile(
+  file: RangeReader,
+  most = maxHeaderBytes,
+): Promise<{ readonly tensors: SourceTensor[]; readonly metadata: unknown; readonly dataStart: number }> {
   const bad = (what: string) => invalidModel(`${file.name}: ${what}`);
   if (file.size < 8) throw bad(`truncated: ${file.size} bytes, a header needs 8`);
   const headerBytes = new DataView((await file.read(0, 8)).buffer).getBigUint64(0, true);
-  if (headerBytes > BigInt(maxHeaderBytes)) throw bad(`header of ${headerBytes} bytes, at most ${maxHeaderBytes} are allowed`);
+  if (headerBytes > BigInt(most)) throw bad(`header of ${headerBytes} bytes, at most ${most} are allowed`);
   const dataStart = 8 + Number(headerBytes);
   if (dataStart > file.size) throw bad(`truncated: header ends at byte ${dataStart}, the file has ${file.size}`);
   const header = parseJson(`${file.name} (header)`, new TextDecoder().decode(await file.read(8, dataStart - 8)));
   if (typeof header !== 'object' || header === null || Array.isArray(header)) throw bad('header is not a JSON object');
 
   const tensors: SourceTensor[] = [];
-  for (const [name, value] of Object.entries(header)) {
-    if (name === '__metadata__') continue;
+  const { [METADATA]: metadata = {}, ...entries } = header as Record<string, unknown>;
+  for (const [name, value] of Object.entries(entries)) {
     const entry = entrySchema.safeParse(value);
     if (!entry.success) throw bad(`tensor ${shownName(name)}: ${firstIssue(entry.error)}`);
     const {
@@ -70,7 +79,7 @@ export async function readSafetensorsHeader(file: RangeReader): Promise<SourceTe
     if (reached > file.size) throw bad(`truncated: tensor ${last} ends at byte ${reached}, the file has ${file.size}`);
   }
   if (reached < file.size) throw bad(`${file.size - reached} bytes after ${last} belong to nothing`);
-  return tensors;
+  return { tensors, metadata, dataStart };
 }
 
 const indexSchema = z.object({ weight_map: z.record(z.string(), z.string()) });
@@ -109,22 +118,46 @@ export async function openSafetensors(files: ModelFiles): Promise<WeightSource> 
   }
 }
 
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+}
+
+/** What stands before the data of these tensors, which follow one after the other. Data begin at a multiple of 8. */
+export function safetensorsHeader(
+  tensors: readonly TensorEntry[],
+  metadata: Readonly<Record<string, string>> | null = null,
+): Uint8Array<ArrayBuffer> {
+  let end = 0;
+  const entries = tensors.map(({ name, dtype, shape }) => {
+    const begin = end;
+    end += tensorBytes({ dtype, shape });
+    return [name, { dtype, shape, data_offsets: [begin, end] }] as const;
+  });
+  const text = new TextEncoder().encode(JSON.stringify({ ...(metadata && { [METADATA]: metadata }), ...Object.fromEntries(entries) }));
+  const header = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20); // spaces
+  new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true);
+  header.set(text, 8);
+  return header;
+}
+
+export function tensorBytes({ dtype, shape }: Omit<TensorEntry, 'name'>): number {
+  return shape.reduce((product, n) => product * n, elementBytes[dtype]);
+}
+
 /** A file of f32 tensors, in the order given. */
 export function writeSafetensors(
   tensors: Readonly<Record<string, { readonly shape: readonly number[]; readonly values: Float32Array }>>,
 ): Uint8Array {
-  let end = 0;
-  const entries = Object.entries(tensors).map(([name, { shape, values }]) => {
-    const begin = end;
+  const all = Object.entries(tensors);
+  const header = safetensorsHeader(all.map(([name, { shape }]) => ({ name, dtype: 'F32', shape })));
+  const file = new Uint8Array(all.reduce((sum, [, { values }]) => sum + values.byteLength, header.length));
+  file.set(header);
+  let end = header.length;
+  for (const [, { values }] of all) {
+    file.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), end);
     end += values.byteLength;
-    return [name, { dtype: 'F32', shape, data_offsets: [begin, end] }] as const;
-  });
-  const text = JSON.stringify(Object.fromEntries(entries));
-  const header = new TextEncoder().encode(text.padEnd(Math.ceil(text.length / 8) * 8)); // data begin at a multiple of 8
-  const file = new Uint8Array(8 + header.length + end);
-  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
-  file.set(header, 8);
-  for (const [i, { values }] of Object.values(tensors).entries())
-    file.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 8 + header.length + entries[i][1].data_offsets[0]);
+  }
   return file;
 }
