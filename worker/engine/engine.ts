@@ -4,7 +4,7 @@ import type { PressReads } from '../../presses/check-press.ts';
 import { decodingPress } from '../../presses/check-schedule.ts';
 import type { PressRequest } from '../../presses/contract.ts';
 import { InputError } from '../../presses/input-error.ts';
-import { type Backend, DeviceFailed, OutOfDeviceMemory, readFloats, type View } from '../backend/backend.ts';
+import { type Backend, DeviceFailed, type EntryType, OutOfDeviceMemory, readFloats, type View } from '../backend/backend.ts';
 import type { Artifacts } from './artifacts.ts';
 import { createDecoder, type Decoder } from './decode.ts';
 import { Eviction, recentBytes } from './eviction.ts';
@@ -12,10 +12,22 @@ import type { Forward, TakeLogits } from './forward.ts';
 import { Gate } from './gate.ts';
 import { GivenUp } from './given-up.ts';
 import { type HeldContext, heldPrompt } from './held.ts';
-import { HeldContexts } from './held-contexts.ts';
+import { HeldContexts, type HeldMemory } from './held-contexts.ts';
 import { type Inspection, inspection } from './inspection.ts';
 import { checkJob, type Job, type JobParts } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
+import {
+  checkMount,
+  checkMountRoom,
+  fillLayer,
+  finishMounting,
+  type MountedLayer,
+  mountedFacts,
+  openMounting,
+  readMountedLayer,
+} from './pressed/mount.ts';
+import { openPressed } from './pressed/open.ts';
+import { pressedPieces } from './pressed/write.ts';
 import { checkVocabulary, tokenise } from './prompt-tokens.ts';
 import { PromptReader } from './read-prompt.ts';
 import type { Reading } from './reading.ts';
@@ -38,6 +50,7 @@ import type {
   PromptLength,
   TokenLogprob,
 } from './types.ts';
+import { type RangeReader, readerOfBytes } from './weights/source.ts';
 
 export interface EngineParts extends JobParts {
   readonly artifacts: Artifacts;
@@ -232,7 +245,18 @@ export class EdgeEngine implements Engine {
       // Hidden states are not kept: those who go on behind it find scores beside all that it holds.
       if (scores && scores.waiting(length) > 0) await this.#reader.instead(run, () => scores.score(length), signal);
       this.#turns.checkOpen();
-      const facts = { tokens: job.tokens, text, press, covered: job.covered, scope: job.scope, rows: job.rows, kvCache, timings: spent.timings };
+      const words = prompt.kind === 'tokens' ? null : prompt;
+      const facts = {
+        tokens: job.tokens,
+        prompt: words,
+        text,
+        press,
+        covered: job.covered,
+        scope: job.scope,
+        rows: job.rows,
+        kvCache,
+        timings: spent.timings,
+      };
       const held = this.#held.add(facts, { sequence, queries: eviction?.recent.queries ?? null });
       eviction?.recent.hidden?.close();
       this.#running.delete(run);
@@ -242,6 +266,68 @@ export class EdgeEngine implements Engine {
       throw this.#told(error);
     } finally {
       if (run) this.#dismiss(run);
+      this.#admission.poke();
+    }
+  }
+
+  /**
+   * A held context as a *.pressed.safetensors file (pressed/format.md), piece by piece, its rows of `entryType`: bit for bit those of the cache where that is its own.
+   * Throws InputError context_closed where the context is closed meanwhile.
+   */
+  async *writePressed(
+    held: Held,
+    { entryType = 'int8' }: { entryType?: EntryType } = {},
+    signal?: AbortSignal,
+  ): AsyncGenerator<Uint8Array, void, void> {
+    this.#turns.checkOpen();
+    const memory = this.#held.of(held);
+    const run = turnsOf(memory.sequence);
+    const parts = { info: this.info, shape: this.#parts.cache.shape };
+    try {
+      yield* pressedPieces(held as HeldContext, memory, parts, entryType, (work) => this.#turns.piece(run, 'prefillMs', work, signal));
+    } catch (error) {
+      if (error instanceof GivenUp && !this.#closed) this.#held.of(held);
+      throw this.#told(error);
+    }
+  }
+
+  /**
+   * Holds what such a file has, as if it had been read and pressed here. Throws InputError where the file is damaged, is another model's, or of another press than
+   * `press`, where that is given; nothing is held then.
+   */
+  async mount(file: Uint8Array | RangeReader, { press = null }: { press?: PressRequest | null } = {}, signal?: AbortSignal): Promise<Held> {
+    this.#turns.checkOpen();
+    const opened = await openPressed(file instanceof Uint8Array ? readerOfBytes('the context', file as Uint8Array<ArrayBuffer>) : file);
+    const mounting = await checkMount(opened, this.#parts, press);
+    this.#turns.checkOpen();
+    this.#held.check();
+    let run: Running | null = null;
+    let memory: HeldMemory | null = null;
+    try {
+      run = await this.#enter(() => {
+        checkMountRoom(mounting, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
+        memory = openMounting(mounting, this.#parts, this.#reader.freeBytes - this.#mostWorkBytes);
+        return memory && turnsOf(memory.sequence);
+      }, signal);
+      const { sequence, queries } = memory!;
+      const layers: MountedLayer[] = [];
+      for (let layer = 0; layer < this.info.layers; layer++) {
+        const { lists, ...read } = await readMountedLayer(mounting, layer);
+        await this.#turns.piece(run, 'prefillMs', () => fillLayer(sequence, layer, lists), signal);
+        layers.push(read);
+      }
+      await this.#turns.piece(run, 'prefillMs', () => finishMounting(mounting, memory!, layers), signal);
+      const held = this.#held.add({ ...mountedFacts(mounting, layers), timings: run.spent.timings }, { sequence, queries });
+      this.#running.delete(run);
+      run = null;
+      return held;
+    } catch (error) {
+      throw this.#told(error);
+    } finally {
+      if (run) {
+        memory!.queries?.close();
+        this.#dismiss(run);
+      }
       this.#admission.poke();
     }
   }
@@ -398,29 +484,41 @@ export class EdgeEngine implements Engine {
     const workBytes = mostWorkBytes(job, this.#parts);
     const own = recentBytes(job.decoding, this.#parts);
     const { changes } = this.#held;
-    let run: Running | null = null;
-    await this.#admission.enter(() => {
-      this.#turns.checkOpen();
-      this.#dismissIdle();
+    return this.#enter(() => {
       const held = job.held && this.#held.of(job.held);
       if (this.#held.changes !== changes) checkRoom(job, this.#parts, this.#reader.freeBytes + this.#rememberedBytes);
       // What is remembered for presses while decoding is held for long: whoever was let in must still find room to work.
-      const most = Math.max(workBytes, ...Array.from(this.#running, (other) => other.workBytes));
-      if (own + this.#rememberedBytes > 0 && own + most > this.#reader.freeBytes) return false;
+      const most = Math.max(workBytes, this.#mostWorkBytes);
+      if (own + this.#rememberedBytes > 0 && own + most > this.#reader.freeBytes) return null;
       const { pagesMost } = job.size;
       const sequence = held ? held.sequence.fork(pagesMost) : cache.open(job.entryType, pagesMost);
-      if (sequence === null) return false;
+      if (sequence === null) return null;
       try {
         const eviction = job.decoding && new Eviction(this.#parts, job, job.decoding, sequence, seed, held?.queries);
-        run = { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent(), seed };
+        return { sequence, eviction, workBytes, beat: Date.now(), spent: new Spent(), seed };
       } catch (error) {
         sequence.close();
         throw this.#told(error);
       }
-      this.#running.add(run);
-      return true;
+    }, signal);
+  }
+
+  /** Waits in the queue until `admit` finds room; what it returns is running from then on. */
+  async #enter(admit: () => Running | null, signal?: AbortSignal): Promise<Running> {
+    let run: Running | null = null;
+    await this.#admission.enter(() => {
+      this.#turns.checkOpen();
+      this.#dismissIdle();
+      run = admit();
+      if (run) this.#running.add(run);
+      return run !== null;
     }, signal);
     return run!;
+  }
+
+  /** What one of those that run works with at most. */
+  get #mostWorkBytes(): number {
+    return Math.max(0, ...Array.from(this.#running, ({ workBytes }) => workBytes));
   }
 
   get #rememberedBytes(): number {
@@ -447,6 +545,11 @@ export class EdgeEngine implements Engine {
     };
     return { ...name(tokenId), logprob: raw.logprob, top: raw.top.map(({ tokenId: id, logprob }) => ({ ...name(id), logprob })) };
   }
+}
+
+/** Somebody who takes turns, and neither works beside its pages nor draws. */
+function turnsOf(sequence: KvSequence): Running {
+  return { sequence, eviction: null, workBytes: 0, beat: Date.now(), spent: new Spent(), seed: null };
 }
 
 /** Pages are reserved, so it is activations that ran out in spite of the check: the request's size, not our fault. Anything else stays as it is. */

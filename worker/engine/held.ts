@@ -14,6 +14,8 @@ import type { ChatMessage, Held, PromptInput } from './types.ts';
 const NEXT = 'x';
 
 export interface HeldContext extends Held {
+  /** The words that were to be held; null for a prompt of token ids. */
+  readonly prompt: WordsInput | null;
   /** What the tokens were made of, as the template wrote it; null for a prompt of token ids. */
   readonly text: string | null;
   /** How many of the tokens the press covered, and as what. */
@@ -47,10 +49,21 @@ function heldText({ chat }: Tokenizer, prompt: WordsInput): string | null {
 }
 
 /** The messages with something more that the user says, in the last message where that is the user's. */
-function asking(messages: readonly ChatMessage[]): ChatMessage[] {
+function asking(messages: readonly ChatMessage[], more = NEXT): ChatMessage[] {
   const last = messages.at(-1);
-  if (last?.role !== 'user') return [...messages, { role: 'user', parts: [NEXT] }];
-  return [...messages.slice(0, -1), { role: 'user', parts: [...last.parts, NEXT] }];
+  if (last?.role !== 'user') return [...messages, { role: 'user', parts: [more] }];
+  return [...messages.slice(0, -1), { role: 'user', parts: [...last.parts, more] }];
+}
+
+/** The held words with something more that the user says. Throws InputError for a context of token ids. */
+export function wordsBehind(held: Held, more: string): WordsInput {
+  const { prompt } = held as HeldContext;
+  if (prompt === null) {
+    const message = 'the context was made of token ids, and has no words to go on behind: its tokens and more of them would work';
+    throw new InputError('context_mismatch', 'prompt', message);
+  }
+  if (prompt.kind === 'text') return { ...prompt, text: prompt.text + more };
+  return prompt.kind === 'question' ? { ...prompt, question: more } : { ...prompt, messages: asking(prompt.messages, more) };
 }
 
 /** The tokens of a prompt that goes on behind a held context. Throws InputError for one that does not. */

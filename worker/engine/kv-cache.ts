@@ -14,6 +14,7 @@ import { Ledger, type LedgerGeometry, type LedgerHost } from './ledger.ts';
 
 const F32_ENTRIES_PER_PAGE = 16;
 const GAP = 0xffffffff;
+const READ_AT_ONCE = 64; // pages
 
 export interface KvShape {
   readonly layers: number; // L
@@ -328,6 +329,30 @@ export class KvSequence implements KeptStore, AppendableCache {
       const token = position - from;
       if (token >= 0 && token < scores.length) this.#ledger.writeRun(this.#id, list, entry, 1, position, scores[token]);
     }
+  }
+
+  /** The bytes of every page of a list, as they lie on the device. */
+  async readPages(layer: number, head: number): Promise<Uint8Array[]> {
+    const { pageBytes, shape } = this.#cache;
+    const read: Uint8Array[] = [];
+    for (;;) {
+      const pages = this.#ledger.pages(this.#id, layer * shape.kvHeads + head); // throws once they may be somebody else's
+      const some = [...pages.subarray(read.length, read.length + READ_AT_ONCE)]; // they share one wait
+      if (some.length === 0) return read;
+      read.push(...(await Promise.all(some.map((page) => this.#backend.read(at(this.#pool, page * pageBytes), pageBytes)))));
+    }
+  }
+
+  /** The entries of an empty list: where they stood in the text, their scores where somebody will ask, and the bytes of its pages. */
+  fill(layer: number, head: number, positions: Uint32Array, scores: Float32Array | null, pages: readonly Uint8Array[]): void {
+    if (positions.length === 0) return;
+    const list = layer * this.#cache.shape.kvHeads + head;
+    if (this.#room(layer, head, positions.length) !== 0) throw new Error('a list that is filled must be empty');
+    const byToken = new Float32Array(positions.reduce((most, position) => Math.max(most, position + 1), 0));
+    if (scores) for (const [i, position] of positions.entries()) byToken[position] = scores[i];
+    this.#ledger.writeRanked(this.#id, list, 0, positions, byToken);
+    for (const [i, page] of this.#ledger.pages(this.#id, list).entries()) this.#backend.write(at(this.#pool, page * this.#cache.pageBytes), pages[i]);
+    this.#notePeak();
   }
 
   /** Lets go of the newest `count` entries of every list: tokens that were read ahead and are not part of the answer. */

@@ -147,6 +147,12 @@ export class Ledger {
     return entries.map((entry) => pages[Math.floor(entry / per)] * per + (entry % per));
   }
 
+  /** A copy of a list's page numbers. */
+  pages(sequence: number, list: number): Uint32Array {
+    const count = Math.ceil(this.length(sequence, list) / this.entriesPerPage(sequence));
+    return new Uint32Array(this.#host.memory.buffer, this.tables(sequence) + list * this.geometry.tableStride * 4, count).slice();
+  }
+
   /** A copy of the lengths of all lists. */
   allLengths(sequence: number): Uint32Array {
     return new Uint32Array(this.#host.memory.buffer, this.lengths(sequence), this.geometry.lists).slice();

@@ -2,7 +2,7 @@
  * The last rows of something that every layer makes of every token, its queries for one: a ring of `size` rows per layer. What presses look at that act
  * while decoding. The forward pass computes a single token's row right where it belongs, so that keeping it costs nothing.
  */
-import { at, type Backend, type DeviceBuffer, type View } from '../backend/backend.ts';
+import { at, type Backend, type DeviceBuffer, readFloats, type View } from '../backend/backend.ts';
 import { GivenUp } from './given-up.ts';
 
 const F32 = 4;
@@ -32,6 +32,24 @@ export class RecentRows {
   goOn(from: RecentRows): void {
     this.#backend.copy(this.#slot(0, 0), from.#slot(0, 0), this.bytes);
     this.#seen = from.#seen;
+  }
+
+  /** The rows of a layer that are there, oldest first, on the host. */
+  async kept(layer: number): Promise<Float32Array> {
+    const oldest = this.#seen - this.held;
+    const floats = this.#rowBytes / F32;
+    const rows = await Promise.all(Array.from({ length: this.held }, (_, i) => readFloats(this.#backend, this.#slot(layer, oldest + i), floats)));
+    const all = new Float32Array(rows.length * floats);
+    for (const [i, row] of rows.entries()) all.set(row, i * floats);
+    return all;
+  }
+
+  /** Goes on as one does that has seen so many tokens, of which it kept these rows of every layer. */
+  restore(seen: number, layers: readonly Float32Array[]): void {
+    this.#seen = seen;
+    const floats = this.#rowBytes / F32;
+    for (const [layer, rows] of layers.entries())
+      for (let i = 0; i < this.held; i++) this.#backend.write(this.#slot(layer, seen - this.held + i), rows.subarray(i * floats, (i + 1) * floats));
   }
 
   /** Rows of a layer that are there. */
