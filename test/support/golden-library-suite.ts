@@ -4,11 +4,12 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { protectedBy } from '../../presses/check-press.ts';
 import { parsePress } from '../../presses/config.ts';
 import type { PressRequest } from '../../presses/contract.ts';
+import { sum } from '../../presses/sum.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { KvSequence } from '../../worker/engine/kv-cache.ts';
 import type { LoadOptions } from '../../worker/node.ts';
 import { golden, greedy, openGolden } from './golden.ts';
-import { CONFIGS, DECODING, givenRank, type Library, type LibraryRun, unpack, withRatio } from './golden-library.ts';
+import { CONFIGS, DECODING, keeping, type Library, type LibraryRun, unpack, withRatio } from './golden-library.ts';
 
 export interface SuiteOptions {
   readonly models: readonly string[];
@@ -43,8 +44,8 @@ interface Recorded {
   ranked: Promise<Float32Array>[]; // [layer]
 }
 
-/** The same press; the scores of its first element are copied out. `kept` replaces what the selection chooses. */
-function recording(request: PressRequest, into: Recorded, kept: number[][][] | null = null): PressRequest {
+/** The same press; the scores of its first element are copied out. */
+function recording(request: PressRequest, into: Recorded): PressRequest {
   const read = (bytes: Promise<Uint8Array>): Promise<Float32Array> => bytes.then((data) => new Float32Array(data.slice().buffer));
   const presses = request.presses.map((press, i) => {
     if (i > 0) return press;
@@ -57,13 +58,12 @@ function recording(request: PressRequest, into: Recorded, kept: number[][][] | n
     const rank: typeof selection.part.rank = async (context, params) => {
       const ranked = await selection.part.rank(context, params);
       into.ranked[context.layer] = read(context.backend.read(ranked.scores, context.shape.kvHeads * context.n * 4));
-      return kept === null ? ranked : givenRank(context, ranked.scores, kept);
+      return ranked;
     };
-    const counts = kept === null ? selection.part.counts : ({ index }: { index: number }) => kept[index].map((head) => head.length);
     return {
       ...press,
       scorer: { ...scorer, part: { ...scorer.part, score } },
-      selection: { ...selection, part: { ...selection.part, rank, counts } },
+      selection: { ...selection, part: { ...selection.part, rank } },
     };
   });
   return { ...request, presses };
@@ -147,10 +147,12 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
         const same = JSON.stringify(first.kept) === JSON.stringify(kept);
         // Block after block the best of scores of each token alone are the best of all; their scores are in the other entry.
         const tied = expected ?? (name === 'block_knorm' ? goldenScores(library.entries.knorm[0]) : null);
-        if (!same) checkTies(first.kept, kept, tied);
+        const { layerBudget } = request.presses[0];
+        if (!same && layerBudget.part.name === 'composite') checkRanks(first.kept, kept, expected!, protects, layerBudget.params.agg_head as string);
+        else if (!same) checkTies(first.kept, kept, tied);
 
         // Where a tie leaves the choice open, it goes on from kvpress's.
-        const { ids } = same ? first : await continued(engine, library, recording(request, { scored: [], ranked: [] }, kept), steps);
+        const { ids } = same ? first : await continued(engine, library, keeping(request, kept), steps);
         const differs = ids.findIndex((id, i) => id !== run.generated[i]);
         // On a device sums come in another order, and a near-tie of logits may tip.
         if (!engine.backend.queued) expect(ids).toEqual(run.generated);
@@ -169,6 +171,44 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
     }
     expect(first).toBe(N);
     return all;
+  }
+
+  /**
+   * Where one cut goes through ranks of all heads together, the ranks that only one of us keeps must pair up. kvpress gives layer 0 the largest of all
+   * layers at every rank, which is then there twice: where the cut parts the two, it is open which of them stays.
+   */
+  function checkRanks(
+    ours: number[][][],
+    kept: number[][][],
+    scores: Float32Array[],
+    { first, last }: { first: number; last: number },
+    aggHead: string,
+  ): void {
+    const own = scores.map((layer) => {
+      const heads = Array.from({ length: H }, (_, h) =>
+        layer
+          .slice(h * N + first, (h + 1) * N - last)
+          .sort()
+          .reverse(),
+      );
+      return heads[0].map((_, k) => (aggHead === 'max' ? Math.max(...heads.map((head) => head[k])) : sum(heads.map((head) => head[k])) / H));
+    });
+    const ranks = own.map((list, l) => (l === 0 ? list.map((_, k) => Math.max(...own.map((layer) => layer[k]))) : list));
+    const only = (mine: number[][][], theirs: number[][][]): number[] =>
+      ranks
+        .flatMap((list, l) => [...list.subarray(theirs[l][0].length - first - last, Math.max(mine[l][0].length, theirs[l][0].length) - first - last)])
+        .sort((a, b) => a - b);
+    for (const [l, heads] of ours.entries()) {
+      for (const [h, positions] of heads.entries()) {
+        const [fewer, more] = [positions, kept[l][h]].sort((a, b) => a.length - b.length);
+        expect(more).toEqual(expect.arrayContaining(fewer));
+      }
+    }
+    const [we, they] = [only(ours, kept), only(kept, ours)];
+    expect(we.length).toBeGreaterThan(0);
+    expect(we.length).toBe(they.length);
+    for (const [i, rank] of we.entries())
+      expect(Math.abs(rank - they[i]) / ranks[0][0], `ranks kept by one of us alone: ${we}, ${they}`).toBeLessThan(TIE);
   }
 
   /** What only one of us keeps must pair up within the tie band: in each head, or over a layer, or over all where counts of heads or layers differ. */

@@ -1,5 +1,5 @@
 /** Our config for every entry of test/golden/library, and where our parts for it are not there yet. test/golden-library.test.ts holds one against the other. */
-import type { RankContext, Ranked } from '../../presses/contract.ts';
+import type { PressRequest, RankContext, Ranked } from '../../presses/contract.ts';
 import { at } from '../../worker/backend/backend.ts';
 
 /** test/golden/README.md says what is in it. */
@@ -285,4 +285,11 @@ export async function givenRank(
   }
   backend.write(at(order, 0), rows);
   return { scores, order };
+}
+
+/** The same press, but what its first element keeps is `kept`, [layer][head] -> positions. */
+export function keeping({ presses: [{ selection, ...press }, ...others], ...request }: PressRequest, kept: number[][][]): PressRequest {
+  const rank: typeof selection.part.rank = async (context, params) => givenRank(context, (await selection.part.rank(context, params)).scores, kept);
+  const counts = ({ index }: { index: number }): number[] => kept[index].map((head) => head.length);
+  return { ...request, presses: [{ ...press, selection: { ...selection, part: { ...selection.part, rank, counts } } }, ...others] };
 }
