@@ -1,13 +1,15 @@
 /** edgepress generate: one answer on the terminal, streamed. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
-import type { GenerateRequest, PromptInput } from '../worker/engine/types.ts';
+import { wordsBehind } from '../worker/engine/held.ts';
+import type { PromptInput, Sampling } from '../worker/engine/types.ts';
 import { type FinishEvent, timingsWire, usageWire } from '../worker/wire/usage.ts';
 import { openModel } from './open-model.ts';
 import {
   countFrom,
   type ModelOptions,
   numberBetween,
+  openNamed,
   type PressOptions,
   pressOf,
   readStandardInput,
@@ -18,6 +20,7 @@ import {
 
 interface GenerateOptions extends ModelOptions, PressOptions {
   readonly context?: string;
+  readonly contextFile?: string;
   readonly system?: string;
   readonly raw?: boolean;
   readonly maxTokens?: number;
@@ -29,12 +32,20 @@ interface GenerateOptions extends ModelOptions, PressOptions {
   readonly stop?: string[];
 }
 
+/** A pressed context has them, or has no use for them. */
+const NOT_BESIDE = ['context', 'system', 'raw', 'scope'];
+
 export function generateCommand(program: Command, defaultModel: string): void {
   const command = program
     .command('generate')
     .description('answer a prompt, as it is generated')
     .argument('[prompt...]', 'the user message, or with --raw plain text to continue; standard input when left out')
     .option('-c, --context <file>', 'a document that comes before the prompt in the same user message; a press covers it and not the question')
+    .addOption(
+      new Option('--context-file <file>', 'or what edgepress press made of one; --press is then what it must have been pressed by').conflicts(
+        NOT_BESIDE,
+      ),
+    )
     .option('--system <text>', 'a system message')
     .option('--raw', 'no chat template: continue the text')
     .option('-n, --max-tokens <n>', 'most new tokens; default 512, or what the context and the pool leave', countFrom(1))
@@ -53,29 +64,31 @@ function stopArgument(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
 
-async function run(words: string[], options: GenerateOptions): Promise<void> {
+async function run(words: string[], options: GenerateOptions, command: Command): Promise<void> {
   const text = words.length > 0 ? words.join(' ') : standardInput();
   if (text.trim() === '')
     throw new InputError('prompt_empty', 'prompt', 'the prompt is empty: edgepress generate "some text", or pipe a text into it');
-  const request: GenerateRequest = {
-    prompt: promptOf(text, options),
-    press: pressOf(options),
-    sampling: {
-      maxTokens: options.maxTokens ?? null,
-      temperature: options.temperature,
-      topK: options.topK,
-      topP: options.topP,
-      minP: options.minP,
-      seed: options.seed ?? null,
-      frequencyPenalty: 0,
-      presencePenalty: 0,
-      stop: options.stop ?? [],
-      topLogprobs: null,
-      ignoreEos: false,
-    },
+  const { contextFile } = options;
+  const asked = contextFile === undefined || command.getOptionValueSource('press') === 'cli' ? pressOf(options) : pressOfFile(options);
+  const prompt = contextFile === undefined ? promptOf(text, options) : null;
+  const file = contextFile === undefined ? null : await openNamed(contextFile, '--context-file');
+  const sampling: Sampling = {
+    maxTokens: options.maxTokens ?? null,
+    temperature: options.temperature,
+    topK: options.topK,
+    topP: options.topP,
+    minP: options.minP,
+    seed: options.seed ?? null,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
+    stop: options.stop ?? [],
+    topLogprobs: null,
+    ignoreEos: false,
   };
   const engine = await openModel(options);
   try {
+    const held = file && (await engine.mount(file, { press: asked }));
+    const request = held ? { prompt: wordsBehind(held, text), held, sampling } : { prompt: prompt!, press: asked!, sampling };
     let answer = '';
     for await (const event of engine.generate(request)) {
       if (event.type === 'text') {
@@ -88,7 +101,21 @@ async function run(words: string[], options: GenerateOptions): Promise<void> {
     }
   } finally {
     engine.close();
+    await file?.close?.();
   }
+}
+
+/** Nothing was said of a press, or of a part of one alone. */
+function pressOfFile({ ratio, memoryBudget, entryType }: GenerateOptions): null {
+  const said = Object.entries({ '--ratio': ratio, '--memory-budget': memoryBudget, '--entry-type': entryType }).find(
+    ([, value]) => value !== undefined,
+  );
+  if (said === undefined) return null;
+  throw new InputError(
+    'invalid_value',
+    'press',
+    `${said[0]} ${said[1]} says what --context-file must have been pressed by, beside --press: name both, or neither`,
+  );
 }
 
 /** The finish in the wire's names. */

@@ -14,6 +14,7 @@ import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { packCommand } from './pack-command.ts';
 import { planCommand } from './plan.ts';
+import { pressCommand } from './press.ts';
 import { pressHint } from './press-hint.ts';
 import { pressesCommand } from './presses.ts';
 import { serveCommand } from './serve.ts';
@@ -36,6 +37,7 @@ const program = new Command('edgepress')
   .showHelpAfterError('(edgepress <command> --help lists the options)');
 serveCommand(program, defaultModel);
 generateCommand(program, defaultModel);
+pressCommand(program, defaultModel);
 inspectCommand(program, defaultModel);
 planCommand(program, defaultModel);
 benchCommand(program, defaultModel);

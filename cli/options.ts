@@ -1,14 +1,16 @@
 /** Options that several commands share, and how their values are read. */
-import { writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parsePress } from '../presses/config.ts';
 import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
-import { entryTypes } from '../worker/backend/backend.ts';
+import { type EntryType, entryTypes } from '../worker/backend/backend.ts';
 import { parseBytes } from '../worker/engine/bytes.ts';
 import type { BackendName } from '../worker/engine/load.ts';
-import { makeFolder, readFileUpTo, readUpTo } from '../worker/regular-file.ts';
+import { openFile } from '../worker/engine/weights/node-files.ts';
+import type { RangeReader } from '../worker/engine/weights/source.ts';
+import { makeFolder, readFileUpTo, readUpTo, whyNoFile } from '../worker/regular-file.ts';
 
 export interface ModelOptions {
   readonly model: string;
@@ -33,12 +35,12 @@ export function withModelOptions(command: Command, defaultModel: string, usualLi
 }
 
 /** --press <name, JSON or @file>, --ratio, --memory-budget, --entry-type */
-export function withPressOptions(command: Command): Command {
+export function withPressOptions(command: Command, usualType: EntryType = 'f32'): Command {
   return command
     .option('-p, --press <press>', 'a preset name, a JSON press config, or @file.json', 'no_press')
     .option('-r, --ratio <fraction>', 'compression_ratio of the press: the fraction removed, 0 to below 1; default 0.5', ratioArgument)
     .option('--memory-budget <bytes>', 'instead of a ratio: prompt and answer must fit, such as 16MiB')
-    .addOption(new Option('--entry-type <type>', 'how KV entries are stored; default f32').choices(entryTypes));
+    .addOption(new Option('--entry-type <type>', `how KV entries are stored; default ${usualType}`).choices(entryTypes));
 }
 
 export interface PressOptions {
@@ -46,7 +48,7 @@ export interface PressOptions {
   readonly ratio?: number;
   readonly memoryBudget?: string;
   readonly scope?: string;
-  readonly entryType?: string;
+  readonly entryType?: EntryType;
 }
 
 export function pressOf(options: PressOptions): PressRequest {
@@ -110,6 +112,19 @@ export function readText(path: string, option: string): string {
     throw new InputError('file_unreadable', null, `${option} ${path}: ${why}`);
   }
   return decodeText(bytes, `${option} ${path}`);
+}
+
+/** A file that an option names, to be read by ranges. */
+export async function openNamed(path: string, option: string): Promise<RangeReader> {
+  try {
+    const why = whyNoFile(statSync(path));
+    if (why !== null) throw new Error(why);
+    return await openFile(path);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : message;
+    throw new InputError('file_unreadable', null, `${option} ${path}: ${why}`);
+  }
 }
 
 /** All of standard input, as text. */

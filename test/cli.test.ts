@@ -1,6 +1,6 @@
 /** The edgepress command as a person meets it: the built program, its output, its exit status. `npm test` builds dist first. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -61,6 +61,78 @@ describe('generate', () => {
     const whole = edgepress('generate', '--raw', 'The horse slept near', '-n', '30').out;
     const word = whole.trim().split(/\s+/)[2];
     expect(edgepress('generate', '--raw', 'The horse slept near', '-n', '30', '--stop', word).out).not.toContain(word);
+  });
+});
+
+describe('press', () => {
+  const press = ['-p', '{"preset":"zigzag_snapkv","window_size":16}', '-r', '0.25'];
+  const out = join(folder, 'pressed', 'document.pressed.safetensors'); // a folder that is not there
+
+  test('writes what generate answers from, as it answers when it reads the document itself', () => {
+    const made = edgepress('press', document, ...press, '--out', out);
+    expect(made).toMatchObject({ status: 0, err: '' });
+    const [first, layers, pages] = made.out.split('\n');
+    expect(first).toMatch(/document\.pressed\.safetensors: [\d.]+ KiB, \d+ tokens of which zigzag_snapkv keeps 7[45]\.\d%, as int8, for needle$/);
+    expect(layers).toMatch(/^kept by layer, mean over its KV heads:( \d+){6}$/);
+    expect(pages).toMatch(/^in pages [\d.]+ KiB, without a press [\d.]+ KiB$/);
+    const ways = [
+      ['--context-file', out],
+      ['--context-file', out, ...press],
+      ['-c', document, ...press, '--entry-type', 'int8'],
+    ];
+    const [behind, named, whole] = ways.map((way) => edgepress('generate', ...way, sample.question));
+    expect([behind.status, behind.err, behind.out]).toEqual([0, '', whole.out]);
+    expect(named.out).toBe(whole.out);
+    expect(readdirSync(join(folder, 'pressed'))).toEqual(['document.pressed.safetensors']);
+  });
+
+  test('tells in JSON what it wrote; rows of f32 without a press answer as the document does', () => {
+    const all = join(folder, 'all.pressed.safetensors');
+    const made = JSON.parse(edgepress('press', document, '--out', all, '--entry-type', 'f32', '--json').out);
+    expect(made).toMatchObject({
+      out: all,
+      bytes: statSync(all).size,
+      model: 'needle',
+      backend: 'wasm',
+      kv_cache: { entry_type: 'f32', compression_ratio: 0 },
+    });
+    expect(made.kv_cache.kept_per_layer).toEqual(Array(6).fill(made.tokens));
+    const { text, usage } = JSON.parse(edgepress('generate', '--context-file', all, sample.question, '--json').out);
+    expect(text).toBe(JSON.parse(edgepress('generate', '-c', document, sample.question, '--json').out).text);
+    expect(usage.kv_cache).toMatchObject({ press: 'no_press', tokens: made.tokens, bytes_shared: expect.any(Number) });
+  });
+
+  test('a run that ends in mid-writing leaves the old file', () => {
+    const path = join(folder, 'old.pressed.safetensors');
+    writeFileSync(path, 'the old one');
+    const line = `ulimit -f 64; exec "${process.execPath}" dist/cli/index.js press "${document}" --out "${path}"`; // 64 KiB
+    const { status, stderr } = spawnSync('bash', ['-c', `trap "" XFSZ; ${line}`], { encoding: 'utf8' });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^edgepress: --out old\.pressed\.safetensors in .*(EFBIG|too large)/);
+    expect(readFileSync(path, 'utf8')).toBe('the old one');
+    expect(readdirSync(folder).filter((name) => name.startsWith('old'))).toEqual(['old.pressed.safetensors']);
+  });
+
+  test('says what is wrong with what it is given', () => {
+    const told = (...args: string[]) => {
+      const { status, err } = edgepress(...args);
+      expect(status).toBe(1);
+      return err;
+    };
+    expect(told('press', document, '--out', join(folder, 'x.bin'))).toMatch(/--out must end in \.pressed\.safetensors, got .*x\.bin/);
+    expect(told('press', join(folder, 'nowhere'), '--out', out)).toMatch(/<document> .*nowhere: there is no such file/);
+    expect(told('press', file('empty.txt', ' \n'), '--out', out)).toMatch(/the file is empty/);
+    expect(told('press', document, '--out', join(document, 'x.pressed.safetensors'))).toMatch(/its folder cannot be made: it is a file/);
+    expect(told('generate', '--context-file', document, 'Who?')).toMatch(/document\.txt: .*it is damaged, or no pressed context/);
+    expect(told('generate', '--context-file', join(folder, 'nowhere'), 'Who?')).toMatch(/--context-file .*nowhere: there is no such file/);
+    expect(told('generate', '--context-file', out, '-p', 'knorm', 'Who?')).toMatch(
+      /its press is "zigzag_snapkv" with scorer "snapkv".*, and "knorm".* was asked for/,
+    );
+    expect(told('generate', '--context-file', out, '-r', '0.5', 'Who?')).toMatch(
+      /--ratio 0\.5 says what --context-file must have been pressed by, beside --press/,
+    );
+    expect(told('generate', '--context-file', out, '-c', document, 'Who?')).toMatch(/cannot be used with option '-c, --context <file>'/);
+    expect(told('generate', '--context-file', out, '-m', 'test/golden/models/llama', 'Who?')).toMatch(/is of model "needle" .*, and this is "llama"/);
   });
 });
 

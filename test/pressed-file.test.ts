@@ -6,7 +6,7 @@ import type { EdgeEngine } from '../worker/engine/engine.ts';
 import { type HeldContext, wordsBehind } from '../worker/engine/held.ts';
 import { KvSequence } from '../worker/engine/kv-cache.ts';
 import { openPressed } from '../worker/engine/pressed/open.ts';
-import { joined } from '../worker/engine/pressed/write.ts';
+import { bytesOf } from '../worker/engine/pressed/write.ts';
 import type { Held, PromptInput } from '../worker/engine/types.ts';
 import { readerOfBytes } from '../worker/engine/weights/source.ts';
 import { ratioPresets, withArtifacts } from './support/artifacts.ts';
@@ -56,7 +56,7 @@ const hold = async (prompt: readonly number[] | PromptInput, press: unknown): Pr
   opened.push(held);
   return held;
 };
-const write = (held: Held, entryType?: EntryType): Promise<Uint8Array> => joined(engine.writePressed(held, { entryType }));
+const write = async (held: Held, entryType?: EntryType): Promise<Uint8Array> => bytesOf(engine.writePressed(held, { entryType }));
 const mount = async (file: Uint8Array, press?: unknown): Promise<Held> => {
   const held = await engine.mount(file, { press: press === undefined ? null : parsePress(press) });
   opened.push(held);
@@ -273,8 +273,12 @@ describe('the file', () => {
     expect(again.tensors['layers.2.k']).toEqual(plainRead(await write(f16, 'f16')).tensors['layers.2.k']);
   });
 
-  test('is written by plainWrite as the engine writes it', async () => {
-    const file = await write(await hold(context, press));
+  test('is written by plainWrite as the engine writes it, with as many bytes as were announced', async () => {
+    const source = engine.writePressed(await hold(context, press));
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of source.chunks) chunks.push(chunk);
+    const file = Buffer.concat(chunks);
+    expect(file.length).toBe(source.bytes);
     expect(Buffer.compare(plainWrite(plainRead(file)), file)).toBe(0);
   });
 });
@@ -549,7 +553,7 @@ describe('in mid-way', () => {
   test('an abort, or the end of the model, ends both; nothing is left behind', async () => {
     const other = await openGolden('needle', { contextLength: 1024 });
     const held = await other.hold({ prompt: promptOf(context), press: parsePress(press) });
-    const file = await joined(other.writePressed(held));
+    const file = await bytesOf(other.writePressed(held));
     held.close();
     const before = memory(other);
     const fill = vi.spyOn(KvSequence.prototype, 'fill');
@@ -570,18 +574,18 @@ describe('in mid-way', () => {
 
     const again = await other.mount(file);
     const abort = new AbortController();
-    const pieces = other.writePressed(again, {}, abort.signal);
-    await pieces.next();
+    const source = other.writePressed(again, {}, abort.signal);
+    await source.chunks.next();
     abort.abort(new Error('the client is gone'));
-    await expect(joined(pieces)).rejects.toThrow('the client is gone');
-    for await (const _ of other.writePressed(again)) break;
+    await expect(bytesOf(source)).rejects.toThrow('the client is gone');
+    for await (const _ of other.writePressed(again).chunks) break;
     expect(memory(other)).toMatchObject({ used: again.kvCache.bytes_kept, reserved: 0, running: 0, contexts: 1 });
     expect(again.bytes).toBe(again.kvCache.bytes_kept + L * Hq * d * 4); // TOVA remembers the last query
     const last = other.writePressed(again);
-    await last.next();
+    await last.chunks.next();
     const mounting = other.mount(file);
     other.close();
-    await expect(joined(last)).rejects.toMatchObject({ code: 'model_closed' });
+    await expect(bytesOf(last)).rejects.toMatchObject({ code: 'model_closed' });
     await expect(mounting).rejects.toMatchObject({ code: 'model_closed' });
   });
 
@@ -599,10 +603,10 @@ describe('in mid-way', () => {
 
   test('a context that is closed while it is written ends that with a word', async () => {
     const held = await hold(context, press);
-    const pieces = engine.writePressed(held);
-    for (let i = 0; i < 4; i++) await pieces.next();
+    const source = engine.writePressed(held);
+    for (let i = 0; i < 4; i++) await source.chunks.next();
     held.close();
-    expect(await failure(joined(pieces))).toMatchObject({ code: 'context_closed' });
+    expect(await failure(bytesOf(source))).toMatchObject({ code: 'context_closed' });
     expect(await failure(write(held))).toMatchObject({ code: 'context_closed' });
   });
 

@@ -1,6 +1,6 @@
 /** The command and the server on this stack's GPU: Deno on wgpu, Node on Dawn. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -20,6 +20,24 @@ test('generate --backend webgpu answers as on WASM', () => {
   const [gpu, wasm] = [edgepress('generate', QUESTION, '--backend', 'webgpu'), edgepress('generate', QUESTION)];
   expect([gpu.status, gpu.out]).toEqual([0, wasm.out]);
   expect(wasm.out).toContain('Oslo');
+});
+
+test('press --backend webgpu writes a file that generate answers from on either backend', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'edgepress-gpu-'));
+  const document = join(folder, 'document.txt');
+  writeFileSync(document, 'Anna lives in Oslo. Boris lives in Rome. ');
+  const out = join(folder, 'document.pressed.safetensors');
+  expect(edgepress('press', document, '-p', 'knorm', '-r', '0.25', '--backend', 'webgpu', '--out', out)).toMatchObject({
+    status: 0,
+    err: '',
+    out: expect.stringContaining('as int8, for needle'),
+  });
+  expect(readdirSync(folder).sort()).toEqual(['document.pressed.safetensors', 'document.txt']);
+  const [gpu, wasm] = ['webgpu', 'wasm'].map((backend) =>
+    edgepress('generate', '--context-file', out, 'Where does Anna live?', '--backend', backend),
+  );
+  expect([gpu.status, gpu.out]).toEqual([0, wasm.out]);
+  expect(wasm.out.trim()).not.toBe('');
 });
 
 test('--backend auto says what it chose and why', () => {

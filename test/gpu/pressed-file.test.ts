@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
-import { joined } from '../../worker/engine/pressed/write.ts';
+import { bytesOf } from '../../worker/engine/pressed/write.ts';
 import type { Held } from '../../worker/engine/types.ts';
 import { promptOf } from '../support/generation.ts';
 import { needleSamples } from '../support/golden.ts';
@@ -43,14 +43,14 @@ test.each(
   const { gpu, wasm } = both;
   const before = [used(gpu), used(wasm)];
   const one = await hold(gpu, press);
-  const file = await joined(gpu.writePressed(one, { entryType: one.entryType }));
+  const file = await bytesOf(gpu.writePressed(one, { entryType: one.entryType }));
   const other = await gpu.mount(file, { press: parsePress(press) });
   expect(other.kvCache).toEqual(one.kvCache);
   expect(await follow(gpu, other)).toEqual(await follow(gpu, one));
   const sampling = { maxTokens: 40, seed: 1 };
   const seen = await mounted(gpu, other, tokens, sampling);
   expect([seen.tokens, seen.usage]).toEqual(await mounted(gpu, one, tokens, sampling).then(({ tokens, usage }) => [tokens, usage]));
-  expect(Buffer.compare(await joined(gpu.writePressed(other, { entryType: other.entryType })), file)).toBe(0);
+  expect(Buffer.compare(await bytesOf(gpu.writePressed(other, { entryType: other.entryType })), file)).toBe(0);
 
   const there = await wasm.mount(file);
   const want = await follow(gpu, one);
@@ -60,7 +60,7 @@ test.each(
     expect(logits.reduce((most, x, id) => Math.max(most, Math.abs(x - want[i][id])), 0)).toBeLessThan(tolerance);
   }
   expect((await mounted(wasm, there, tokens, sampling)).tokens).toEqual(seen.tokens);
-  const back = await gpu.mount(await joined(wasm.writePressed(there, { entryType: there.entryType })));
+  const back = await gpu.mount(await bytesOf(wasm.writePressed(there, { entryType: there.entryType })));
   expect(await follow(gpu, back)).toEqual(want);
   for (const held of [one, other, there, back]) held.close();
   expect([used(gpu), used(wasm)]).toEqual(before);
@@ -69,7 +69,7 @@ test.each(
 test('int8 rows of an f32 cache are off by at most half a scale a component', async () => {
   const { gpu } = both;
   const held = await hold(gpu, { preset: 'knorm', compression_ratio: 0.5 });
-  const [exact, int8] = [plainRead(await joined(gpu.writePressed(held, { entryType: 'f32' }))), plainRead(await joined(gpu.writePressed(held)))];
+  const [exact, int8] = [plainRead(await bytesOf(gpu.writePressed(held, { entryType: 'f32' }))), plainRead(await bytesOf(gpu.writePressed(held)))];
   for (const name of ['layers.0.k', 'layers.5.v']) {
     const [x, q, scale] = [exact.tensors[name], int8.tensors[name], int8.tensors[`${name}_scale`]].map(numbers);
     for (const [i, value] of x.entries()) {
@@ -83,15 +83,15 @@ test('int8 rows of an f32 cache are off by at most half a scale a component', as
 test('a device that is lost while a context is mounted, and while one is written: nothing is held of it', async () => {
   const { gpu } = both;
   const held = await hold(gpu, { preset: 'knorm', compression_ratio: 0.5 });
-  const file = await joined(gpu.writePressed(held));
+  const file = await bytesOf(gpu.writePressed(held));
   held.close();
   for (const lose of ['mounted', 'written']) {
     const { engine, backend } = await openOnGpu('needle', { contextLength: 1024 });
     const first = await engine.mount(file);
-    const pieces = engine.writePressed(first);
-    await pieces.next();
+    const source = engine.writePressed(first);
+    await source.chunks.next();
     backend.recorder.device.destroy();
-    const running: Promise<unknown> = lose === 'mounted' ? engine.mount(file) : joined(pieces);
+    const running: Promise<unknown> = lose === 'mounted' ? engine.mount(file) : bytesOf(source);
     await expect(running).rejects.toMatchObject({ code: 'device_failed' });
     expect(engine.health().contexts.held).toBe(1);
     engine.close();

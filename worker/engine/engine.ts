@@ -27,7 +27,7 @@ import {
   readMountedLayer,
 } from './pressed/mount.ts';
 import { openPressed } from './pressed/open.ts';
-import { pressedPieces } from './pressed/write.ts';
+import { type PressedSource, pressedSource } from './pressed/write.ts';
 import { checkVocabulary, tokenise } from './prompt-tokens.ts';
 import { PromptReader } from './read-prompt.ts';
 import type { Reading } from './reading.ts';
@@ -271,24 +271,22 @@ export class EdgeEngine implements Engine {
   }
 
   /**
-   * A held context as a *.pressed.safetensors file (pressed/format.md), piece by piece, its rows of `entryType`: bit for bit those of the cache where that is its own.
-   * Throws InputError context_closed where the context is closed meanwhile.
+   * A held context as a *.pressed.safetensors file (pressed/format.md), its rows of `entryType`: bit for bit those of the cache where that is its own. The chunks throw
+   * InputError context_closed where the context is closed meanwhile.
    */
-  async *writePressed(
-    held: Held,
-    { entryType = 'int8' }: { entryType?: EntryType } = {},
-    signal?: AbortSignal,
-  ): AsyncGenerator<Uint8Array, void, void> {
+  writePressed(held: Held, { entryType = 'int8' }: { entryType?: EntryType } = {}, signal?: AbortSignal): PressedSource {
     this.#turns.checkOpen();
     const memory = this.#held.of(held);
     const run = turnsOf(memory.sequence);
     const parts = { info: this.info, shape: this.#parts.cache.shape };
-    try {
-      yield* pressedPieces(held as HeldContext, memory, parts, entryType, (work) => this.#turns.piece(run, 'prefillMs', work, signal));
-    } catch (error) {
-      if (error instanceof GivenUp && !this.#closed) this.#held.of(held);
-      throw this.#told(error);
-    }
+    return pressedSource(held as HeldContext, memory, parts, entryType, async (work) => {
+      try {
+        return await this.#turns.piece(run, 'prefillMs', work, signal);
+      } catch (error) {
+        if (error instanceof GivenUp && !this.#closed) this.#held.of(held);
+        throw this.#told(error);
+      }
+    });
   }
 
   /**

@@ -14,6 +14,6 @@ export function usageWire({ usage: { promptTokens, completionTokens, kvCache } }
   };
 }
 
-export function timingsWire({ timings: { prefillMs, pressMs, decodeMs } }: FinishEvent) {
+export function timingsWire({ timings: { prefillMs, pressMs, decodeMs } }: Pick<FinishEvent, 'timings'>) {
   return { prefill_ms: prefillMs, press_ms: pressMs, decode_ms: decodeMs };
 }

@@ -88,7 +88,8 @@ export async function openPressed(file: RangeReader): Promise<PressedFile> {
     try {
       return await (typeof work === 'function' ? work() : work);
     } catch (error) {
-      throw error instanceof InputError && error.code === 'model_invalid' ? new InputError('context_file_invalid', 'context', error.message) : error;
+      if (!(error instanceof InputError) || error.code !== 'model_invalid') throw error;
+      throw new InputError('context_file_invalid', 'context', `${error.message}: it is damaged, or no pressed context`);
     }
   }
 }

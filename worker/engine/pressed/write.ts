@@ -10,7 +10,7 @@ import type { HeldMemory } from '../held-contexts.ts';
 import { entriesPerPageOf, type KvShape, pageBytesOf } from '../kv-cache.ts';
 import type { KvCacheUsage, ModelInfo } from '../types.ts';
 import { PieceHasher } from '../weights/fingerprint.ts';
-import { safetensorsHeader } from '../weights/safetensors.ts';
+import { safetensorsHeader, tensorBytes } from '../weights/safetensors.ts';
 import { sha256Hex } from '../weights/sha256.ts';
 import { areNumbers, asType, type EntryRows, emptyRows, rowsFromPage } from './entry-rows.ts';
 import {
@@ -42,15 +42,22 @@ interface Layer {
   readonly queries: Float32Array; // [W, Hq, d]
 }
 
-/** `piece` runs what reads the device, in its turn. Throws InputError where there is something that is no number. */
-export async function* pressedPieces(
+/** The bytes of a file, of which it is known how many there will be. */
+export interface PressedSource {
+  readonly bytes: number;
+  readonly chunks: AsyncGenerator<Bytes, void, void>;
+}
+
+/** `piece` runs what reads the device, in its turn. Throws InputError, the chunks where there is something that is no number. */
+export function pressedSource(
   held: HeldContext,
   memory: HeldMemory,
-  { info, shape }: PressedParts,
+  parts: PressedParts,
   entryType: EntryType,
   piece: <T>(work: () => Promise<T>) => Promise<T>,
-): AsyncGenerator<Bytes, void, void> {
+): PressedSource {
   const { sequence, queries } = memory;
+  const { shape } = parts;
   const { layers, kvHeads: H } = shape;
   const form: PressedShape = {
     ...shape,
@@ -60,11 +67,26 @@ export async function* pressedPieces(
     scored: isScored(held),
     queries: queries?.held ?? null,
   };
-  const header = safetensorsHeader(tensorsOf(form), metadataOf(held, sequence.shift, { info, shape }, entryType));
+  const tensors = tensorsOf(form);
+  const header = safetensorsHeader(tensors, metadataOf(held, sequence.shift, parts, entryType));
   if (header.length > MOST_HEADER_BYTES) {
     const message = `what the file says of itself takes ${formatBytes(header.length)}, and at most ${formatBytes(MOST_HEADER_BYTES)} are read: a shorter prompt would work`;
     throw new InputError('context_file_large', 'context', message);
   }
+  return {
+    bytes: tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), header.length),
+    chunks: chunksOf(header, held, memory, shape, entryType, piece),
+  };
+}
+
+async function* chunksOf(
+  header: Bytes,
+  held: HeldContext,
+  memory: HeldMemory,
+  shape: KvShape,
+  entryType: EntryType,
+  piece: <T>(work: () => Promise<T>) => Promise<T>,
+): PressedSource['chunks'] {
   yield header;
   const hasher = new PieceHasher();
   const hashed = async (part: Float32Array | Int32Array | Uint8Array): Promise<Bytes> => {
@@ -73,7 +95,7 @@ export async function* pressedPieces(
     return bytes;
   };
   yield await hashed(Int32Array.from(held.tokens));
-  for (let layer = 0; layer < layers; layer++) {
+  for (let layer = 0; layer < shape.layers; layer++) {
     const { rows: stored, ...read } = await piece(() => readLayer(held, memory, shape, layer));
     const rows = asType(stored, entryType, shape.headDim);
     if (!areNumbers(rows) || !read.queries.every(Number.isFinite)) throw noNumbers(layer);
@@ -84,17 +106,15 @@ export async function* pressedPieces(
   yield Uint8Array.from(digests.join('').match(/../g)!, (digits) => Number.parseInt(digits, 16));
 }
 
-/** All pieces in one. */
-export async function joined(pieces: AsyncIterable<Uint8Array>): Promise<Bytes> {
-  const all: Uint8Array[] = [];
-  for await (const piece of pieces) all.push(piece);
-  const bytes = new Uint8Array(all.reduce((sum, { length }) => sum + length, 0));
+/** All of it in one piece. */
+export async function bytesOf({ bytes, chunks }: { readonly bytes: number; readonly chunks: AsyncIterable<Uint8Array> }): Promise<Bytes> {
+  const all = new Uint8Array(bytes);
   let end = 0;
-  for (const piece of all) {
-    bytes.set(piece, end);
-    end += piece.length;
+  for await (const chunk of chunks) {
+    all.set(chunk, end);
+    end += chunk.length;
   }
-  return bytes;
+  return all;
 }
 
 /** Whether its press, while decoding, asks what tokens were worth when their hidden states were there. */
