@@ -1,14 +1,17 @@
 /**
  * The worker of test/worker/contexts.test.ts: contexts in a Durable Object and R2, with a clock that can be put on, and a fault at any step between the two.
- * GET /suite runs what every store must do, GET /faults what must hold when a step fails, GET /alarms what the object does by itself.
+ * GET /suite runs what every store must do, GET /faults what must hold when a step fails, GET /alarms what the object does by itself. For
+ * test/worker/contexts-crash.test.ts /step/… is its store, and GET /found tells what is there afterwards.
  */
 import type { DurableObjectNamespace, DurableObjectState, DurableObjectStub, R2Bucket } from '@cloudflare/workers-types';
 import { expect, test } from 'vitest';
 import { ownerOf } from '../../worker/contexts/bounds.ts';
+import type { ContextRecord } from '../../worker/contexts/contract.ts';
 import { blobName, type ContextBindings, ContextIndex } from '../../worker/contexts/durable.ts';
 import { DurableContexts } from '../../worker/contexts/durable-store.ts';
-import type { Quota } from '../../worker/contexts/quota.ts';
+import { type Quota, QuotaError } from '../../worker/contexts/quota.ts';
 import { blobOf, bytesOf, checkWhole, context, contextStoreSuite, DAY_MS, failureOf, type StoreUnderTest } from './context-store-suite.ts';
+import { QUOTA } from './contexts-history.ts';
 import { runTests } from './vitest-in-workerd.ts';
 
 interface Env extends ContextBindings {
@@ -270,9 +273,59 @@ const suites: Record<string, (env: Env) => void> = {
   },
 };
 
+/** One step of the process that is killed, which has the store at the other end of a connection: test/worker/contexts-crash.test.ts. */
+async function step({ CONTEXTS, CONTEXT_BLOBS }: Env, request: Request): Promise<Response> {
+  const { pathname, searchParams } = new URL(request.url);
+  const store = new DurableContexts(faultyObjects(CONTEXTS, 0), CONTEXT_BLOBS, { quota: QUOTA });
+  const owner = await ownerOf('a');
+  const id = searchParams.get('id') ?? '';
+  switch (pathname) {
+    case '/step/list':
+      return Response.json(await store.list(owner, { limit: 100 }));
+    case '/step/create': {
+      const bytes = new Uint8Array(await request.arrayBuffer()); // read whatever comes of it: an answer before that resets the connection
+      try {
+        return Response.json(await store.create(owner, context(), blobOf(bytes)));
+      } catch (error) {
+        if (error instanceof QuotaError) return Response.json(error.held, { status: 413 });
+        throw error;
+      }
+    }
+    case '/step/delete':
+      return Response.json(await store.delete(owner, id));
+    case '/step/touch':
+      return Response.json(await store.touch(owner, id, 10 ** 8));
+    default:
+      return Response.json(await store.collect());
+  }
+}
+
+export interface Found {
+  readonly records: ContextRecord[];
+  /** Blobs that were no context's, or leases. */
+  readonly leftovers: number;
+}
+
+/** When leases are over: what is there, found whole, with nothing else beside it. */
+async function found({ CONTEXTS, CONTEXT_BLOBS }: Env): Promise<Found> {
+  const objects = faultyObjects(CONTEXTS, 0);
+  const owner = await ownerOf('a');
+  const prefix = blobName(objects.idFromName(owner).toString(), '');
+  const blobs = async () => (await CONTEXT_BLOBS.list({ prefix })).objects.map(({ key }) => key.slice(prefix.length));
+  const store = new DurableContexts(objects, CONTEXT_BLOBS, { quota: QUOTA, now });
+  const before = Math.max((await blobs()).length, (await store.usage(owner)).held.count);
+  ahead = 3_600_000;
+  await store.collect();
+  const records = await checkWhole({ store, blobs }, owner);
+  ahead = 0;
+  return { records, leftovers: before - records.length };
+}
+
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
-    const suite = suites[new URL(request.url).pathname.slice(1)];
-    return Response.json(await runTests(async () => suite(env)));
+    const { pathname } = new URL(request.url);
+    if (pathname.startsWith('/step/')) return step(env, request);
+    if (pathname === '/found') return Response.json(await found(env));
+    return Response.json(await runTests(async () => suites[pathname.slice(1)](env)));
   },
 };

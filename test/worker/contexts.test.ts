@@ -1,26 +1,16 @@
 /** Contexts in workerd: a Durable Object with SQLite and R2, each in its local form, as `npm start` has them. The tests themselves run there too, from test/support/contexts-worker.ts. */
-import { resolve } from 'node:path';
-import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { contextsWorker } from '../support/contexts-bundle.ts';
 import type { Result } from '../support/vitest-in-workerd.ts';
 import { OWN_CONNECTION } from '../support/worker.ts';
 
 let workerd: Miniflare;
 let url: URL;
 beforeAll(async () => {
-  const { outputFiles } = await build({
-    entryPoints: ['test/support/contexts-worker.ts'],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    platform: 'neutral',
-    external: ['cloudflare:workers'],
-    alias: { vitest: resolve('test/support/vitest-in-workerd.ts') },
-  });
   workerd = new Miniflare({
     modules: true,
-    script: outputFiles[0].text,
+    script: await contextsWorker(),
     compatibilityDate: '2026-04-26',
     durableObjects: { CONTEXTS: { className: 'TestedIndex', useSQLite: true } },
     r2Buckets: ['CONTEXT_BLOBS'],
