@@ -1,7 +1,8 @@
 /**
  * The worker of test/worker/contexts.test.ts: contexts in a Durable Object and R2, with a clock that can be put on, and a fault at any step between the two.
  * GET /suite runs what every store must do, GET /faults what must hold when a step fails, GET /alarms what the object does by itself. For
- * test/worker/contexts-crash.test.ts /step/… is its store, and GET /found tells what is there afterwards.
+ * test/worker/contexts-crash.test.ts /step/… is its store, and GET /found tells what is there afterwards. GET /mount/<id> has one mounted in memory,
+ * GET /begin/<id> begins that and ends.
  */
 import type { DurableObjectNamespace, DurableObjectState, DurableObjectStub, R2Bucket } from '@cloudflare/workers-types';
 import { expect, test } from 'vitest';
@@ -9,6 +10,7 @@ import { ownerOf } from '../../worker/contexts/bounds.ts';
 import type { ContextRecord } from '../../worker/contexts/contract.ts';
 import { blobName, type ContextBindings, ContextIndex } from '../../worker/contexts/durable.ts';
 import { DurableContexts } from '../../worker/contexts/durable-store.ts';
+import { MountedContexts } from '../../worker/contexts/mounted.ts';
 import { type Quota, QuotaError } from '../../worker/contexts/quota.ts';
 import { blobOf, bytesOf, checkWhole, context, contextStoreSuite, DAY_MS, failureOf, type StoreUnderTest } from './context-store-suite.ts';
 import { QUOTA } from './contexts-history.ts';
@@ -321,9 +323,35 @@ async function found({ CONTEXTS, CONTEXT_BLOBS }: Env): Promise<Found> {
   return { records, leftovers: before - records.length };
 }
 
+/** In memory over many requests, each of which may end in the middle. */
+const mounted = new MountedContexts<{ bytes: number; number: number; close(): void }>({ mostCount: 4, mostBytes: 100, staleMs: 1500 });
+let mounts = 0;
+
+/** Mounts `id`, which takes 300 ms, and tells which mount it got. */
+async function mount(id: string, signal: AbortSignal): Promise<Response> {
+  const lease = await mounted.acquire(
+    id,
+    10,
+    async () => {
+      const number = ++mounts;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      return { bytes: 10, number, close() {} };
+    },
+    signal,
+  );
+  const { number } = lease.value;
+  lease.release();
+  return Response.json({ number, account: mounted.account });
+}
+
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
     const { pathname } = new URL(request.url);
+    if (pathname.startsWith('/mount/')) return mount(pathname.slice(7), request.signal);
+    if (pathname.startsWith('/begin/')) {
+      mount(pathname.slice(7), request.signal).catch(() => {});
+      return Response.json(mounts); // and all that is under way in this request ends
+    }
     if (pathname.startsWith('/step/')) return step(env, request);
     if (pathname === '/found') return Response.json(await found(env));
     return Response.json(await runTests(async () => suites[pathname.slice(1)](env)));

@@ -84,7 +84,10 @@ export interface ContextStore {
   longestPrefix(owner: string, of: Pick<NewContext, 'model' | 'press' | 'tokens'>): Promise<ContextRecord | null>;
   /** Held now, with what is being written; and the most. */
   usage(owner: string): Promise<{ readonly held: Quota; readonly most: Quota }>;
-  /** Removes what is over, and what belongs to no context and to no writer; of one owner, or of all. */
+  /**
+   * Removes what is over, and what belongs to no context and to no writer; of one owner, or of all. The Durable Object does so by its alarm, but for blobs that it never knew of;
+   * whoever serves a folder calls it now and then.
+   */
   collect(owner?: string): Promise<Collected>;
 }
 

@@ -6,6 +6,9 @@
  *   mounting   one attempt at a time for an id; whoever else wants it waits. Counts with the bytes that were announced
  *
  * Room is made before a mount begins, so that what goes and what comes are never there together.
+ *
+ * In workerd a request whose client has left may end in the middle without a word: no `finally` runs. So whoever mounts or uses shows a sign of life by a timer, which ends with
+ * its request, and one that has shown none for `staleMs` is taken for dead.
  */
 import { InputError } from '../../presses/input-error.ts';
 
@@ -15,6 +18,7 @@ export interface Mountable {
 }
 
 export interface Lease<T> {
+  /** Closed while it is used only where its user was taken for dead. */
   readonly value: T;
   /** Once; more often does nothing. */
   release(): void;
@@ -22,12 +26,12 @@ export interface Lease<T> {
 
 interface Entry<T> {
   bytes: number;
-  users: number;
+  /** Those who wait for it among them. */
+  readonly users: Set<Pulse>;
   /** Null while it is being mounted, where that failed, and once it is closed. */
   value: T | null;
   failed: { readonly error: unknown } | null;
-  /** When its mount began. */
-  readonly since: number;
+  readonly mounting: Pulse;
   /** Not in the map any more: goes with its last user. */
   dropped: boolean;
   /** Resolves when the mount has ended, well or not. */
@@ -37,13 +41,38 @@ interface Entry<T> {
 export interface MountedOptions {
   readonly mostCount: number;
   readonly mostBytes: number;
-  /** In workerd a request whose client has left ends in mid-mount without a word: after so long the next one mounts anew. */
+  /** Infinity where requests do not vanish, as in Node and Deno. */
   readonly staleMs?: number;
 }
 
-const STALE_MS = 60_000;
+const STALE_MS = 60_000; // as engine/turns.ts has it
+const BEATS = 8;
 /** Waiters look for themselves: who began the mount may be gone. */
 const POLL_MS = 50;
+
+/** Beats for as long as the request that made it lives, or until it is stopped. A process that ends does not wait for it. */
+class Pulse {
+  readonly #staleMs: number;
+  readonly #timer: ReturnType<typeof setInterval> | undefined;
+  #beat = Date.now();
+
+  constructor(staleMs: number) {
+    this.#staleMs = staleMs;
+    if (!Number.isFinite(staleMs)) return;
+    this.#timer = setInterval(() => {
+      this.#beat = Date.now();
+    }, staleMs / BEATS);
+    (this.#timer as { unref?: () => void }).unref?.();
+  }
+
+  get lives(): boolean {
+    return Date.now() - this.#beat < this.#staleMs;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
 
 export class MountedContexts<T extends Mountable> {
   readonly #options: Required<MountedOptions>;
@@ -60,7 +89,7 @@ export class MountedContexts<T extends Mountable> {
   /** `bytes` counts what is being mounted too. */
   get account(): { readonly count: number; readonly bytes: number; readonly inUse: number } {
     const all = this.#all();
-    return { count: all.length, bytes: all.reduce((sum, { bytes }) => sum + bytes, 0), inUse: all.filter(({ users }) => users > 0).length };
+    return { count: all.length, bytes: all.reduce((sum, { bytes }) => sum + bytes, 0), inUse: all.filter(({ users }) => users.size > 0).length };
   }
 
   /**
@@ -74,7 +103,8 @@ export class MountedContexts<T extends Mountable> {
         throw new InputError('contexts_closed', null, 'the contexts in memory were closed: this server is ending, or loads its model anew');
       const entry = this.#entryOf(id, bytes, mount);
       // Counted as a user from here on: what was just mounted for a caller is not evicted before it has it.
-      entry.users++;
+      const user = new Pulse(this.#options.staleMs);
+      entry.users.add(user);
       let given = false;
       try {
         await this.#mounted(entry, signal);
@@ -82,11 +112,11 @@ export class MountedContexts<T extends Mountable> {
         if (entry.value !== null && !this.#closed) {
           given = true;
           this.#refresh(id, entry);
-          return this.#lease(entry, entry.value);
+          return { value: entry.value, release: () => this.#leave(entry, user) };
         }
         this.#forget(id, entry); // its mount died
       } finally {
-        if (!given) this.#leave(entry);
+        if (!given) this.#leave(entry, user);
       }
     }
   }
@@ -99,6 +129,7 @@ export class MountedContexts<T extends Mountable> {
 
   /** Somebody else wants memory: evicts idle ones until so many bytes are free, and says how many were. */
   evict(bytes: number): number {
+    this.#all();
     let freed = 0;
     for (const [id, entry] of this.#entries) {
       if (freed >= bytes) break;
@@ -119,7 +150,8 @@ export class MountedContexts<T extends Mountable> {
     const known = this.#entries.get(id);
     if (known) return known;
     this.#makeRoom(bytes);
-    const entry: Entry<T> = { bytes, users: 0, value: null, failed: null, since: Date.now(), dropped: false, ended: Promise.resolve() };
+    const mounting = new Pulse(this.#options.staleMs);
+    const entry: Entry<T> = { bytes, users: new Set(), value: null, failed: null, mounting, dropped: false, ended: Promise.resolve() };
     this.#entries.set(id, entry);
     entry.ended = this.#mount(id, entry, mount);
     return entry;
@@ -129,18 +161,19 @@ export class MountedContexts<T extends Mountable> {
     try {
       entry.value = await mount();
       entry.bytes = entry.value.bytes;
-      if (entry.dropped) this.#closeUnused(entry);
-      else this.#trim(); // it may be larger than was announced
+      this.#trim(); // it may be larger than was announced, or wanted by nobody any more
     } catch (error) {
       entry.failed = { error };
       this.#forget(id, entry);
-      this.#closeUnused(entry);
+      this.#trim();
+    } finally {
+      entry.mounting.stop();
     }
   }
 
   /** Returns once it is mounted, has failed, or its mount is taken for dead. */
   async #mounted(entry: Entry<T>, signal?: AbortSignal): Promise<void> {
-    while (this.#isMounting(entry)) {
+    while (isMounting(entry)) {
       let timer: ReturnType<typeof setTimeout> | undefined;
       const pause = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, POLL_MS);
@@ -150,21 +183,10 @@ export class MountedContexts<T extends Mountable> {
     }
   }
 
-  #lease(entry: Entry<T>, value: T): Lease<T> {
-    let held = true;
-    return {
-      value,
-      release: () => {
-        if (held) this.#leave(entry);
-        held = false;
-      },
-    };
-  }
-
-  #leave(entry: Entry<T>): void {
-    entry.users--;
-    if (entry.dropped) this.#closeUnused(entry);
-    else this.#trim();
+  #leave(entry: Entry<T>, user: Pulse): void {
+    user.stop();
+    if (!entry.users.delete(user)) return; // it has left, or was taken for dead
+    this.#trim();
   }
 
   /** Now the most recently used. */
@@ -183,21 +205,17 @@ export class MountedContexts<T extends Mountable> {
   }
 
   #closeUnused(entry: Entry<T>): void {
-    if (entry.users > 0 || this.#isMounting(entry)) return;
+    if (entry.users.size > 0 || isMounting(entry)) return;
     this.#leaving.delete(entry);
     entry.value?.close();
     entry.value = null;
   }
 
-  #isMounting({ value, failed, since }: Entry<T>): boolean {
-    return value === null && !failed && Date.now() - since < this.#options.staleMs;
-  }
-
-  /** All that takes memory. A mount that died takes none any more. */
+  /** All that takes memory. Whoever died uses none, and mounts none. */
   #all(): Entry<T>[] {
-    const isDead = (entry: Entry<T>) => entry.users === 0 && entry.value === null && !this.#isMounting(entry);
+    for (const entry of [...this.#entries.values(), ...this.#leaving]) for (const user of entry.users) if (!user.lives) entry.users.delete(user);
     for (const [id, entry] of this.#entries) if (isDead(entry)) this.#forget(id, entry);
-    for (const entry of this.#leaving) if (isDead(entry)) this.#leaving.delete(entry);
+    for (const entry of this.#leaving) this.#closeUnused(entry);
     return [...this.#entries.values(), ...this.#leaving];
   }
 
@@ -221,11 +239,12 @@ export class MountedContexts<T extends Mountable> {
     this.#trim(1, bytes);
   }
 
-  /** Evicts idle ones until the rest fits beside `count` more contexts of `bytes`. */
+  /** Closes what nobody wants, and evicts idle ones until the rest fits beside `count` more contexts of `bytes`. */
   #trim(count = 0, bytes = 0): void {
     const { mostCount, mostBytes } = this.#options;
+    this.#all();
     for (const [id, entry] of this.#entries) {
-      const account = this.account;
+      const { account } = this;
       if (account.count + count <= mostCount && account.bytes + bytes <= mostBytes) return;
       if (isIdle(entry)) this.#forget(id, entry);
     }
@@ -234,5 +253,14 @@ export class MountedContexts<T extends Mountable> {
 
 /** Mounted, and nobody uses it or waits for it. */
 function isIdle({ users, value }: Entry<Mountable>): boolean {
-  return users === 0 && value !== null;
+  return users.size === 0 && value !== null;
+}
+
+function isMounting({ value, failed, mounting }: Entry<Mountable>): boolean {
+  return value === null && !failed && mounting.lives;
+}
+
+/** Its mount died, and nobody waits for it. */
+function isDead(entry: Entry<Mountable>): boolean {
+  return entry.users.size === 0 && entry.value === null && !isMounting(entry);
 }
