@@ -14,10 +14,9 @@
  * dead cannot publish what was collected meanwhile. Several processes may use one folder. (Windows renames no folder with an open file in it: there a context that is
  * being read is not deleted, and delete says so.)
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
-import process from 'node:process';
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { InputError } from '../../presses/input-error.ts';
 import { makeFolder } from '../regular-file.ts';
 import { assertOwner, byAge, checkNew, checkPage, checkTtl, cursorOf, isId, isOwner, newId } from './bounds.ts';
@@ -32,7 +31,8 @@ import {
   type Page,
   type StoredBlob,
 } from './contract.ts';
-import { type Digests, digestsOf, headsOf, matches } from './prefix.ts';
+import { expiriesOf, isFolder, isMissing, type Kept, readBlob, readKept, syncFolder, writeBlob, writeWhole } from './files.ts';
+import { digestsOf, headsOf, matches } from './prefix.ts';
 import { checkedQuota, checkQuota, DEFAULT_QUOTA, type Quota } from './quota.ts';
 
 export interface DirectoryOptions {
@@ -40,8 +40,6 @@ export interface DirectoryOptions {
   readonly now?: () => number;
 }
 
-/** record.json. */
-type Kept = Omit<ContextRecord, 'expiresAt'> & Digests;
 /** What sums and look-ups want; the rest is read when it is given out. */
 interface Facts extends Pick<Kept, 'id' | 'tokens' | 'bytes' | 'createdAt' | 'head' | 'whole'> {
   /** It may have been touched since: never later than what its folder says. */
@@ -57,9 +55,6 @@ interface Names {
 
 const WRITING = /^(ctx_[0-9a-f]{32})\.writing\.(\d{1,16})\.(\d{1,16})$/;
 const GONE = /^ctx_[0-9a-f]{32}\.[0-9a-f-]{36}\.gone$/;
-const EXPIRES = /^expires\.(\d{1,16})$/;
-
-const CHUNK_BYTES = 1 << 20;
 
 export class ContextDirectory implements ContextStore {
   readonly folder: string;
@@ -252,25 +247,12 @@ export class ContextDirectory implements ContextStore {
     }
   }
 
-  async *#chunks(owner: string, { id, bytes, sha256 }: ContextRecord): AsyncGenerator<Uint8Array, void, void> {
+  async *#chunks(owner: string, record: ContextRecord): AsyncGenerator<Uint8Array, void, void> {
+    const { id } = record;
     const file = await this.#whereFound(owner, id, (path) => open(join(path, 'blob'), 'r'));
     if (!file) throw new InputError('context_not_found', 'context', `context ${id} was deleted, or is over, since it was asked for`);
     try {
-      const hash = createHash('sha256');
-      let done = 0;
-      for (;;) {
-        const { bytesRead, buffer } = await file.read(new Uint8Array(CHUNK_BYTES), 0, CHUNK_BYTES, null);
-        if (bytesRead === 0) break;
-        done += bytesRead;
-        if (done > bytes) break;
-        const chunk = buffer.subarray(0, bytesRead);
-        hash.update(chunk);
-        yield chunk;
-      }
-      if (done !== bytes)
-        throw new ContextDamaged(id, `its blob has ${done > bytes ? 'more than ' : ''}${Math.min(done, bytes)} bytes, its record says ${bytes}`);
-      const seen = hash.digest('hex');
-      if (seen !== sha256) throw new ContextDamaged(id, `its blob's SHA-256 is ${seen}, its record says ${sha256}`);
+      yield* readBlob(file, record);
     } finally {
       await file.close();
     }
@@ -356,81 +338,8 @@ export class ContextDirectory implements ContextStore {
   }
 }
 
-/** On the disk when it returns; the hash of what was written. */
-async function writeBlob(path: string, { bytes, chunks }: BlobSource): Promise<string> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    const hash = createHash('sha256');
-    let done = 0;
-    for await (const chunk of chunks) {
-      if (done + chunk.length > bytes) throw new Error(`the blob has more than the ${bytes} bytes that were announced`);
-      hash.update(chunk);
-      for (let at = 0; at < chunk.length; ) at += (await file.write(chunk, at, chunk.length - at)).bytesWritten;
-      done += chunk.length;
-    }
-    if (done !== bytes) throw new Error(`the blob has ${done} bytes, ${bytes} were announced`);
-    await file.sync();
-    return hash.digest('hex');
-  } finally {
-    await file.close();
-  }
-}
-
-async function writeWhole(path: string, text: string, flags: 'wx' | 'w' = 'wx'): Promise<void> {
-  const file = await open(path, flags, 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/** So that names outlive a power cut. Windows opens no folders, and has no need. */
-async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
-/** Not empty; rejects with ENOENT where there is no such folder, and ContextDamaged where no name tells. */
-async function expiriesOf(path: string): Promise<number[]> {
-  const found = (await readdir(path)).flatMap((name) => EXPIRES.exec(name)?.slice(1).map(Number) ?? []);
-  if (found.length === 0) throw new ContextDamaged(basename(path), 'nothing in its folder says until when it lives');
-  return found;
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
-}
-
-/** Rejects with ENOENT where there is no such file. */
-async function readKept(path: string, id: string): Promise<Kept> {
-  const text = await readFile(join(path, 'record.json'), 'utf8');
-  try {
-    const kept = JSON.parse(text) as Kept;
-    const numbers = [kept.tokens, kept.bytes, kept.createdAt];
-    const texts = [kept.model, kept.press, kept.sha256, kept.head, kept.whole];
-    if (kept.id === id && numbers.every(Number.isSafeInteger) && texts.every((one) => typeof one === 'string') && typeof kept.meta === 'object')
-      return kept;
-  } catch {
-    // not JSON
-  }
-  throw new ContextDamaged(id, 'its record.json is not what was written');
-}
-
 function recordOf({ id, model, press, tokens, bytes, sha256, createdAt, meta }: Kept, expiresAt: number): ContextRecord {
   return { id, model, press, tokens, bytes, sha256, createdAt, expiresAt, meta };
 }
-
-/** Not there, or a file where a folder should be. */
-const isMissing = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
 
 const leaseOver = () => new Error('the context took longer to write than its lease: it was not kept, and can be written again');
