@@ -27,6 +27,11 @@ export interface TaskLift extends Difference {
   readonly task: string;
 }
 
+export interface LengthLift extends Difference {
+  /** Tokens asked for. */
+  readonly length: number;
+}
+
 export interface Lift extends Difference {
   readonly variant: string;
   readonly twin: string; // a variant too
@@ -41,6 +46,8 @@ export interface Lift extends Difference {
   /** Bytes kept over those of the twin, on the same samples: 1 but for the rounding to pages. */
   readonly bytes: number;
   readonly tasks: readonly TaskLift[];
+  /** Ascending; none of samples that have no length of their own. */
+  readonly lengths: readonly LengthLift[];
 }
 
 /** Answers of the same variant, by sample. */
@@ -115,17 +122,25 @@ function ratioOf(made: Made): number | null {
   return made.length === 1 && made[0].memory_budget === null ? made[0].compression_ratio : null;
 }
 
-function difference(mine: BySample, theirs: BySample, resamples: number): Difference & { bytes: number; tasks: TaskLift[] } {
+function difference(mine: BySample, theirs: BySample, resamples: number): Pick<Lift, keyof Difference | 'bytes' | 'tasks' | 'lengths'> {
   const pairs = [...mine.values()].flatMap((a) => {
     const b = theirs.get(a.sample);
     return b === undefined ? [] : [{ a, b }];
   });
   const cells = [...grouped(pairs, ({ a: { task, length } }) => JSON.stringify([task, length])).values()];
   const tasks = [...grouped(cells, ([{ a }]) => a.task)];
+  const lengths = [...new Set(cells.flatMap(([{ a }]) => a.length ?? []))].sort((one, other) => one - other);
   return {
     ...differenceOf(cells, resamples),
     bytes: sum(pairs.map(({ a }) => a.bytes_kept)) / sum(pairs.map(({ b }) => b.bytes_kept)),
     tasks: tasks.map(([task, own]) => ({ task, ...differenceOf(own, resamples) })),
+    lengths: lengths.map((length) => ({
+      length,
+      ...differenceOf(
+        cells.filter(([{ a }]) => a.length === length),
+        resamples,
+      ),
+    })),
   };
 }
 

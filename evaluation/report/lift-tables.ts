@@ -32,7 +32,12 @@ const FEW = 10;
 
 export function liftTables(lifts: readonly Lift[]): Table[] {
   const measured = MEASURES.filter(({ measure }) => lifts.some((one) => one[measure] !== null));
-  return [...measured.map((measure) => byPress(lifts, measure)), tallies(lifts), ...measured.flatMap((measure) => outside(lifts, measure))];
+  return [
+    ...measured.map((measure) => byPress(lifts, measure)),
+    tallies(lifts),
+    ...measured.flatMap((measure) => byLength(lifts, measure)),
+    ...measured.flatMap((measure) => outside(lifts, measure)),
+  ];
 }
 
 /** What stands above all of them. */
@@ -63,6 +68,27 @@ function byPress(lifts: readonly Lift[], { measure, title, digits }: Measure): T
       ...comparisons.map((comparison) => cell(own.find((one) => comparisonOf(one) === comparison) ?? null, measure, digits)),
     ]),
   };
+}
+
+/** Where there are several. */
+function byLength(lifts: readonly Lift[], { measure, title, digits }: Measure): Table[] {
+  const lengths = distinct(lifts.flatMap((one) => one.lengths.map(({ length }) => length))).sort((a, b) => a - b);
+  if (lengths.length < 2) return [];
+  return [
+    {
+      title: `By length: ${title.toLowerCase().replace('kl', 'KL')}`,
+      words: 'Means over the tasks, by how many tokens the samples have at most. Bold: the interval leaves out 0.',
+      head: ['layer budget', 'scorer', 'head budget', 'ratio', ...lengths.map(String)],
+      left: 3,
+      rows: lifts.map((lift) => [
+        { text: comparisonOf(lift) },
+        { text: lift.scorer },
+        { text: lift.head_budget },
+        { text: String(lift.ratio ?? '-') },
+        ...lengths.map((length) => cell(lift.lengths.find((one) => one.length === length) ?? null, measure, digits)),
+      ]),
+    },
+  ];
 }
 
 function tallies(lifts: readonly Lift[]): Table {

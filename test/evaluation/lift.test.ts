@@ -39,6 +39,10 @@ describe('a lift', () => {
         ['cwe', 40, 3],
         ['qa_1', 40, 3],
       ]);
+      expect(zigzag.lengths.map(({ length, samples, score }) => [length, samples, Math.round(score!.mean * 1e6) / 1e6])).toEqual([
+        [512, 60, 6],
+        [1024, 60, 6],
+      ]);
       for (const { low, high } of [zigzag.score!, zigzag.tasks[0].score!]) expect(high - low).toBeLessThan(1e-9); // all pairs differ alike
       expect(found(lifts, scorer, 'cake').score!.mean).toBeCloseTo(-5, 9);
       expect(found(lifts, scorer, 'zigzag_shuffled').score).toEqual({ mean: 0, low: 0, high: 0 });
@@ -157,6 +161,8 @@ describe('the report', () => {
       'Score, percent points',
       'KL divergence, nats a token: below 0 is better',
       'How many lie outside their interval',
+      'By length: score, percent points',
+      'By length: KL divergence, nats a token: below 0 is better',
       'Tasks outside their interval: score, percent points',
       'Tasks outside their interval: KL divergence, nats a token: below 0 is better',
     ]);
@@ -168,8 +174,8 @@ describe('the report', () => {
       ['0.5', '0.0 [0.0, 0.0]', false],
       ['0.75', '+9.0 [+9.0, +9.0]', true],
     ]);
-    expect(tables[3].rows.length).toBe(6 * 2 * 2 * 3); // settings, scorers, head budgets, tasks, at one ratio
-    expect(tables[3].rows[0].map(({ text }) => text)).toEqual(expect.arrayContaining(['+9.5 [+9.5, +9.5]', '40']));
+    expect(tables[5].rows.length).toBe(6 * 2 * 2 * 3); // settings, scorers, head budgets, tasks, at one ratio
+    expect(tables[5].rows[0].map(({ text }) => text)).toEqual(expect.arrayContaining(['+9.5 [+9.5, +9.5]', '40']));
     expect(liftWords(lifts)).toMatch(/^56 pairs .* They hold 100.0% to 100.0% of the bytes of the other\.$/);
     expect(liftWords(lifts.map((lift) => ({ ...lift, samples: 9 })))).toMatch(/56 of the pairs have fewer than 10 samples a task/);
   });
