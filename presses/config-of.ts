@@ -52,6 +52,11 @@ export function pressDifference(is: PressRequest, asked: PressRequest): string |
   return `its press is ${told(is, own)}, and ${told(asked, other)} was asked for`;
 }
 
+/** What says which entries are kept, as a text: the same for presses that keep the same. `mode` and names are not in it, nor are scope and entry type. */
+export function settingsText(press: PressRequest): string {
+  return JSON.stringify([...settings(press)]);
+}
+
 /** What says which entries are kept, by path: scorer, scorer.window_size, [1].compression_ratio. */
 function settings({ presses }: PressRequest): Map<string, string> {
   const all = new Map<string, string>();

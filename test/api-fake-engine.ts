@@ -77,7 +77,7 @@ export const text = (...words: string[]): GenerateEvent => ({
 export const finish = (completionTokens: number, reason: 'stop' | 'length' = 'stop'): GenerateEvent => ({
   type: 'finish',
   reason,
-  usage: { promptTokens: 100, completionTokens, kvCache },
+  usage: { promptTokens: 100, cachedTokens: 0, completionTokens, kvCache },
   timings: { prefillMs: 10, pressMs: 1, decodeMs: 20 },
 });
 
@@ -97,6 +97,10 @@ export const logprob = (token: string): TokenLogprob => ({
 /** A step of the script: an event, an error to throw, or `hang`, which lasts until the run is aborted. */
 export type Step = GenerateEvent | Error | 'hang';
 
+function noContexts(): never {
+  throw new Error('this engine holds no contexts');
+}
+
 export function fakeEngine(script: readonly Step[] = [prompt, text('Hello'), text(' world'), finish(2)]) {
   const seen = {
     requests: [] as GenerateRequest[],
@@ -115,7 +119,7 @@ export function fakeEngine(script: readonly Step[] = [prompt, text('Hello'), tex
       return plan;
     },
     async *generate(request, signal) {
-      seen.requests.push(request);
+      seen.requests.push(request as GenerateRequest);
       signal?.addEventListener('abort', () => (seen.aborted = signal.reason));
       let played = 0;
       try {
@@ -133,6 +137,10 @@ export function fakeEngine(script: readonly Step[] = [prompt, text('Hello'), tex
         if (played === script.length) seen.completed++;
       }
     },
+    hold: noContexts,
+    mount: noContexts,
+    writePressed: noContexts,
+    reusable: () => null,
     close() {},
   };
   return { engine, seen };

@@ -32,6 +32,7 @@ import { checkVocabulary, tokenise } from './prompt-tokens.ts';
 import { PromptReader } from './read-prompt.ts';
 import type { Reading } from './reading.ts';
 import { isStatic } from './request-size.ts';
+import { type Reusable, reusableBy } from './reusable.ts';
 import { checkRoom, fits, mostWorkBytes, pressWorkBytes, promptReads } from './room.ts';
 import { TextStream } from './text-stream.ts';
 import { type Running, Spent, Turns } from './turns.ts';
@@ -215,7 +216,7 @@ export class EdgeEngine implements Engine {
       yield {
         type: 'finish',
         reason: ended || text.stopped ? 'stop' : 'length',
-        usage: { promptTokens: job.tokens.length, completionTokens: count, kvCache },
+        usage: { promptTokens: job.tokens.length, cachedTokens: job.held?.tokens.length ?? 0, completionTokens: count, kvCache },
         timings: run.spent.timings,
       };
     } catch (error) {
@@ -328,6 +329,11 @@ export class EdgeEngine implements Engine {
       }
       this.#admission.poke();
     }
+  }
+
+  reusable({ prompt, press }: Parameters<Engine['reusable']>[0]): Reusable | null {
+    this.#turns.checkOpen();
+    return reusableBy(tokenise(this.#parts, prompt), press, this.#parts.options.entryType);
   }
 
   /**

@@ -66,6 +66,32 @@ export function wordsBehind(held: Held, more: string): WordsInput {
   return prompt.kind === 'question' ? { ...prompt, question: more } : { ...prompt, messages: asking(prompt.messages, more) };
 }
 
+/**
+ * The whole prompt of whoever sends only what is new: behind a chat messages, of which the first is what the user says next; behind a text more of it; behind any
+ * context token ids. Throws InputError where the one does not go on behind the other.
+ */
+export function promptBehind(held: Held, more: Exclude<PromptInput, { kind: 'question' }>): PromptInput {
+  if (more.kind === 'tokens') return { kind: 'tokens', tokens: [...held.tokens, ...more.tokens] };
+  const { prompt } = held as HeldContext;
+  if (prompt?.kind === 'chat' && more.kind === 'chat') return { kind: 'chat', messages: messagesBehind(prompt.messages, more.messages) };
+  if (prompt?.kind === 'text' && more.kind === 'text') return { kind: 'text', text: prompt.text + more.text };
+  const made = prompt === null ? 'token ids' : MADE_OF[prompt.kind];
+  const message = `the context was made of ${made}, and ${MADE_OF[more.kind]} cannot go on behind it: behind messages come messages, behind a text more text, behind any token ids`;
+  throw new InputError('context_mismatch', 'context', message);
+}
+
+const MADE_OF = { chat: 'messages', text: 'a text', question: 'a document and a question' };
+
+function messagesBehind(held: readonly ChatMessage[], more: readonly ChatMessage[]): ChatMessage[] {
+  const [first, ...rest] = more;
+  if (first.role !== 'user') {
+    const message = `messages behind a context begin with what the user says next, got role "${first.role}": what comes before stands in the context`;
+    throw new InputError('context_mismatch', 'messages.0.role', message);
+  }
+  const last = held.at(-1);
+  return last?.role === 'user' ? [...held.slice(0, -1), { role: 'user', parts: [...last.parts, ...first.parts] }, ...rest] : [...held, ...more];
+}
+
 /** The tokens of a prompt that goes on behind a held context. Throws InputError for one that does not. */
 export function behindHeld(parts: PromptParts, held: HeldContext, prompt: PromptInput): PromptTokens & { readonly notes: readonly string[] } {
   const { tokens, boundary } = tokenise(parts, prompt);

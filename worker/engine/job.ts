@@ -153,7 +153,7 @@ function tokensOf(parts: JobParts, prompt: PromptInput | PromptLength, held: Hel
 }
 
 /** The scope, and how many tokens it covers, the first ones of the prompt. */
-function pressed(tokens: number, boundary: number | null, press: PressRequest): { scope: Scope; covered: number } {
+export function pressed(tokens: number, boundary: number | null, press: PressRequest): { scope: Scope; covered: number } {
   const scope = press.scope ?? (boundary ? 'context' : 'prompt');
   if (scope === 'prompt') return { scope, covered: tokens };
   if (scope === 'context') {

@@ -2,6 +2,8 @@
 import type { PressRequest, Scope } from '../../presses/contract.ts';
 import type { EntryType } from '../backend/backend.ts';
 import type { Reading } from './reading.ts';
+import type { Reusable } from './reusable.ts';
+import type { RangeReader } from './weights/source.ts';
 
 export interface Sampling {
   readonly maxTokens: number | null; // null = as many as the context length allows
@@ -141,6 +143,8 @@ export interface Explanation {
 
 export interface Usage {
   promptTokens: number;
+  /** Of these, those of the held context that was mounted: they were read before. */
+  cachedTokens: number;
   completionTokens: number;
   kvCache: KvCacheUsage;
 }
@@ -225,6 +229,18 @@ export interface Engine {
    * Checks, queues, reads the prompt, decodes. Checks happen before the first event and before any compute. Ending the iteration early
    * (return, throw, or `signal`) gives back every page. An aborted run throws the signal's reason.
    */
-  generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void>;
+  generate(request: GenerateRequest | MountedRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, void>;
+  /** Reads and presses a prompt once, for requests to go on behind it. Checks and queues as `generate`. */
+  hold(request: HoldRequest, signal?: AbortSignal): Promise<Held>;
+  /** A held context as a file (pressed/format.md), its rows of `entryType`, and how many bytes that is. */
+  writePressed(
+    held: Held,
+    options?: { entryType?: EntryType },
+    signal?: AbortSignal,
+  ): { readonly bytes: number; readonly chunks: AsyncIterable<Uint8Array> };
+  /** Holds what such a file has. */
+  mount(file: Uint8Array | RangeReader, options?: { press?: PressRequest | null }, signal?: AbortSignal): Promise<Held>;
+  /** Which held contexts give this request the answer that it gets without one; null: none does. */
+  reusable(request: Pick<GenerateRequest, 'prompt' | 'press'>): Reusable | null;
   close(): void;
 }

@@ -4,12 +4,12 @@ import type { UsageWire } from './answer-schema.ts';
 
 export type FinishEvent = Extract<GenerateEvent, { type: 'finish' }>;
 
-export function usageWire({ usage: { promptTokens, completionTokens, kvCache } }: FinishEvent): UsageWire {
+export function usageWire({ usage: { promptTokens, cachedTokens, completionTokens, kvCache } }: FinishEvent): UsageWire {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
-    prompt_tokens_details: { cached_tokens: 0 },
+    prompt_tokens_details: { cached_tokens: cachedTokens },
     kv_cache: kvCache,
   };
 }

@@ -62,8 +62,7 @@ export async function checkMount(
   }
   for (const field of ['layers', 'queryHeads', 'kvHeads', 'headDim'] as const)
     if (shape[field] !== cache.shape[field]) throw bad(`${field} ${shape[field]}, and the model has ${cache.shape[field]}`);
-  const difference = asked && differenceOf(press, asked);
-  if (difference) throw new InputError('context_press_mismatch', 'press', `${file.name}: ${difference}; leave press out, or press the document anew`);
+  if (asked) checkSamePress(file.name, press, asked);
 
   const tokens = [...new Int32Array(await file.read('tokens'))];
   checkTokens(tokens, info, 'context');
@@ -181,6 +180,12 @@ function textOf({ name, prompt }: PressedFile, tokens: readonly number[], parts:
   if (made && made.tokens.length === tokens.length && made.tokens.every((token, i) => token === tokens[i])) return made.text;
   const message = `${name}: its words have other tokens here: the model has another tokenizer or chat template; the document pressed anew would work`;
   throw new InputError('context_model_mismatch', 'context', message);
+}
+
+/** Throws InputError, with what it is and what was asked. */
+export function checkSamePress(name: string, is: PressRequest, asked: PressRequest): void {
+  const difference = differenceOf(is, asked);
+  if (difference) throw new InputError('context_press_mismatch', 'press', `${name}: ${difference}; leave press out, or press the document anew`);
 }
 
 function differenceOf(is: PressRequest, asked: PressRequest): string | null {
