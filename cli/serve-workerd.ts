@@ -48,6 +48,8 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: st
     KV_POOL: text(options.kvPool),
     ENTRY_TYPE: text(options.entryType),
     API_KEYS: text(options.apiKeys || undefined),
+    CONTEXTS_PER_KEY: text(process.env.CONTEXTS_PER_KEY || undefined),
+    CONTEXT_BYTES_PER_KEY: text(process.env.CONTEXT_BYTES_PER_KEY || undefined),
   };
   const worker = await startWorker({
     config: join(root, 'wrangler.toml'),

@@ -7,7 +7,9 @@ import { parseApiKeys } from '../worker/api/auth.ts';
 import { exampleCurl } from '../worker/api/example.ts';
 import { type EntryType, entryTypes } from '../worker/backend/backend.ts';
 import { openModelPath } from '../worker/engine/weights/node-files.ts';
+import { CONTEXTS_FOLDER, openContexts } from '../worker/open-contexts.ts';
 import { serveNode } from '../worker/serve.ts';
+import { quotaOf, type Variables } from '../worker/settings.ts';
 import { freePort, hostArgument, listenError, originOf, portArgument } from './address.ts';
 import { openSupplied } from './open-model.ts';
 import { type ModelOptions, withModelOptions } from './options.ts';
@@ -18,6 +20,7 @@ interface ServeOptions extends ModelOptions {
   readonly host: string;
   readonly port: number;
   readonly entryType: EntryType;
+  readonly contexts?: string;
 }
 
 interface Served {
@@ -43,7 +46,11 @@ export function serveCommand(program: Command, defaultModel: string): void {
     .addOption(new Option('--host <address>', 'address to listen on').env('HOST').default('127.0.0.1').argParser(hostArgument))
     .addOption(new Option('--port <n>', 'port to listen on, 0 for any that is free').env('PORT').default(8787).argParser(portArgument))
     .addOption(new Option('--entry-type <type>', 'how KV entries are stored unless a request says').choices(entryTypes).default('f32'))
-    .addHelpText('after', '\nWith API_KEYS in the environment (keys with commas between), every request to /v1 needs one of them.');
+    .option('--contexts <folder>', `where pressed contexts are kept; default ${CONTEXTS_FOLDER} here, in workerd .wrangler/state`)
+    .addHelpText(
+      'after',
+      '\nWith API_KEYS in the environment (keys with commas between), every request to /v1 needs one of them. CONTEXTS_PER_KEY and CONTEXT_BYTES_PER_KEY there are the most that one may store.',
+    );
   withModelOptions(command, defaultModel, '4GiB, in workerd 112MiB').action(run);
 }
 
@@ -53,6 +60,12 @@ async function run(options: ServeOptions): Promise<void> {
       'no_gpu',
       'backend',
       `--runtime workerd has no GPU: --backend wasm, or --runtime node with --backend ${options.backend} (in a clone: npm run start:gpu), would work`,
+    );
+  if (options.runtime === 'workerd' && options.contexts !== undefined)
+    throw new InputError(
+      'invalid_value',
+      'contexts',
+      '--runtime workerd keeps contexts in a Durable Object and R2: leave out --contexts, or use --runtime node',
     );
   if (!existsSync(options.model)) await openModelPath(options.model); // says what a model is, before the port is tried
   const port = await freePort(options.host, options.port);
@@ -65,9 +78,10 @@ async function run(options: ServeOptions): Promise<void> {
 
 async function inProcess(options: ServeOptions): Promise<Served> {
   const { API_KEYS: apiKeys } = process.env;
+  const contexts = await openContexts(options.contexts, quotaOf(process.env as Variables));
   const supply = await openSupplied(options, options.entryType);
   const { host } = options;
-  const server = await serveNode({ supply, host, port: options.port, apiKeys }).catch((error) => {
+  const server = await serveNode({ supply, host, port: options.port, contexts, apiKeys }).catch((error) => {
     throw listenError(error, host, options.port);
   });
   const { backend } = supply.current.health();

@@ -13,6 +13,7 @@ const VARIABLES = {
   'memory-limit': 'MEMORY_LIMIT',
   'entry-type': 'ENTRY_TYPE',
   artifacts: 'ARTIFACTS',
+  contexts: 'CONTEXTS',
 };
 
 async function start() {

@@ -44,7 +44,8 @@ describe('GET /openapi.json', () => {
           for (const media of Object.values(response.content as Record<string, any>)) expect(media.schema).toBeTypeOf('object');
         }
         const inPath = [...path.matchAll(/\{(\w+)\}/g)].map((m) => m[1]);
-        expect((operation.parameters ?? []).map((p: { name: string }) => p.name)).toEqual(inPath);
+        const parameters = (operation.parameters ?? []) as { name: string; in: string }[];
+        expect(parameters.filter((p) => p.in === 'path').map(({ name }) => name)).toEqual(inPath);
       }
     }
     expect(ids.length).toBeGreaterThan(0);
@@ -74,7 +75,7 @@ describe('GET /openapi.json', () => {
 
   test('requests refuse unknown fields, and hold the press schema with every preset and the zigzag budget', async () => {
     const { schemas } = (await load()).components;
-    for (const name of ['ChatCompletionRequest', 'CompletionRequest', 'PlanRequest']) {
+    for (const name of ['ChatCompletionRequest', 'CompletionRequest', 'ContextRequest', 'PlanRequest']) {
       expect(schemas[name].additionalProperties).toBe(false);
       expect(schemas[name].properties.press).toEqual({ $ref: '#/components/schemas/Press' });
     }
@@ -86,7 +87,19 @@ describe('GET /openapi.json', () => {
 
   test('answers are described: usage.kv_cache, chunks, errors', async () => {
     const { schemas } = (await load()).components;
-    const answers = ['ChatCompletion', 'ChatCompletionChunk', 'Completion', 'Error', 'Health', 'KvCacheUsage', 'ModelList', 'PressPlan', 'Timings'];
+    const answers = [
+      'ChatCompletion',
+      'ChatCompletionChunk',
+      'Completion',
+      'Context',
+      'ContextList',
+      'Error',
+      'Health',
+      'KvCacheUsage',
+      'ModelList',
+      'PressPlan',
+      'Timings',
+    ];
     expect(Object.keys(schemas)).toEqual(expect.arrayContaining(answers));
     expect(schemas.Usage.properties.kv_cache).toEqual({ $ref: '#/components/schemas/KvCacheUsage' });
     expect(schemas.Error.properties.error.required).toEqual(['message', 'type', 'param', 'code']);

@@ -241,7 +241,10 @@ describe('the other routes', () => {
     const response = await setup().app.request('/health');
     const { contextLength: context_length, vocabSize: vocab_size, weightBytes: weight_bytes, fingerprint: _, ...model } = health.model;
     const answer = await response.json();
-    expect([response.status, answer]).toEqual([200, { ...health, model: { ...model, context_length, vocab_size, weight_bytes } }]);
+    expect([response.status, answer]).toEqual([
+      200,
+      { ...health, model: { ...model, context_length, vocab_size, weight_bytes }, contexts: { ...health.contexts, per_key: null } },
+    ]);
     expect(wire.health.parse(answer)).toEqual(answer);
   });
 

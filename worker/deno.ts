@@ -1,6 +1,7 @@
 /**
  * The entry for `deno serve`: the same routes as the worker, on Deno's WebGPU (wgpu). Settings are environment variables, named as in wrangler.toml:
- * MODEL, BACKEND (webgpu, wasm, auto, gpu-first), MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS, and ARTIFACTS, a folder in place of the model's artifacts/.
+ * MODEL, BACKEND (webgpu, wasm, auto, gpu-first), MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS, CONTEXTS_PER_KEY, CONTEXT_BYTES_PER_KEY; ARTIFACTS, a folder in place
+ * of the model's artifacts/; CONTEXTS, the folder where contexts are kept (open-contexts.ts).
  */
 import process from 'node:process';
 import { InputError } from '../presses/input-error.ts';
@@ -9,11 +10,12 @@ import { parseApiKeys } from './api/auth.ts';
 import { exampleCurl } from './api/example.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { openSupply } from './node.ts';
+import { openContexts } from './open-contexts.ts';
 import { embeddedModel } from './package-root.ts';
 import { servePage } from './serve-page.ts';
-import { settingsOf, type Variables } from './settings.ts';
+import { quotaOf, settingsOf, type Variables } from './settings.ts';
 
-const { MODEL, BACKEND = 'webgpu', API_KEYS, ARTIFACTS } = process.env;
+const { MODEL, BACKEND = 'webgpu', API_KEYS, ARTIFACTS, CONTEXTS } = process.env;
 const BACKENDS = ['webgpu', 'wasm', 'auto', 'gpu-first'] as const;
 
 async function open(): Promise<EngineSupply> {
@@ -23,11 +25,13 @@ async function open(): Promise<EngineSupply> {
   return openSupply(MODEL ?? embeddedModel(), { ...settingsOf(process.env as Variables), backend, onNote, artifacts: ARTIFACTS || undefined });
 }
 
-const supply = await open().catch((error: Error) => {
+const failed = (error: Error): never => {
   console.error(`edgepress: ${error instanceof InputError ? error.message : error.stack}`);
   process.exit(1);
-});
-const app = createApp({ engine: () => supply.get(), apiKeys: parseApiKeys(API_KEYS) });
+};
+const contexts = await openContexts(CONTEXTS, quotaOf(process.env as Variables)).catch(failed);
+const supply = await open().catch(failed);
+const app = createApp({ engine: () => supply.get(), contexts: () => contexts, apiKeys: parseApiKeys(API_KEYS) });
 const page = await servePage(app);
 
 export default {

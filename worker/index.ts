@@ -1,22 +1,28 @@
 /** The entry for workerd: the only file that imports .wasm. The model comes from static assets, packed; contexts/durable.ts is the class that wrangler.toml names. */
-import type { ExecutionContext, Fetcher } from '@cloudflare/workers-types';
+import type { DurableObjectNamespace, ExecutionContext, Fetcher, R2Bucket } from '@cloudflare/workers-types';
 import simd from '../build/kernels.wasm';
 import relaxed from '../build/kernels-relaxed.wasm';
 import { ARTIFACTS_FOLDER } from '../presses/artifacts.ts';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
+import type { ContextStore } from './contexts/contract.ts';
+import type { ContextIndex } from './contexts/durable.ts';
+import { DurableContexts } from './contexts/durable-store.ts';
 import { BESIDE } from './engine/artifacts.ts';
 import type { EdgeEngine } from './engine/engine.ts';
 import { loadEngine } from './engine/load.ts';
 import { loadPacked, type OpenArena } from './engine/weights/packed.ts';
 import { type ModelFiles, readerOfBytes } from './engine/weights/source.ts';
-import { settingsOf, type Variables } from './settings.ts';
+import { quotaOf, settingsOf, type Variables } from './settings.ts';
 
 export { ContextIndex } from './contexts/durable.ts';
 
 interface Env extends Variables {
   ASSETS: Fetcher;
   API_KEYS?: string;
+  /** Without these two no contexts are stored. */
+  CONTEXTS?: DurableObjectNamespace<ContextIndex>;
+  CONTEXT_BLOBS?: R2Bucket;
 }
 
 /** One engine an isolate. A load that failed is tried again by a request that comes RETRY_MS later, one whose request died after STALE_MS. */
@@ -65,12 +71,21 @@ async function load(env: Env): Promise<EdgeEngine> {
   );
 }
 
+let contexts: ContextStore | null = null;
+
+function contextsOf(env: Env): ContextStore | null {
+  const { CONTEXTS, CONTEXT_BLOBS } = env;
+  if (CONTEXTS && CONTEXT_BLOBS) contexts ??= new DurableContexts(CONTEXTS, CONTEXT_BLOBS, { quota: quotaOf(env) });
+  return contexts;
+}
+
 let app: ReturnType<typeof createApp> | null = null;
 
 export default {
   fetch(request: Request, env: Env, context: ExecutionContext): Response | Promise<Response> {
     app ??= createApp({
       engine: (c) => engineOf(c.env as unknown as Env, c.executionCtx as unknown as ExecutionContext),
+      contexts: (c) => contextsOf(c.env as unknown as Env),
       apiKeys: parseApiKeys(env.API_KEYS),
     });
     return app.fetch(request, env, context as unknown as Parameters<typeof app.fetch>[2]);

@@ -1,6 +1,7 @@
 /** The entry for Node and Deno: the same routes as the worker, one process, one engine. */
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
+import type { ContextStore } from './contexts/contract.ts';
 import type { EngineSupply } from './engine/supply.ts';
 import { servePage } from './serve-page.ts';
 
@@ -8,6 +9,8 @@ export interface ServeNodeOptions {
   readonly supply: EngineSupply;
   readonly host: string;
   readonly port: number;
+  /** Where contexts are kept; null: nowhere. */
+  readonly contexts?: ContextStore | null;
   /** Comma-separated bearer keys; empty = open to all. */
   readonly apiKeys?: string;
 }
@@ -20,8 +23,8 @@ export interface ServedNode {
 }
 
 /** Resolves once the port is open, with the port, which for 0 is one that the system chose; rejects where it cannot be (in use, not allowed). */
-export async function serveNode({ supply, host, port, apiKeys }: ServeNodeOptions): Promise<ServedNode> {
-  const app = createApp({ engine: () => supply.get(), apiKeys: parseApiKeys(apiKeys) });
+export async function serveNode({ supply, host, port, contexts = null, apiKeys }: ServeNodeOptions): Promise<ServedNode> {
+  const app = createApp({ engine: () => supply.get(), contexts: () => contexts, apiKeys: parseApiKeys(apiKeys) });
   const page = await servePage(app);
   const { serve } = await import('@hono/node-server');
   return new Promise((resolve, reject) => {

@@ -2,6 +2,7 @@
 import { choices } from '../presses/did-you-mean.ts';
 import { InputError } from '../presses/input-error.ts';
 import { entryTypes } from './backend/backend.ts';
+import { checkedQuota, DEFAULT_QUOTA, type Quota } from './contexts/quota.ts';
 import { parseBytes } from './engine/bytes.ts';
 import type { LoadSettings } from './engine/load.ts';
 
@@ -10,6 +11,9 @@ export interface Variables {
   readonly KV_POOL?: string;
   readonly ENTRY_TYPE?: string;
   readonly MAX_WAITING?: string;
+  /** The most that one key may store. */
+  readonly CONTEXTS_PER_KEY?: string;
+  readonly CONTEXT_BYTES_PER_KEY?: string;
 }
 
 export type ServerSettings = Pick<LoadSettings, 'kvPoolBytes' | 'entryType' | 'maxWaiting'> & { readonly memoryLimitBytes?: number };
@@ -25,6 +29,12 @@ export function settingsOf({ MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING }: V
     entryType,
     maxWaiting: MAX_WAITING ? Number(MAX_WAITING) : undefined,
   };
+}
+
+/** What one key may store. An empty variable is the default. */
+export function quotaOf({ CONTEXTS_PER_KEY: count, CONTEXT_BYTES_PER_KEY: most }: Variables): Quota {
+  if (count && !/^\d{1,9}$/.test(count)) throw invalid('CONTEXTS_PER_KEY', `must be a whole number such as ${DEFAULT_QUOTA.count}, got "${count}"`);
+  return checkedQuota({ count: count ? Number(count) : DEFAULT_QUOTA.count, bytes: bytes('CONTEXT_BYTES_PER_KEY', most) ?? DEFAULT_QUOTA.bytes });
 }
 
 function bytes(name: string, text: string | undefined): number | undefined {

@@ -3,10 +3,12 @@
  * decodes the next piece when the client has taken the last one. When the client goes away, the run ends and its pages are free.
  */
 import type { Context } from 'hono';
-import type { Engine, GenerateEvent, GenerateRequest } from '../engine/types.ts';
+import type { Engine, GenerateEvent, GenerateRequest, MountedRequest } from '../engine/types.ts';
 import type { FinishEvent } from '../wire/usage.ts';
 import type { Env } from './env.ts';
 import { clientGone, envelope, toApiError } from './errors.ts';
+import { stayUntil } from './stay-until.ts';
+import { type MountedContext, wantsRoom } from './stored-contexts.ts';
 
 export type TextEvent = Extract<GenerateEvent, { type: 'text' }>;
 
@@ -18,11 +20,17 @@ export interface Answer {
   last(finish: FinishEvent): object[];
 }
 
-export async function answer(c: Context<Env>, engine: Engine, request: GenerateRequest, stream: boolean, as: Answer): Promise<Response> {
-  const run = startRun(engine, request, c.req.raw.signal);
-  stayUntil(c, run.over);
+/** `context`: what the request has mounted, which is let go here. */
+export async function answer(
+  c: Context<Env>,
+  engine: Engine,
+  request: GenerateRequest | MountedRequest,
+  context: MountedContext | null,
+  stream: boolean,
+  as: Answer,
+): Promise<Response> {
+  const run = await readPrompt(c, engine, request).finally(() => context?.release()); // from here on the run has pages of its own
   try {
-    await run.prompt(); // refusals become an HTTP status: nothing is sent before the prompt is read
     if (stream) {
       return c.body(
         eventStream(run, as, (error) => c.var.report(error)),
@@ -49,15 +57,20 @@ export async function answer(c: Context<Env>, engine: Engine, request: GenerateR
   }
 }
 
-/** workerd stops a request's timers and promises when its client has gone, and the run would never let go of its pages. */
-function stayUntil(c: Context<Env>, over: Promise<void>): void {
-  let lifetime: { waitUntil(promise: Promise<void>): void };
-  try {
-    lifetime = c.executionCtx;
-  } catch {
-    return; // Node and Deno have none and need none
+/** A run whose prompt is read: refusals become an HTTP status, for nothing is sent before. Where memory is short, contexts that nobody uses go for it. */
+async function readPrompt(c: Context<Env>, engine: Engine, request: GenerateRequest | MountedRequest): Promise<Run> {
+  for (;;) {
+    const run = startRun(engine, request, c.req.raw.signal);
+    stayUntil(c, run.over);
+    try {
+      await run.prompt();
+      return run;
+    } catch (error) {
+      await run.end();
+      if (run.gone()) throw clientGone();
+      if (!wantsRoom(error) || !c.var.mounted.yield()) throw error;
+    }
   }
-  lifetime.waitUntil(over);
 }
 
 interface Run {
@@ -73,7 +86,7 @@ interface Run {
   onGone(listener: (reason: unknown) => void): void;
 }
 
-function startRun(engine: Engine, request: GenerateRequest, client: AbortSignal | undefined): Run {
+function startRun(engine: Engine, request: GenerateRequest | MountedRequest, client: AbortSignal | undefined): Run {
   const abort = new AbortController();
   const events = engine.generate(request, abort.signal);
   let gone = client?.aborted ?? false;
@@ -192,13 +205,14 @@ function written(
 }
 
 /** The fields that every object of one answer shares. With the same fingerprint, seed and request, the answer is the same. */
-export function head(engine: Engine, idPrefix: string) {
+export function head(engine: Engine, idPrefix: string, context: MountedContext | null) {
   const { name, variant } = engine.health().backend;
   return {
     id: `${idPrefix}-${crypto.randomUUID().replaceAll('-', '')}`,
     created: Math.floor(Date.now() / 1000),
     model: engine.info.id,
     system_fingerprint: `${engine.info.id}/${engine.info.fingerprint.slice(0, 12)}/${name}/${variant}`,
+    ...(context && { context: context.id }),
   };
 }
 

@@ -6,6 +6,8 @@ import { parsePress, pressJsonSchema } from '../../presses/config.ts';
 import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
 import { listPresses } from '../../presses/list-presses.ts';
+import { ownerOf } from '../contexts/bounds.ts';
+import type { ContextStore } from '../contexts/contract.ts';
 import type { Engine } from '../engine/types.ts';
 import { defaultLimits, type Limits } from '../wire/limits.ts';
 import { requestSchemas } from '../wire/request-schema.ts';
@@ -13,6 +15,7 @@ import { validate } from '../wire/validate.ts';
 import { requireKey } from './auth.ts';
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
+import { createContext, deleteContext, getContext, listContexts } from './contexts.ts';
 import type { Bodies, Env } from './env.ts';
 import { ApiError, envelope, toApiError } from './errors.ts';
 import { health } from './health.ts';
@@ -21,6 +24,8 @@ import { checkModel, getModel, listModels } from './models.ts';
 import { openApiDocument } from './openapi.ts';
 import { pressPlan } from './press-plan.ts';
 import { readJson } from './read-json.ts';
+import { stayUntil } from './stay-until.ts';
+import { MountedOfEngine, StoredContexts } from './stored-contexts.ts';
 
 export interface AppOptions {
   /**
@@ -28,6 +33,8 @@ export interface AppOptions {
    * worker's env and executionCtx, so that one app serves all requests: building it takes milliseconds.
    */
   readonly engine: (c: Context<Env>) => Promise<Engine>;
+  /** Where contexts are kept; null, or left out: nowhere. Given the context as `engine` is. */
+  readonly contexts?: (c: Context<Env>) => ContextStore | null;
   /** Bearer keys that open /v1/*; none = open to all. */
   readonly apiKeys?: readonly string[];
   readonly limits?: Partial<Limits>;
@@ -37,9 +44,17 @@ export interface AppOptions {
   readonly log?: (line: string, error: unknown) => void;
 }
 
-export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigins = '*', log = console.error }: AppOptions): Hono<Env> {
+export function createApp({
+  engine: load,
+  contexts: storeOf = () => null,
+  apiKeys = [],
+  limits: given,
+  corsOrigins = '*',
+  log = console.error,
+}: AppOptions): Hono<Env> {
   const limits = { ...defaultLimits, ...given };
   const schemas = requestSchemas(limits);
+  const mounted = new MountedOfEngine();
   let document: object | null = null;
   const app = new Hono<Env>({ strict: false });
 
@@ -47,7 +62,7 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   app.use(
     cors({
       origin: corsOrigins === '*' ? '*' : [...corsOrigins],
-      allowMethods: ['GET', 'POST'],
+      allowMethods: ['GET', 'POST', 'DELETE'],
       exposeHeaders: ['x-request-id', 'retry-after'],
       maxAge: 86_400,
     }),
@@ -66,6 +81,12 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
       }
     };
     c.set('engine', engine);
+    c.set('apiKey', null);
+    c.set('mounted', mounted);
+    c.set('contexts', async () => {
+      const store = storeOf(c);
+      return store && new StoredContexts(store, await ownerOf(c.var.apiKey), mounted, (work) => stayUntil(c, work));
+    });
     c.set('report', (error) => {
       const { status, code, cause } = toApiError(error);
       if (status >= 500 && code !== 'model_loading') log(`${c.var.requestId} ${c.req.method} ${c.req.path} ${status}`, cause ?? error);
@@ -82,7 +103,7 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   if (apiKeys.length > 0) app.use('/v1/*', requireKey(apiKeys));
 
   app.get('/', (c) => home(c, apiKeys.length > 0));
-  app.get('/health', (c) => health(c, () => load(c)));
+  app.get('/health', (c) => health(c, () => load(c), storeOf(c)?.quota ?? null));
   app.get('/openapi.json', (c) => c.json((document ??= openApiDocument(schemas, pressJsonSchema(), apiKeys.length > 0))));
   app.get('/v1/models', listModels);
   app.get('/v1/models/:id{.+}', getModel); // hub names have a slash
@@ -90,6 +111,10 @@ export function createApp({ engine: load, apiKeys = [], limits: given, corsOrigi
   app.post('/v1/press/plan', pressPlan);
   app.post('/v1/completions', completions);
   app.post('/v1/chat/completions', chatCompletions);
+  app.post('/v1/contexts', createContext);
+  app.get('/v1/contexts', listContexts);
+  app.get('/v1/contexts/:id', getContext);
+  app.delete('/v1/contexts/:id', deleteContext);
 
   app.notFound((c) => respond(c, nothingHere(c, app)));
   app.onError((error, c) => {

@@ -1,5 +1,6 @@
 /** Optional bearer keys. Without keys the API is open. */
 import type { MiddlewareHandler } from 'hono';
+import type { Env } from './env.ts';
 import { ApiError } from './errors.ts';
 
 /** "a, b" (the API_KEYS secret) to a list; empty means open. */
@@ -9,11 +10,12 @@ export const parseApiKeys = (text: string | undefined): string[] =>
     .map((key) => key.trim())
     .filter((key) => key !== '');
 
-export function requireKey(keys: readonly string[]): MiddlewareHandler {
+export function requireKey(keys: readonly string[]): MiddlewareHandler<Env> {
   return async (c, next) => {
     const given = /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1];
     if (given === undefined) throw refused('this server needs an API key; send it as "Authorization: Bearer <key>"');
     if (!(await isOneOf(given, keys))) throw refused("the API key is not one of this server's; ask whoever runs it");
+    c.set('apiKey', given);
     await next();
   };
 }

@@ -7,6 +7,7 @@ import { samplingOf } from '../wire/sampling.ts';
 import { timingsWire, usageWire } from '../wire/usage.ts';
 import { type Answer, answer, head, usagePlaces } from './answer.ts';
 import type { Env } from './env.ts';
+import { goBehind } from './go-behind.ts';
 
 export async function chatCompletions(c: Context<Env>): Promise<Response> {
   const { body, engine, press } = await c.var.read('chat');
@@ -16,7 +17,8 @@ export async function chatCompletions(c: Context<Env>): Promise<Response> {
   const usage = usagePlaces(body.stream_options);
   const logprobs = (tokens: readonly TokenLogprob[]) => (wantsLogprobs ? logprobsWire(tokens) : null);
 
-  const common = head(engine, 'chatcmpl');
+  const { request, context } = await goBehind(c, engine, body, chatPrompt(body.messages), press, sampling);
+  const common = head(engine, 'chatcmpl', context);
   const chunk = (delta: object, rest: object = {}) => ({
     ...common,
     object: 'chat.completion.chunk',
@@ -48,7 +50,7 @@ export async function chatCompletions(c: Context<Env>): Promise<Response> {
       return [usage.withFinish ? { ...closing, ...account } : closing];
     },
   };
-  return answer(c, engine, { prompt: chatPrompt(body.messages), press, sampling }, body.stream === true, as);
+  return answer(c, engine, request, context, body.stream === true, as);
 }
 
 function logprobsWire(tokens: readonly TokenLogprob[]): ChatLogprobsWire {

@@ -7,6 +7,7 @@ import { samplingOf } from '../wire/sampling.ts';
 import { timingsWire, usageWire } from '../wire/usage.ts';
 import { type Answer, answer, head, usagePlaces } from './answer.ts';
 import type { Env } from './env.ts';
+import { goBehind } from './go-behind.ts';
 
 const DEFAULT_MAX_TOKENS = 16; // OpenAI's, for this route only
 
@@ -16,7 +17,8 @@ export async function completions(c: Context<Env>): Promise<Response> {
   const usage = usagePlaces(body.stream_options);
   const logprobs = body.logprobs == null ? () => null : logprobsWriter();
 
-  const common = { ...head(engine, 'cmpl'), object: 'text_completion' };
+  const { request, context } = await goBehind(c, engine, body, completionPrompt(body.prompt, engine), press, sampling);
+  const common = { ...head(engine, 'cmpl', context), object: 'text_completion' };
   const chunk = (text: string, rest: object = {}) => ({
     ...common,
     choices: [{ index: 0, text, logprobs: null, finish_reason: null, ...rest }],
@@ -41,7 +43,7 @@ export async function completions(c: Context<Env>): Promise<Response> {
       return [usage.withFinish ? { ...closing, ...account } : closing];
     },
   };
-  return answer(c, engine, { prompt: completionPrompt(body.prompt, engine), press, sampling }, body.stream === true, as);
+  return answer(c, engine, request, context, body.stream === true, as);
 }
 
 /** Remembers how many characters of the completion came before: a token that ends inside a character counts once that is whole. */

@@ -1,5 +1,6 @@
 /** OpenAI's error envelope: {error: {message, type, param, code}}. Whatever is thrown becomes one of these. */
 import { InputError } from '../../presses/input-error.ts';
+import { ContextDamaged } from '../contexts/contract.ts';
 
 type Status = 400 | 401 | 404 | 405 | 413 | 415 | 429 | 499 | 500 | 503;
 
@@ -23,6 +24,13 @@ const KNOWN: Record<string, { status: Status; code?: string; headers?: Record<st
   kv_budget_exceeded: { status: 413 },
   prompt_too_long: { status: 400, code: 'context_length_exceeded' },
   model_not_found: { status: 404 },
+  context_not_found: { status: 404 },
+  context_too_large: { status: 413 },
+  context_quota_exceeded: { status: 429 },
+  contexts_busy: { status: 429, headers: { 'retry-after': '5' } }, // until others are answered
+  contexts_full: { status: 429, headers: { 'retry-after': '5' } },
+  contexts_closed: { status: 503, headers: { 'retry-after': '1' } }, // the model is loaded anew
+  context_closed: { status: 503, headers: { 'retry-after': '1' } },
   queue_full: { status: 429, headers: { 'retry-after': '5' } }, // a prompt of a few hundred tokens on one core
   model_output_invalid: { status: 500 }, // the server's model, not the request
   device_failed: { status: 503, headers: { 'retry-after': '1' } }, // the next request finds the model loaded anew
@@ -35,6 +43,7 @@ export function toApiError(error: unknown): ApiError {
     const { status, code, headers } = KNOWN[error.code] ?? { status: 400 };
     return new ApiError(status, code ?? error.code, error.param, error.message, headers, error);
   }
+  if (error instanceof ContextDamaged) return new ApiError(500, 'context_damaged', 'context', error.message, {}, error);
   return new ApiError(
     500,
     'internal_error',

@@ -1,5 +1,6 @@
 /** GET /openapi.json: OpenAPI 3.1, whose schemas are JSON Schema 2020-12, from the zod schemas that check requests and from the press schema. */
 import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
+import { DEFAULT_LISTED, MOST_LISTED } from '../contexts/bounds.ts';
 import * as wire from '../wire/answer-schema.ts';
 import type { RequestSchemas } from '../wire/request-schema.ts';
 
@@ -22,6 +23,8 @@ export function openApiDocument(requests: RequestSchemas, press: object, keys: b
   const get = (operationId: string, summary: string, responses: Json, parameters?: Json[]) => ({
     get: { operationId, summary, ...(parameters && { parameters }), responses },
   });
+  const inPath = (name: string) => ({ name, in: 'path', required: true, schema: { type: 'string' } });
+  const inQuery = (name: string, description: string, schema: Json) => ({ name, in: 'query', description, schema });
 
   const paths = {
     '/': get('home', 'What this is', ok('Plain text', { 'text/plain': { schema: { type: 'string' } } })),
@@ -31,9 +34,7 @@ export function openApiDocument(requests: RequestSchemas, press: object, keys: b
     }),
     '/openapi.json': get('openapi', 'This document', ok('OpenAPI 3.1', { 'application/json': { schema: { type: 'object' } } })),
     '/v1/models': get('listModels', 'The model served', ok('A list of one', json(wire.modelList, 'ModelList'))),
-    '/v1/models/{id}': get('getModel', 'One model', ok('The model', json(wire.model, 'Model')), [
-      { name: 'id', in: 'path', required: true, schema: { type: 'string' } },
-    ]),
+    '/v1/models/{id}': get('getModel', 'One model', ok('The model', json(wire.model, 'Model')), [inPath('id')]),
     '/v1/presses': get(
       'listPresses',
       "Presses, their parts, and each part's parameters as JSON Schema",
@@ -66,6 +67,28 @@ export function openApiDocument(requests: RequestSchemas, press: object, keys: b
         'text/event-stream': { schema: take(wire.chatCompletionChunk, 'ChatCompletionChunk') },
       }),
     ),
+    '/v1/contexts': {
+      ...post(
+        'createContext',
+        'Read and press a document once, for many questions',
+        requests.context,
+        'ContextRequest',
+        ok('The context, which belongs to the key that made it', json(wire.context, 'Context')),
+      ),
+      ...get('listContexts', "This key's contexts, newest first", ok('A page of them', json(wire.contextList, 'ContextList')), [
+        inQuery('limit', 'Most of a page', { type: 'integer', minimum: 1, maximum: MOST_LISTED, default: DEFAULT_LISTED }),
+        inQuery('after', '"next" of an earlier page, or the id of its last context', { type: 'string' }),
+      ]),
+    },
+    '/v1/contexts/{id}': {
+      ...get('getContext', 'One context', ok('The context', json(wire.context, 'Context')), [inPath('id')]),
+      delete: {
+        operationId: 'deleteContext',
+        summary: 'Delete a context',
+        parameters: [inPath('id')],
+        responses: ok('It is gone', json(wire.contextDeleted, 'ContextDeleted')),
+      },
+    },
   };
   return {
     openapi: '3.1.1',

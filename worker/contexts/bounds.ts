@@ -13,7 +13,7 @@ export const MOST_BLOB_BYTES = 4 * 2 ** 30;
 /** 400 days, as browsers keep cookies. Whoever wants one for longer touches it. */
 export const MOST_TTL_MS = 400 * 86_400_000;
 export const MOST_LISTED = 100;
-const DEFAULT_LISTED = 20;
+export const DEFAULT_LISTED = 20;
 /** Twelve hex digits of time reach to the year 10889, and the id behind them breaks ties. */
 const CURSOR = /^([0-9a-f]{12})(ctx_[0-9a-f]{32})$/;
 

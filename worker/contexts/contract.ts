@@ -70,6 +70,8 @@ export interface Collected {
 }
 
 export interface ContextStore {
+  /** The most that one owner may keep. */
+  readonly quota: Quota;
   /** Throws QuotaError before it reads the first chunk. Where it throws, the context is not there; where the answer is lost on the way, it is there whole or not at all. */
   create(owner: string, context: NewContext, blob: BlobSource): Promise<ContextRecord>;
   get(owner: string, id: string): Promise<ContextRecord | null>;

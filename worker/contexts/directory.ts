@@ -58,7 +58,7 @@ const GONE = /^ctx_[0-9a-f]{32}\.[0-9a-f-]{36}\.gone$/;
 
 export class ContextDirectory implements ContextStore {
   readonly folder: string;
-  readonly #quota: Quota;
+  readonly quota: Quota;
   readonly #now: () => number;
   /** By owner and id; dropped with the folder. */
   readonly #facts = new Map<string, Map<string, Facts | null>>();
@@ -68,7 +68,7 @@ export class ContextDirectory implements ContextStore {
   /** Throws InputError where there can be no such folder. */
   constructor(folder: string, { quota = DEFAULT_QUOTA, now = Date.now }: DirectoryOptions = {}) {
     this.folder = resolve(folder);
-    this.#quota = checkedQuota(quota);
+    this.quota = checkedQuota(quota);
     this.#now = now;
     try {
       makeFolder(this.folder);
@@ -169,7 +169,7 @@ export class ContextDirectory implements ContextStore {
   }
 
   async usage(owner: string): Promise<{ held: Quota; most: Quota }> {
-    return { held: await this.#held(owner), most: this.#quota };
+    return { held: await this.#held(owner), most: this.quota };
   }
 
   async collect(owner?: string): Promise<Collected> {
@@ -206,7 +206,7 @@ export class ContextDirectory implements ContextStore {
     await mkdir(writing, { mode: 0o700 });
     try {
       const held = await this.#held(owner);
-      checkQuota({ count: held.count - 1, bytes: held.bytes - bytes }, bytes, this.#quota);
+      checkQuota({ count: held.count - 1, bytes: held.bytes - bytes }, bytes, this.quota);
     } catch (error) {
       await rm(writing, { recursive: true, force: true });
       throw error;

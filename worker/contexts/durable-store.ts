@@ -32,13 +32,13 @@ export interface DurableOptions {
 export class DurableContexts implements ContextStore {
   readonly #objects: DurableObjectNamespace<ContextIndex>;
   readonly #blobs: R2Bucket;
-  readonly #quota: Quota;
+  readonly quota: Quota;
   readonly #now: () => number;
 
   constructor(objects: DurableObjectNamespace<ContextIndex>, blobs: R2Bucket, { quota = DEFAULT_QUOTA, now = Date.now }: DurableOptions = {}) {
     this.#objects = objects;
     this.#blobs = blobs;
-    this.#quota = checkedQuota(quota);
+    this.quota = checkedQuota(quota);
     this.#now = now;
   }
 
@@ -50,8 +50,8 @@ export class DurableContexts implements ContextStore {
     const id = newId();
     const until = this.#now() + leaseMs(bytes);
     try {
-      const held = await this.#index(owner).begin(id, bytes, until, this.#quota);
-      if (held) throw new QuotaError(held, bytes, this.#quota);
+      const held = await this.#index(owner).begin(id, bytes, until, this.quota);
+      if (held) throw new QuotaError(held, bytes, this.quota);
       const sha256 = await this.#put(this.#blobName(owner, id), blob);
       const createdAt = this.#now();
       const expiresAt = Math.ceil(createdAt + context.ttlMs);
@@ -107,7 +107,7 @@ export class DurableContexts implements ContextStore {
   }
 
   async usage(owner: string): Promise<{ held: Quota; most: Quota }> {
-    return { held: await this.#index(owner).held(), most: this.#quota };
+    return { held: await this.#index(owner).held(), most: this.quota };
   }
 
   /** Of all: of every owner with a blob in R2. Those without have nothing to collect but rows, which their alarms do. */

@@ -13,17 +13,17 @@ export const MOST_COUNT = 10_000;
 
 export class QuotaError extends InputError {
   readonly held: Quota;
-  /** Bytes. */
-  readonly asked: number;
+  /** Bytes; null: refused before it was known. */
+  readonly asked: number | null;
   /** What could still be added. */
   readonly fits: Quota;
-  constructor(held: Quota, asked: number, most: Quota) {
+  constructor(held: Quota, asked: number | null, most: Quota) {
     const fits = { count: Math.max(0, most.count - held.count), bytes: Math.max(0, most.bytes - held.bytes) };
     const works = fits.count === 0 || fits.bytes === 0 ? 'nothing more fits' : `one of ${mebibytes(fits.bytes)} would fit`;
     super(
-      'context_quota_exceeded',
+      asked !== null && asked > most.bytes ? 'context_too_large' : 'context_quota_exceeded',
       null,
-      `this key holds ${held.count} of ${most.count} contexts and ${mebibytes(held.bytes)} of ${mebibytes(most.bytes)}; this one takes ${mebibytes(asked)}: ` +
+      `this key holds ${held.count} of ${most.count} contexts and ${mebibytes(held.bytes)} of ${mebibytes(most.bytes)}${asked === null ? '' : `; this one takes ${mebibytes(asked)}`}: ` +
         `${works}, deleting some makes room, and so does a higher compression_ratio`,
     );
     this.name = 'QuotaError';

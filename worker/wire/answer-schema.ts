@@ -54,7 +54,9 @@ const usage = z
     prompt_tokens: count,
     completion_tokens: count,
     total_tokens: count,
-    prompt_tokens_details: z.strictObject({ cached_tokens: count }),
+    prompt_tokens_details: z.strictObject({
+      cached_tokens: count.meta({ description: 'Tokens of the prompt that a stored context had read before.' }),
+    }),
     kv_cache: kvCache,
   })
   .meta({ id: 'Usage' });
@@ -75,7 +77,13 @@ const textLogprobs = z
   .meta({ id: 'TextLogprobs' });
 
 const finishReason = z.enum(['stop', 'length']);
-const head = { id: z.string(), created: count, model: z.string(), system_fingerprint: z.string() };
+const head = {
+  id: z.string(),
+  created: count,
+  model: z.string(),
+  system_fingerprint: z.string(),
+  context: z.string().optional().meta({ description: 'The stored context behind which this was answered, asked for or found.' }),
+};
 
 export const chatCompletion = z
   .strictObject({
@@ -177,16 +185,65 @@ export const health = z
       .optional(),
     requests: z.strictObject({ running: count, waiting: count }).optional(),
     contexts: z
-      .strictObject({ held: count, most: count, bytes: count })
+      .strictObject({
+        held: count,
+        most: count,
+        bytes: count,
+        per_key: z.strictObject({ count, bytes: count }).nullable().meta({ description: 'The most that one key may store; null: none are stored.' }),
+      })
       .optional()
-      .meta({ description: 'Held contexts, how many can be, and the bytes that they take on the device.' }),
+      .meta({ description: 'Contexts in memory, how many can be, and the bytes that they take on the device.' }),
   })
   .meta({ id: 'Health', description: '"ok" brings model, backend, memory, requests and contexts; anything else is a 503.' });
+
+export const context = z
+  .strictObject({
+    id: z.string(),
+    object: z.literal('context'),
+    model: z.string(),
+    press: z.string(),
+    press_config: z.json().meta({ description: 'The press in full, as a request could have it.' }),
+    tokens: count.meta({ description: 'All that it stands for.' }),
+    kept: z.number().meta({ description: 'Of the tokens that the press covered, how many are kept: mean over layers and KV heads.' }),
+    bytes: count.meta({ description: 'As it is stored: what counts for the quota.' }),
+    bytes_mounted: count.meta({ description: 'On the device, while it is in memory.' }),
+    ...kvCache.pick({
+      scope: true,
+      compression_ratio: true,
+      kept_per_layer: true,
+      added_per_layer: true,
+      lmba_per_layer: true,
+      retained_mass_per_layer: true,
+      bytes_full: true,
+      layer_budget: true,
+      entry_type: true,
+      notes: true,
+    }).shape,
+    created_at: count.meta({ description: 'In seconds since 1970, as expires_at.' }),
+    expires_at: count,
+    metadata: z.record(z.string(), z.string()),
+    timings: timings.optional().meta({ description: 'Of making it, where it was made just now.' }),
+  })
+  .meta({ id: 'Context' });
+
+export const contextList = z
+  .strictObject({
+    object: z.literal('list'),
+    data: z.array(context).meta({ description: 'Newest first.' }),
+    has_more: z.boolean(),
+    next: z.string().nullable().meta({ description: '"after" of the next page; the last id of this one does too.' }),
+  })
+  .meta({ id: 'ContextList' });
+
+export const contextDeleted = z
+  .strictObject({ id: z.string(), object: z.literal('context.deleted'), deleted: z.literal(true) })
+  .meta({ id: 'ContextDeleted' });
 
 export const errorEnvelope = z
   .strictObject({ error: z.strictObject({ message: z.string(), type: z.string(), param: z.string().nullable(), code: z.string() }) })
   .meta({ id: 'Error' });
 
+export type ContextWire = z.infer<typeof context>;
 export type UsageWire = z.infer<typeof usage>;
 export type ChatLogprobsWire = z.infer<typeof chatLogprobs>;
 export type TextLogprobsWire = z.infer<typeof textLogprobs>;

@@ -3,7 +3,7 @@ import { InputError } from '../../presses/input-error.ts';
 import type { Engine, PromptInput } from '../engine/types.ts';
 import type { ChatBody, CompletionBody } from './request-schema.ts';
 
-export function chatPrompt(messages: ChatBody['messages']): PromptInput {
+export function chatPrompt(messages: ChatBody['messages']): Extract<PromptInput, { kind: 'chat' }> {
   return {
     kind: 'chat',
     messages: messages.map(({ role, content }) => ({
@@ -13,7 +13,10 @@ export function chatPrompt(messages: ChatBody['messages']): PromptInput {
   };
 }
 
-export function completionPrompt(prompt: CompletionBody['prompt'], { info: { vocabSize } }: Engine): PromptInput {
+export function completionPrompt(
+  prompt: CompletionBody['prompt'],
+  { info: { vocabSize } }: Engine,
+): Extract<PromptInput, { kind: 'text' | 'tokens' }> {
   if (typeof prompt === 'string') return { kind: 'text', text: prompt };
   if (typeof prompt[0] === 'string') return { kind: 'text', text: prompt[0] };
   const tokens = prompt as number[];

@@ -3,6 +3,7 @@
  * otherwise; unknown fields are refused. /openapi.json is generated from these.
  */
 import * as z from 'zod'; // not { z }: that would bundle all of zod's languages
+import { MOST_TTL_MS } from '../contexts/bounds.ts';
 import type { Limits } from './limits.ts';
 import { strictObject } from './validate.ts';
 
@@ -30,6 +31,9 @@ function unsupported(harmless: z.ZodType, instead: string) {
     .meta(meta);
 }
 
+export const DEFAULT_TTL_SECONDS = 7 * 86_400;
+const MOST_TTL_SECONDS = MOST_TTL_MS / 1000;
+
 const emptyList = z.array(z.never()).max(0);
 
 /** Accepted and without effect: bookkeeping of OpenAI's platform. */
@@ -51,9 +55,23 @@ const stopString = ({ stopLength }: Limits) =>
     .max(stopLength)
     .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must be well-formed Unicode' });
 
+const model = z.string().nullish().meta({ description: 'The model served; may be left out.' });
+
+const seed = z
+  .int({ error: 'must be a whole number between -(2^53 - 1) and 2^53 - 1' })
+  .nullish()
+  .meta({ description: 'The same seed, request and system_fingerprint give the same answer.' });
+
 const common = (limits: Limits) => ({
-  model: z.string().nullish().meta({ description: 'The model served; may be left out.' }),
+  model,
   press,
+  context: z
+    .union([z.string(), z.literal(false)], { error: 'must be the id of a context, such as "ctx_…", or false' })
+    .nullish()
+    .meta({
+      description:
+        'Extension. The id of a stored context: what is sent goes on behind it, under its press, and alone is read. False: no stored context is used. Left out: one that begins the prompt, under the same press, is.',
+    }),
   max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish(),
   temperature: number(0, 2).nullish().meta({ description: 'Default 1. 0 takes the likeliest token.' }),
   top_p: number(0, 1).nullish().meta({ description: 'Default 1.' }),
@@ -63,10 +81,7 @@ const common = (limits: Limits) => ({
   min_p: number(0, 1)
     .nullish()
     .meta({ description: "Extension. Only tokens with at least this share of the likeliest one's probability; 0 (default) = all." }),
-  seed: z
-    .int({ error: 'must be a whole number between -(2^53 - 1) and 2^53 - 1' })
-    .nullish()
-    .meta({ description: 'The same seed, request and system_fingerprint give the same answer.' }),
+  seed,
   frequency_penalty: number(-2, 2).nullish(),
   presence_penalty: number(-2, 2).nullish(),
   stop: z
@@ -174,6 +189,34 @@ export function requestSchemas(limits: Limits) {
       suffix: unsupported(z.literal(''), 'leave it out'),
     }),
 
+    context: strictObject({
+      messages: messages(limits)
+        .optional()
+        .meta({ description: 'All up to where the user goes on: in the last message, where that is the user’s, else in a new one.' }),
+      text: z.string().min(1).optional().meta({ description: 'For /v1/completions to go on behind, as it stands.' }),
+      press,
+      model,
+      seed,
+      ttl: integer(1, MOST_TTL_SECONDS)
+        .nullish()
+        .meta({ description: `Seconds until it is over. Default ${DEFAULT_TTL_SECONDS}: a week.` }),
+      metadata: z
+        .record(z.string().max(64), z.string().max(512))
+        .refine((all) => Object.keys(all).length <= 16, { error: 'must have at most 16 keys' })
+        .nullish()
+        .meta({ description: 'Up to 16 texts of up to 512 characters, by names of up to 64: given back as they are.' }),
+    }).superRefine((body, context) => {
+      const given = (['messages', 'text'] as const).filter((field) => body[field] !== undefined);
+      if (given.length === 1) return;
+      const message = `send exactly one of messages and text, got ${given.length === 0 ? 'none' : 'both'}`;
+      context.addIssue({
+        code: 'custom',
+        path: given.length === 0 ? [] : ['text'],
+        message,
+        params: { whole: true, code: given.length === 0 ? 'missing_field' : 'invalid_value' },
+      });
+    }),
+
     plan: strictObject({
       model: z.string().nullish(),
       messages: messages(limits).optional(),
@@ -198,4 +241,5 @@ export function requestSchemas(limits: Limits) {
 export type RequestSchemas = ReturnType<typeof requestSchemas>;
 export type ChatBody = z.output<RequestSchemas['chat']>;
 export type CompletionBody = z.output<RequestSchemas['completion']>;
+export type ContextBody = z.output<RequestSchemas['context']>;
 export type PlanBody = z.output<RequestSchemas['plan']>;
