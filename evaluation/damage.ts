@@ -3,6 +3,7 @@
  *   damage[l] = KL(full cache || layer l alone pressed), nats a token, on the same samples: presses of layer budget "per_layer" with one ratio above 0
  *   agreement = mean over the samples of Spearman's rho over the layers of tokens kept[l] and damage[l]: 1 where the order is the same, 0 by chance
  */
+import { isDeepStrictEqual } from 'node:util';
 import { layerBudgets } from '../presses/registry.ts';
 import { sum } from '../presses/sum.ts';
 import { labelsOf } from './labels.ts';
@@ -25,8 +26,9 @@ export interface LayerDamage {
 
 export interface Agreement {
   readonly layer_budget: string;
+  /** Those in which not all layers keep alike: of the others there is no order to tell. */
   readonly samples: number;
-  /** Null where every layer kept as much as every other in all samples. */
+  /** Null of fewer than two of them. */
   readonly rho: Interval | null;
   /** By layer, mean share of what the press saw, 0 to 1. */
   readonly kept: readonly number[];
@@ -36,7 +38,9 @@ export interface Agreement {
 export function damagesOf(answers: readonly Answer[], made: ReadonlyMap<string, Made>): LayerDamage[] {
   const presses = [...grouped(answers, ({ variant }) => variant)].flatMap(([variant, all]) => {
     const parts = made.get(variant);
-    return parts?.length === 1 ? [{ parts, ratio: all[0].ratio, alone: aloneOf(parts), of: new Map(all.map((one) => [one.sample, one])) }] : [];
+    return parts?.length === 1
+      ? [{ parts, ratio: parts[0].compression_ratio ?? all[0].ratio, alone: aloneOf(parts), of: new Map(all.map((one) => [one.sample, one])) }]
+      : [];
   });
   const label = labelsOf(presses.map(({ parts }) => parts));
   const singles = presses.flatMap(({ alone, ...press }) => (alone === null ? [] : [{ ...press, ...alone }]));
@@ -44,11 +48,14 @@ export function damagesOf(answers: readonly Answer[], made: ReadonlyMap<string, 
     const [{ parts, ratio, layers }] = own;
     const byLayer = Array.from({ length: layers }, (_, layer) => own.find((one) => one.layer === layer)?.of);
     const samples = [...own[0].of.values()].filter(({ sample }) => byLayer.every((of) => typeof of?.get(sample)?.kl === 'number'));
-    if (samples.length < 2) return []; // a layer was not pressed, or KL not measured
+    if (samples.length < 2) return []; // a layer was not pressed, or KL not measured, or of one sample alone
     const damageOf = ({ sample }: Answer): number[] => byLayer.map((of) => of!.get(sample)!.kl!);
     const over = (some: readonly Answer[], value: (answer: Answer) => number): Interval =>
       bootstrap([...grouped(some, ({ task, length }) => JSON.stringify([task, length])).values()].map((cell) => cell.map(value)));
-    const rivals = presses.filter((one) => one.alone === null && isUneven(one.parts) && restOf(one.parts) === restOf(parts));
+    const rivals = presses.filter(
+      (one, i) =>
+        isUneven(one.parts) && restOf(one.parts) === restOf(parts) && presses.findIndex((other) => isDeepStrictEqual(other.parts, one.parts)) === i,
+    );
     return [
       {
         scorer: [label.scorer(parts), label.others(parts)].filter((words) => words !== '').join(', '),
@@ -79,9 +86,10 @@ export function damagesOf(answers: readonly Answer[], made: ReadonlyMap<string, 
 }
 
 /** Which layer it is that is pressed alone, and by how much; null where it is not one alone. */
-function aloneOf([{ layer_budget }]: Made): { layer: number; ratio: number; layers: number } | null {
-  if (layer_budget.name !== layerBudgets.per_layer.name) return null;
-  const ratios = layer_budget.params.compression_ratios as number[];
+export function aloneOf(made: Made): { layer: number; ratio: number; layers: number } | null {
+  if (made.length !== 1 || made[0].layer_budget.name !== layerBudgets.per_layer.name) return null;
+  const ratios = made[0].layer_budget.params.compression_ratios as number[] | string; // a long list is told by its digest
+  if (typeof ratios === 'string') return null;
   const pressed = ratios.flatMap((ratio, layer) => (ratio > 0 ? [{ layer, ratio, layers: ratios.length }] : []));
   return pressed.length === 1 ? pressed[0] : null;
 }

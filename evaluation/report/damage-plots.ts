@@ -67,7 +67,7 @@ export function damagePlots(damages: readonly LayerDamage[]): Plot[] {
 
 export function damageWords(damages: readonly LayerDamage[]): string {
   const ratios = distinct(damages.map(({ ratio }) => ratio));
-  return `One layer alone loses ${ratios.map((ratio) => `${100 * ratio}%`).join(' or ')} of its entries, all others keep theirs: a layer budget that knew its layers would spare those where this costs most.`;
+  return `One layer alone loses ${ratios.map((ratio) => `${Number((100 * ratio).toPrecision(6))}%`).join(' or ')} of its entries, all others keep theirs: a layer budget that knew its layers would spare those where this costs most.`;
 }
 
 /** How far each layer budget follows the damage. */
@@ -78,16 +78,17 @@ export function damageTable(damages: readonly LayerDamage[]): Table | null {
   return {
     title: 'Do layer budgets spare the layers where most is lost?',
     words:
-      "Spearman's rank correlation over the layers of what a layer keeps and what is lost when it alone is pressed, mean over the samples: 1 where the order is the same, 0 by chance, -1 where it is the other way round. Bold: the interval leaves out 0.",
+      "Spearman's rank correlation over the layers of what a layer keeps and what is lost when it alone is pressed, mean over the samples: 1 where the order is the same, 0 by chance, -1 where it is the other way round. The order alone counts, not how much more is lost in one layer than in another. Bold: the interval leaves out 0.",
     head: ['scorer', ...budgets, 'samples'],
     left: 1,
     rows: damages.map((one) => [
       { text: panelOf(one) },
       ...budgets.map((budget) => {
-        const rho = one.agreements.find(({ layer_budget }) => layer_budget === budget)?.rho ?? null;
+        const { rho, samples } = one.agreements.find(({ layer_budget }) => layer_budget === budget) ?? { rho: null };
         if (rho === null) return { text: '-' };
         const [mean, low, high] = [rho.mean, rho.low, rho.high].map((value) => value.toFixed(2));
-        return { text: `${mean} [${low}, ${high}]`, strong: rho.low > 0 || rho.high < 0 };
+        const fewer = samples < one.samples ? `, ${samples} samples` : '';
+        return { text: `${mean} [${low}, ${high}]${fewer}`, strong: rho.low > 0 || rho.high < 0 };
       }),
       { text: String(one.samples) },
     ]),

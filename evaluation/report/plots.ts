@@ -91,7 +91,7 @@ function points(measured: readonly Point[], made: MadeOf, scale: Scale): Pick<Pl
   return { ...named(all, best, scale), words };
 }
 
-/** Names of presses without what all have alike; as they are where it is not known what presses are made of, or two would be called the same. */
+/** Names of presses without what all have alike, where that is shorter; as they are where it is not known what presses are made of, or two would be called the same. */
 function shortNames(measured: readonly Point[], made: MadeOf): (press: string) => string {
   const parts = [...grouped(measured, ({ press }) => press)].map(([press, [{ summary }]]) => ({ press, parts: made.get(summary.variant) }));
   const label = labelsOf(parts.flatMap(({ parts }) => (parts && parts.length > 0 ? [parts] : [])));
@@ -99,7 +99,8 @@ function shortNames(measured: readonly Point[], made: MadeOf): (press: string) =
   const short = parts.map(({ press, parts }): [string, string] => {
     if (parts === undefined || parts.length === 0) return [press, press];
     const words = [label.scorer(parts), label.layerBudget(parts), heads.length > 1 ? label.headBudget(parts) : '', label.others(parts)];
-    return [press, words.filter((word) => word !== '').join(' ')];
+    const short = words.filter((word) => word !== '').join(' ');
+    return [press, short.length < press.length ? short : press];
   });
   const names = new Map(
     parts.some(({ parts }) => parts === undefined) || distinct(short.map(([, words]) => words)).length < short.length ? [] : short,

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sum } from '../../presses/sum.ts';
-import { damagesOf, type LayerDamage } from '../damage.ts';
+import { aloneOf, damagesOf, type LayerDamage } from '../damage.ts';
 import { type Lift, liftsOf, type Tally, tally } from '../lift.ts';
 import type { Results, Setup } from '../results.ts';
 import { summarise, type VariantSummary } from '../summary.ts';
@@ -49,7 +49,8 @@ export interface Section {
 }
 
 /** Writes report.html, report.md and a picture for every plot into a folder that is there; tells how many plots there are. */
-export async function writeReport(out: string, title: string, results: Results, { setup, variants, lifts, layer_damage }: Summary): Promise<number> {
+export async function writeReport(out: string, title: string, results: Results, summary: Summary): Promise<number> {
+  const { setup, variants, lifts, layer_damage } = summary;
   const draw = async (plot: Plot): Promise<Drawn> => {
     const svg = await drawSvg(plot.spec);
     writeFileSync(join(out, `${plot.name}.svg`), svg);
@@ -60,7 +61,8 @@ export async function writeReport(out: string, title: string, results: Results, 
     for (const plot of plots) drawn.push(await draw(plot)); // one after the other: each holds a scene
     return drawn;
   };
-  const general = await drawAll([...plotsOf(variants, results.answers, results.made), ...lmbaPlots(results.answers, results.made)]);
+  const shown = outsideSections(results, summary);
+  const general = await drawAll([...plotsOf(shown.variants, shown.answers, results.made), ...lmbaPlots(results.answers, results.made)]);
   const spared = damageTable(layer_damage);
   const sections: Section[] = [
     ...(lifts.length === 0
@@ -96,6 +98,15 @@ export async function writeReport(out: string, title: string, results: Results, 
   ];
   writeFileSync(join(out, 'report.md'), `${texts.join('\n\n')}\n`);
   return sum([general, ...sections.map(({ plots }) => plots)].map(({ length }) => length));
+}
+
+/** What the plots of no section show: all but presses of one layer alone, which have their own and would leave little room for others. */
+export function outsideSections(
+  { answers, made }: Results,
+  { variants, layer_damage }: Summary,
+): Pick<Results, 'answers'> & Pick<Summary, 'variants'> {
+  const own = ({ variant }: { variant: string }): boolean => layer_damage.length > 0 && aloneOf(made.get(variant) ?? []) !== null;
+  return { answers: answers.filter((one) => !own(one)), variants: variants.filter((one) => !own(one)) };
 }
 
 /** What cannot be told of these results. */

@@ -1,7 +1,9 @@
 /** What one layer alone loses, and which layer budgets follow it: answers whose order of layers is known. */
 import { describe, expect, test } from 'vitest';
 import { damagesOf, rankCorrelation } from '../../evaluation/damage.ts';
-import { damagePlots, damageTable } from '../../evaluation/report/damage-plots.ts';
+import { damagePlots, damageTable, damageWords } from '../../evaluation/report/damage-plots.ts';
+import { outsideSections, summaryOf } from '../../evaluation/report/report.ts';
+import type { Setup } from '../../evaluation/results.ts';
 import { gridPresses, type NamedPress } from '../../evaluation/variants.ts';
 import { answered } from '../support/answered.ts';
 
@@ -21,7 +23,7 @@ function study(presses: readonly NamedPress[], ratios?: readonly number[]) {
     ratios,
     answer(made, draw) {
       const { name, params } = made[0]?.layer_budget ?? { name: 'none', params: {} };
-      const pressed = name === 'per_layer' ? (params.compression_ratios as number[]).findIndex((ratio) => ratio > 0) : -1;
+      const pressed = name === 'per_layer' ? [params.compression_ratios].flat().findIndex((ratio) => (ratio as number) > 0) : -1;
       return { score: null, kl: (DAMAGE[pressed] ?? 0) * (1 + 0.01 * draw.next()), kept: KEPT[name] ?? all.map(() => 1) };
     },
   });
@@ -79,6 +81,48 @@ describe('damage of single layers', () => {
     expect(found.map(({ ratio }) => ratio)).toEqual([0.75, 0.5]);
     for (const { agreements } of found) expect(agreements.map(({ layer_budget }) => layer_budget)).toEqual(['zigzag at 0.25', 'zigzag at 0.5']);
     expect(damageTable(found)!.rows.map(([{ text }]) => text)).toEqual(['snapkv, at 0.75', 'snapkv, at 0.5']);
+  });
+
+  test('budgets whose presses carry their ratios themselves are told apart alike, and one that is there under two names is told once', () => {
+    const own = [0.25, 0.5].map((ratio) => ({
+      name: `zigzag, ${ratio}`,
+      press: { scorer: 'snapkv', layer_budget: 'zigzag', compression_ratio: ratio },
+    }));
+    const again = { ...own[0], name: 'the same' };
+    const { answers, made } = study([...alone('snapkv', all), ...own, again]);
+    expect(damagesOf(answers, made)[0].agreements.map(({ layer_budget }) => layer_budget)).toEqual(['zigzag at 0.25', 'zigzag at 0.5']);
+  });
+
+  test('budgets that are alike in some samples say of how many they are told', () => {
+    const presses = [...alone('snapkv', all), ...gridPresses({ scorers: ['snapkv'], layer_budgets: ['zigzag', 'pyramid'] })];
+    const { answers, made } = study(presses);
+    const equal = answers.map((one) => (one.press.includes('pyramid') && one.task !== 'vt' ? { ...one, kept_per_layer: [40, 40, 40, 40] } : one));
+    const found = damagesOf(equal, made);
+    expect(found[0].agreements.map(({ samples }) => samples)).toEqual([120, 40]);
+    expect(damageTable(found)!.rows[0].map(({ text }) => text)).toEqual(['snapkv', '1.00 [1.00, 1.00]', '-1.00 [-1.00, -1.00], 40 samples', '120']);
+    const all40 = answers.map((one) => (one.press.includes('pyramid') ? { ...one, kept_per_layer: [40, 40, 40, 40] } : one));
+    expect(damageTable(damagesOf(all40, made))!.rows[0][2].text).toBe('-');
+  });
+
+  test('ratios by layer too many to be told, as a model of 126 layers has them, are passed over', () => {
+    const many = { name: 'many', press: { scorer: 'snapkv', layer_budget: { name: 'per_layer', compression_ratios: Array(126).fill(0.5) } } };
+    const { answers, made } = study([...alone('snapkv', all), many]);
+    expect(damagesOf(answers, made).map(({ samples, agreements }) => [samples, agreements])).toEqual([[120, []]]);
+  });
+
+  test('ratios are told in whole words', () => {
+    const { answers, made } = study(alone('snapkv', all, 0.55));
+    expect(damageWords(damagesOf(answers, made))).toMatch(/^One layer alone loses 55% of its entries/);
+  });
+
+  test('presses of one layer alone stand in their own section of a report, and nowhere else', () => {
+    const { answers, made } = study([...alone('snapkv', all), ...gridPresses({ scorers: ['snapkv'], layer_budgets: ['uniform', 'zigzag'] })]);
+    const setup = {} as Setup;
+    const shown = outsideSections({ setup, answers, made }, summaryOf({ setup, answers, made }, []));
+    expect(shown.variants.map(({ press }) => press)).toEqual(['snapkv+uniform+uniform', 'snapkv+zigzag+uniform']);
+    expect(new Set(shown.answers.map(({ press }) => press))).toEqual(new Set(['snapkv+uniform+uniform', 'snapkv+zigzag+uniform']));
+    const some = answers.filter(({ press }) => press !== 'snapkv in layer 2'); // no section: nothing is lost
+    expect(outsideSections({ setup, answers: some, made }, summaryOf({ setup, answers: some, made }, [])).variants.length).toBe(5);
   });
 });
 
