@@ -1,5 +1,8 @@
 /** Pressed contexts over HTTP in workerd, a Durable Object and R2 behind them: made, asked about by many at once, taken by prompts that begin alike, refused, given up. */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { type ClientRequest, request as httpRequest } from 'node:http';
+import { promisify } from 'node:util';
 import type OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as wire from '../../worker/wire/answer-schema.ts';
@@ -67,6 +70,20 @@ describe('a key of everybody', () => {
     expect([await ids(), await remove(made.id)]).toEqual([[], 404]);
     expect((await worker.post(CHAT, { context: made.id, messages: questionOf(texts[0]) })).status).toBe(404);
     await worker.idle(); // nor is anything in memory
+  });
+
+  test('the lines of the README work as printed, and answer what it says', async () => {
+    const block = /\n## Contexts\n[\s\S]*?```sh\n([\s\S]*?)```/.exec(readFileSync('README.md', 'utf8'))![1];
+    const script = block.replaceAll('http://127.0.0.1:8787', worker.url.origin);
+    const { stdout } = await promisify(execFile)('sh', ['-c', `${script}\necho "$id"`], { encoding: 'utf8', timeout: 60_000 });
+    const lines = stdout.trim().split('\n');
+    const id = lines.pop();
+    const [otter, lamp, list, one, deleted] = lines.map((line) => JSON.parse(line));
+    expect([otter, lamp].map(textOf)).toEqual([' 4821', ' 7306']);
+    expect([otter, lamp].map(cached)).toEqual([104, 104]);
+    expect(list).toMatchObject({ data: [{ id }] });
+    expect(one).toMatchObject({ id, kept: 52, kept_per_layer: [60, 40, 63, 55, 35, 59], metadata: { title: 'animals' } });
+    expect(deleted).toEqual({ id, object: 'context.deleted', deleted: true });
   });
 
   test('24 requests at once behind four contexts, streamed or not: each gets its own answer, and each context is one', async () => {
