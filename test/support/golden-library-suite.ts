@@ -200,6 +200,7 @@ function oneModel(model: string, load: LoadOptions, pick: SuiteOptions['pick']):
         .sort((a, b) => a - b);
     for (const [l, heads] of ours.entries()) {
       for (const [h, positions] of heads.entries()) {
+        expect(positions.length, 'as many ranks of every head').toBe(heads[0].length);
         const [fewer, more] = [positions, kept[l][h]].sort((a, b) => a.length - b.length);
         expect(more).toEqual(expect.arrayContaining(fewer));
       }
