@@ -104,6 +104,16 @@ describe('damage of single layers', () => {
     expect(damageTable(damagesOf(all40, made))!.rows[0][2].text).toBe('-');
   });
 
+  test('tasks and lengths count alike, however many samples they have', () => {
+    const { answers, made } = study(alone('snapkv', all));
+    const some = answers
+      .filter(({ task, sample }) => task !== 'vt' || Number(sample.split('/').at(-1)) < 5)
+      .map((one) => ({ ...one, kl: one.task === 'vt' ? 3 : 0 }));
+    const [{ samples, damage }] = damagesOf(some, made);
+    expect(samples).toBe(90); // 10 of vt, 40 of each other task
+    expect(damage[0].mean).toBeCloseTo(1, 12); // a third of the cells, a ninth of the samples
+  });
+
   test('ratios by layer too many to be told, as a model of 126 layers has them, are passed over', () => {
     const many = { name: 'many', press: { scorer: 'snapkv', layer_budget: { name: 'per_layer', compression_ratios: Array(126).fill(0.5) } } };
     const { answers, made } = study([...alone('snapkv', all), many]);
