@@ -5,7 +5,7 @@ import { generation, promptOf } from '../support/generation.ts';
 import { needleSamples } from '../support/golden.ts';
 import { openOnGpu } from '../support/gpu-backends.ts';
 import { all, hashOf, holdWatched, mounted } from '../support/held.ts';
-import { needleOnBoth } from '../support/on-both.ts';
+import { closeOf, needleOnBoth, worstOf } from '../support/on-both.ts';
 
 const shape = { layers: 6, kvHeads: 2 };
 const tokens = needleSamples().find((s) => s.task === 'niah_multikey' && s.context_length === 128)!.prompt_token_ids;
@@ -19,7 +19,7 @@ const schedule = { name: 'prefill_and_decoding', interval: 11, target_size: 60 }
 const presses: (Record<string, unknown> | Record<string, unknown>[])[] = [
   { preset: 'zigzag_adakv_snapkv', window_size: 8, compression_ratio: 0.5 },
   { preset: 'finch', window_size: 8, compression_ratio: 0.4, entry_type: 'f16' },
-  { preset: 'knorm', compression_ratio: 0.5, entry_type: 'int8' },
+  { preset: 'streaming_llm', compression_ratio: 0.5, entry_type: 'int8' },
   { preset: 'snapkv', window_size: 8, compression_ratio: 0.25, schedule },
   [
     { preset: 'knorm', compression_ratio: 0.25 },
@@ -43,7 +43,13 @@ test.each(presses.map((press) => [JSON.stringify(press), press]))('%s', async (_
   const sampling = { maxTokens: 40, seed: 1 };
   const want = await generation(both.wasm, tokens, scoped, sampling);
   const together = await Promise.all([0, 1, 2].map(() => mounted(both.gpu, held, tokens, sampling)));
-  for (const seen of together) expect([seen.tokens, seen.usage.decoding]).toEqual([want.tokens, want.usage.decoding]);
+  const [alone] = together;
+  for (const seen of together) expect([seen.tokens, seen.usage.decoding]).toEqual([alone.tokens, alone.usage.decoding]);
+  expect(alone.usage.decoding).toEqual(want.usage.decoding);
+  // Where a row's f32 sums differ in the last bit its int8 may be the next one, and near-ties of logits tip: there the logits alone are compared.
+  if (first.entry_type !== 'int8') expect(alone.tokens).toEqual(want.tokens);
+  const onWasm = await all(both.wasm.follow({ ...one, press: parsePress(scoped) }));
+  expect(worstOf(await all(both.gpu.follow({ ...one, held })), onWasm)).toBeLessThan(closeOf(first.entry_type));
   expect(await hashOf(both.gpu.backend, sequence, shape)).toBe(hash);
 
   const abort = new AbortController();

@@ -1,9 +1,11 @@
 /** Presses while decoding on the device, where up to 16 tokens are sampled ahead: the steps, the entries and the tokens of WASM, and nothing stays behind. */
 import { expect, test } from 'vitest';
+import { parsePress } from '../../presses/config.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
-import { generation, requestOf, watchPages } from '../support/generation.ts';
+import { generation, promptOf, requestOf, watchPages } from '../support/generation.ts';
 import { needleSamples } from '../support/golden.ts';
-import { needleOnBoth } from '../support/on-both.ts';
+import { all } from '../support/held.ts';
+import { closeOf, needleOnBoth, worstOf } from '../support/on-both.ts';
 import { watchRetained } from '../support/watch-retained.ts';
 
 const LAYERS = 6;
@@ -29,7 +31,8 @@ const presses: Record<string, unknown>[] = [
   { preset: 'streaming_llm', schedule },
   { preset: 'tova', schedule, entry_type: 'f16' },
   { preset: 'snapkv', window_size: 8, schedule: { ...schedule, name: 'prefill_and_decoding' }, compression_ratio: 0.25, scope: { protect_last: 10 } },
-  { preset: 'keydiff', schedule, entry_type: 'int8' },
+  { preset: 'keydiff', schedule },
+  { preset: 'streaming_llm', schedule, entry_type: 'int8' },
   { preset: 'decoding_adakv_snapkv', window_size: 8, interval: 16, target_size: 60 },
   { preset: 'cam_tova', merge_budget: 4, interval: 11, target_size: 60 },
   {
@@ -49,8 +52,11 @@ test.each(presses.map((press) => [JSON.stringify(press), press]))('%s: as on WAS
   expect(got.decoding!.compressions).toBeGreaterThanOrEqual(3);
   expect(got.exceeded).toBe(null);
   expect(got.decoding).toEqual(want.decoding);
-  expect(got.answer).toEqual(want.answer);
   expect(got.left).toEqual(want.left);
+  if (press.entry_type !== 'int8') expect(got.answer).toEqual(want.answer);
+  // Where a row's f32 sums differ in the last bit its int8 may be the next one, and near-ties of logits tip: there the logits are compared.
+  const followed = { prompt: promptOf(tokens), tokens: want.answer, press: parsePress(press), seed: 1 };
+  expect(worstOf(await all(both.gpu.follow(followed)), await all(both.wasm.follow(followed)))).toBeLessThan(closeOf(press.entry_type));
   expect(both.gpuMemory()).toEqual(before);
 });
 

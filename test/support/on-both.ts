@@ -1,5 +1,6 @@
 /** models/needle on the device and on WASM, for what must be the same on both. */
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
+import type { EntryType } from '../../worker/backend/backend.ts';
 import type { EdgeEngine } from '../../worker/engine/engine.ts';
 import { openGolden } from './golden.ts';
 import { openOnGpu } from './gpu-backends.ts';
@@ -37,4 +38,18 @@ export function needleOnBoth(options: Parameters<typeof openOnGpu>[1]): OnBoth {
       return { kv_used_bytes, kv_reserved_bytes, used_bytes };
     },
   };
+}
+
+/** The largest difference of any logit. */
+export function worstOf(a: readonly Float32Array[], b: readonly Float32Array[]): number {
+  expect(a.length).toBe(b.length);
+  return Math.max(...a.map((logits, step) => logits.reduce((worst, x, id) => Math.max(worst, Math.abs(x - b[step][id])), 0)));
+}
+
+/**
+ * How far logits may lie apart, of some 30 from the least to the largest: f32 sums in another order, and rows rounded after them. An int8 is the next one where that
+ * falls on its border, 1/127 of the row's largest: 0.001 without a press, up to 0.1 where a press has left the model little to go by.
+ */
+export function closeOf(entryType: unknown = 'f32'): number {
+  return { f32: 1e-3, f16: 1e-2, int8: 0.25 }[entryType as EntryType];
 }
