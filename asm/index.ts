@@ -17,6 +17,8 @@ export * from './rms-norm';
 export * from './rope';
 export * from './swiglu';
 export * from './gelu';
+export * from './halve';
+export * from './widen';
 export * from './store-entries';
 export * from './read-entries';
 export * from './move-entries';

@@ -197,6 +197,14 @@ export class ReferenceBackend implements Backend {
     for (let i = 0; i < count; i++) y[i] = (input[i] * erfc(-input[i] / Math.SQRT2)) / 2;
   }
 
+  halve(out: View, x: View, count: number): void {
+    u16(out, count).set(Array.from(f32(x, count), toHalf));
+  }
+
+  widen(out: View, x: View, count: number): void {
+    f32(out, count).set(Array.from(u16(x, count), fromHalf));
+  }
+
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
     const { queryHeads: Hq, kvHeads: H, headDim: d, slidingWindow } = shape;
     const keys = f32(k, (start + n) * H * d);

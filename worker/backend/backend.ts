@@ -230,6 +230,10 @@ export interface Backend {
   swiglu(out: View, gate: View, up: View, count: number): void;
   /** out = x * Phi(x), Phi the normal distribution's: GELU with erf.   [count] f32; out may be x */
   gelu(out: View, x: View, count: number): void;
+  /** out [count] f16 = x [count] f32, to nearest; beyond +-65504 that, NaN stays NaN. count even, out not x */
+  halve(out: View, x: View, count: number): void;
+  /** out [count] f32 = x [count] f16, which \`halve\` wrote. count even, out not x */
+  widen(out: View, x: View, count: number): void;
   /**
    * Causal attention of n queries at positions start..start+n-1 over the layer's own keys 0..start+n-1; flash-style, no score matrix.
    * out, q [n, Hq, d]; k, v [>= start+n, H, d]

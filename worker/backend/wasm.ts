@@ -152,6 +152,14 @@ export class WasmBackend implements Backend {
     this.#call('gelu', address(out), address(x), count);
   }
 
+  halve(out: View, x: View, count: number): void {
+    this.#call('halve', address(out), address(x), count);
+  }
+
+  widen(out: View, x: View, count: number): void {
+    this.#call('widen', address(out), address(x), count);
+  }
+
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
     const { queryHeads, kvHeads, headDim, scale, slidingWindow } = shape;
     const scratch = this.#room(this.#call('attendScratchBytes', headDim));

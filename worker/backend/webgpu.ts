@@ -30,7 +30,7 @@ import { DeviceFailed } from './backend.ts';
 import { attendCausal, attendPaged, attentionScratchBytes, HEAD_DIMS, storeEntries } from './webgpu/attention.ts';
 import { Buffers, type GpuBlock } from './webgpu/buffers.ts';
 import { type DeviceOptions, type Feature, type OpenedDevice, openDevice } from './webgpu/device.ts';
-import { gelu, rmsNorm, rope, swiglu } from './webgpu/elementwise.ts';
+import { gelu, halve, rmsNorm, rope, swiglu, widen } from './webgpu/elementwise.ts';
 import { moveEntries, readEntries } from './webgpu/entries.ts';
 import { Faults } from './webgpu/faults.ts';
 import { choleskyInverse, cosineTo, quadraticForm, rowSoftmax, sketch, tokenMean, weightedGram } from './webgpu/forms.ts';
@@ -195,6 +195,12 @@ export class WebGpuBackend implements Backend, Gpu {
   }
   gelu(out: View, x: View, count: number): void {
     gelu(this, out, x, count);
+  }
+  halve(out: View, x: View, count: number): void {
+    halve(this, out, x, count);
+  }
+  widen(out: View, x: View, count: number): void {
+    widen(this, out, x, count);
   }
   attendCausal(out: View, q: View, k: View, v: View, n: number, start: number, shape: AttentionShape): void {
     attendCausal(this, out, q, k, v, n, start, shape);

@@ -1,4 +1,4 @@
-/** rms-norm, rope, swiglu, gelu on the device. */
+/** rms-norm, rope, swiglu, gelu, halve, widen on the device. */
 import type { NormPart, RopePart, View } from '../backend.ts';
 import type { Gpu } from './gpu.ts';
 import type { ShaderName } from './pipelines.ts';
@@ -69,4 +69,12 @@ export function gelu(gpu: Gpu, out: View, x: View, count: number): void {
     dims: { count, inPlace: Number(inPlace) },
     grid: fold(Math.ceil(count / 256)),
   });
+}
+
+export function halve(gpu: Gpu, out: View, x: View, count: number): void {
+  gpu.recorder.dispatch('halve', { views: { x, out }, dims: { words: count / 2 }, grid: fold(Math.ceil(count / 512)) });
+}
+
+export function widen(gpu: Gpu, out: View, x: View, count: number): void {
+  gpu.recorder.dispatch('widen', { views: { x, out }, dims: { words: count / 2 }, grid: fold(Math.ceil(count / 512)) });
 }
