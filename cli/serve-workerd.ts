@@ -10,8 +10,9 @@ import { fileURLToPath } from 'node:url';
 import type { unstable_startWorker } from 'wrangler';
 import { ARTIFACTS_FOLDER } from '../presses/artifacts.ts';
 import { InputError } from '../presses/input-error.ts';
+import { SHIPPED_FOLDER } from '../worker/api/shipped-contexts.ts';
 import { manifestFile } from '../worker/engine/weights/manifest.ts';
-import { modelNameOf } from '../worker/engine/weights/node-files.ts';
+import { folderBeside, modelNameOf } from '../worker/engine/weights/node-files.ts';
 import { progressBar } from './open-model.ts';
 import { packModel } from './pack.ts';
 
@@ -39,7 +40,10 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: st
       '--runtime workerd needs wrangler, which is not installed beside edgepress: npm install --save-dev wrangler@4, or use --runtime node',
     );
   });
-  const assets = await siteOf(await packedAssets(options.model, root), join(root, 'dist', 'browser'), options.artifacts);
+  const assets = await siteOf(await packedAssets(options.model, root), join(root, 'dist', 'browser'), {
+    artifacts: options.artifacts,
+    contexts: await folderBeside(options.model, SHIPPED_FOLDER),
+  });
   const removeSite = () => rmSync(assets, { recursive: true, force: true });
   process.once('exit', removeSite); // at a signal Miniflare ends the process itself, before close() is done
   const text = (value: string | number | undefined) => (value === undefined ? [] : [{ type: 'plain_text' as const, value: String(value) }]);
@@ -104,15 +108,18 @@ async function packedAssets(model: string, root: string): Promise<string> {
 }
 
 /**
- * A folder of links: the packed model's files and artefacts, which only the worker reads, and in chat/ the page for everybody with the library, the kernels and the
+ * A folder of links: the packed model's files, artefacts and contexts, which only the worker reads, and in chat/ the page for everybody with the library, the kernels and the
  * embedded model, whichever model is served. Run from the sources there may be no built page; then there is no chat/.
  */
-export async function siteOf(packed: string, page: string, artifacts?: string): Promise<string> {
+export async function siteOf(packed: string, page: string, { artifacts, contexts }: { artifacts?: string; contexts?: string } = {}): Promise<string> {
   const site = await mkdtemp(join(tmpdir(), 'edgepress-site-'));
-  const own = (name: string) => name !== 'chat' && name !== ARTIFACTS_FOLDER;
+  const own = (name: string) => ![ARTIFACTS_FOLDER, SHIPPED_FOLDER, 'chat'].includes(name);
   for (const name of await readdir(packed)) if (own(name)) await link(resolve(packed, name), join(site, name));
-  const folder = resolve(artifacts ?? join(packed, ARTIFACTS_FOLDER));
-  if (existsSync(folder)) await symlink(folder, join(site, ARTIFACTS_FOLDER), 'junction');
+  for (const [name, folder] of [
+    [ARTIFACTS_FOLDER, artifacts ?? join(packed, ARTIFACTS_FOLDER)],
+    [SHIPPED_FOLDER, contexts ?? join(packed, SHIPPED_FOLDER)],
+  ])
+    if (existsSync(folder)) await symlink(resolve(folder), join(site, name), 'junction');
   if (existsSync(join(page, 'index.html'))) await symlink(resolve(page), join(site, 'chat'), 'junction');
   return site;
 }

@@ -5,8 +5,9 @@ import { type Command, Option } from 'commander';
 import { InputError } from '../presses/input-error.ts';
 import { parseApiKeys } from '../worker/api/auth.ts';
 import { exampleCurl } from '../worker/api/example.ts';
+import { SHIPPED_FOLDER } from '../worker/api/shipped-contexts.ts';
 import { type EntryType, entryTypes } from '../worker/backend/backend.ts';
-import { openModelPath } from '../worker/engine/weights/node-files.ts';
+import { folderBeside, openFolder, openModelPath } from '../worker/engine/weights/node-files.ts';
 import { CONTEXTS_FOLDER, openContexts } from '../worker/open-contexts.ts';
 import { serveNode } from '../worker/serve.ts';
 import { quotaOf, type Variables } from '../worker/settings.ts';
@@ -81,7 +82,8 @@ async function inProcess(options: ServeOptions): Promise<Served> {
   const contexts = await openContexts(options.contexts, quotaOf(process.env as Variables));
   const supply = await openSupplied(options, options.entryType);
   const { host } = options;
-  const server = await serveNode({ supply, host, port: options.port, contexts, apiKeys }).catch((error) => {
+  const shippedContexts = openFolder(await folderBeside(options.model, SHIPPED_FOLDER));
+  const server = await serveNode({ supply, host, port: options.port, contexts, shippedContexts, apiKeys }).catch((error) => {
     throw listenError(error, host, options.port);
   });
   const { backend } = supply.current.health();

@@ -567,7 +567,7 @@ describe('where they are found', () => {
     writeFileSync(join(work, 'site-other', 'b.json'), '2');
     const own = await siteOf(join(work, 'site-packed'), join(work, 'no page'));
     expect(readFileSync(join(own, 'artifacts', 'a.json'), 'utf8')).toBe('1');
-    const other = await siteOf(join(work, 'site-packed'), join(work, 'no page'), join(work, 'site-other'));
+    const other = await siteOf(join(work, 'site-packed'), join(work, 'no page'), { artifacts: join(work, 'site-other') });
     expect(readFileSync(join(other, 'artifacts', 'b.json'), 'utf8')).toBe('2');
     expect(() => readFileSync(join(other, 'artifacts', 'a.json'))).toThrow();
     for (const site of [own, other]) rmSync(site, { recursive: true });

@@ -4,11 +4,14 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { parsePress } from '../presses/config.ts';
 import { createApp } from '../worker/api/app.ts';
 import { ownerOf } from '../worker/contexts/bounds.ts';
 import { ContextDirectory } from '../worker/contexts/directory.ts';
 import { DEFAULT_QUOTA, type Quota } from '../worker/contexts/quota.ts';
 import type { EdgeEngine } from '../worker/engine/engine.ts';
+import { bytesOf } from '../worker/engine/pressed/write.ts';
+import { filesOfBytes } from '../worker/engine/weights/source.ts';
 import * as wire from '../worker/wire/answer-schema.ts';
 import { failingBackend } from './support/failing-backend.ts';
 import { openGolden } from './support/golden.ts';
@@ -51,7 +54,14 @@ afterEach(() => {
   });
 });
 
-function serve({ keys = [], quota = DEFAULT_QUOTA, on = engine }: { keys?: string[]; quota?: Quota; on?: EdgeEngine } = {}) {
+interface Setting {
+  readonly keys?: string[];
+  readonly quota?: Quota;
+  readonly on?: EdgeEngine;
+  readonly shipped?: Record<string, Uint8Array>;
+}
+
+function serve({ keys = [], quota = DEFAULT_QUOTA, on = engine, shipped = {} }: Setting = {}) {
   const logged: unknown[] = [];
   const store = new ContextDirectory(folder, { quota });
   const opened = vi.spyOn(on, 'hold');
@@ -60,7 +70,13 @@ function serve({ keys = [], quota = DEFAULT_QUOTA, on = engine }: { keys?: strin
   closers.push(() => {
     for (const { mock } of [opened, mounted]) for (const { value } of mock.settledResults) (value as { close?: () => void })?.close?.();
   });
-  const app = createApp({ engine: async () => on, contexts: () => store, apiKeys: keys, log: (line, error) => logged.push([line, error]) });
+  const app = createApp({
+    engine: async () => on,
+    contexts: () => store,
+    shippedContexts: () => filesOfBytes(shipped),
+    apiKeys: keys,
+    log: (line, error) => logged.push([line, error]),
+  });
   const call = async <T>(method: string, path: string, body?: unknown, key = keys[0], init: RequestInit = {}) => {
     const headers: Record<string, string> = { 'content-type': 'application/json', ...(key && { authorization: `Bearer ${key}` }) };
     const sent = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body);
@@ -313,6 +329,40 @@ describe('what is refused, by name', () => {
     expect(seen).toMatchObject({ code, param });
     expect([400, 404]).toContain(seen.status);
     expect(await readdir(folder)).toEqual([]);
+  });
+});
+
+describe('contexts that came with the server', () => {
+  const messages = [{ role: 'user', parts: [`${sample.context}\n`] }];
+  const written = async (entry_type: 'f32' | 'int8') => {
+    const held = await engine.hold({ prompt: { kind: 'chat', messages }, press: parsePress({ ...press, entry_type }) });
+    const bytes = await bytesOf(engine.writePressed(held, { entryType: entry_type }));
+    held.close();
+    return bytes;
+  };
+
+  test('are asked about by name, by every key, and read once', async () => {
+    const { chat, mounted, list } = serve({ keys: ['a', 'b'], shipped: { 'otters-1.0.pressed.safetensors': await written('f32') } });
+    const want = await chat({ messages: wholeOf(sample), press, context: false }, 'a');
+    const seen = await Promise.all(['a', 'b', 'a'].map((key) => chat({ context: 'otters-1.0', messages: questionOf(sample) }, key)));
+    for (const one of seen) expect([textOf(one), one.context]).toEqual([textOf(want), 'otters-1.0']);
+    expect([mounted.mock.calls.length, (await list('', 'a')).data]).toEqual([1, []]);
+  });
+
+  test('another press, a name that nothing has, a damaged file', async () => {
+    const file = await written('int8');
+    const damaged = file.slice();
+    damaged[damaged.length >> 1] ^= 1;
+    const { error, logged } = serve({ shipped: { 'whole.pressed.safetensors': file, 'damaged.pressed.safetensors': damaged } });
+    const ask = (context: string, more: object = {}) => error('POST', '/v1/chat/completions', { context, messages: questionOf(sample), ...more });
+    expect(await ask('whole', { press: 'knorm' })).toMatchObject({ status: 400, code: 'context_press_mismatch' });
+    expect(await ask('nothing')).toMatchObject({ status: 404, code: 'context_not_found', param: 'context' });
+    for (const name of ['../whole', 'whole/', '', '.', 'ctx_whole'])
+      expect(await ask(name)).toMatchObject({ status: 404, code: 'context_not_found' });
+    expect(logged).toEqual([]);
+    expect(await ask('damaged')).toMatchObject({ status: 500, code: 'context_file_invalid' });
+    expect(logged.length).toBe(1);
+    expect(engine.health().contexts.held).toBe(1); // the whole one
   });
 });
 

@@ -8,7 +8,9 @@ import { InputError } from '../presses/input-error.ts';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
 import { exampleCurl } from './api/example.ts';
+import { SHIPPED_FOLDER } from './api/shipped-contexts.ts';
 import type { EngineSupply } from './engine/supply.ts';
+import { folderBeside, openFolder } from './engine/weights/node-files.ts';
 import { openSupply } from './node.ts';
 import { openContexts } from './open-contexts.ts';
 import { embeddedModel } from './package-root.ts';
@@ -31,7 +33,8 @@ const failed = (error: Error): never => {
 };
 const contexts = await openContexts(CONTEXTS, quotaOf(process.env as Variables)).catch(failed);
 const supply = await open().catch(failed);
-const app = createApp({ engine: () => supply.get(), contexts: () => contexts, apiKeys: parseApiKeys(API_KEYS) });
+const shipped = openFolder(await folderBeside(MODEL ?? embeddedModel(), SHIPPED_FOLDER));
+const app = createApp({ engine: () => supply.get(), contexts: () => contexts, shippedContexts: () => shipped, apiKeys: parseApiKeys(API_KEYS) });
 const page = await servePage(app);
 
 export default {

@@ -5,6 +5,7 @@ import relaxed from '../build/kernels-relaxed.wasm';
 import { ARTIFACTS_FOLDER } from '../presses/artifacts.ts';
 import { createApp } from './api/app.ts';
 import { parseApiKeys } from './api/auth.ts';
+import { SHIPPED_FOLDER } from './api/shipped-contexts.ts';
 import type { ContextStore } from './contexts/contract.ts';
 import type { ContextIndex } from './contexts/durable.ts';
 import { DurableContexts } from './contexts/durable-store.ts';
@@ -48,24 +49,31 @@ function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
   return loading.engine;
 }
 
-async function load(env: Env): Promise<EdgeEngine> {
-  const asset = (name: string) => env.ASSETS.fetch(`http://assets/${name}`) as unknown as Promise<Response>;
-  const { memoryLimitBytes, ...settings } = settingsOf(env);
-  const artifacts: ModelFiles = {
+function asset(env: Env, name: string): Promise<Response> {
+  return env.ASSETS.fetch(`http://assets/${name}`) as unknown as Promise<Response>;
+}
+
+function assetsIn(env: Env, folder: string): ModelFiles {
+  return {
     async open(name) {
-      const answer = await asset(`${ARTIFACTS_FOLDER}/${name}`);
+      const answer = await asset(env, `${folder}/${name}`);
       if (answer.ok) return readerOfBytes(name, new Uint8Array(await answer.arrayBuffer()));
       await answer.body?.cancel();
       return null;
     },
   };
-  const load = (arena: OpenArena) => loadPacked(asset, arena);
+}
+
+async function load(env: Env): Promise<EdgeEngine> {
+  const { memoryLimitBytes, ...settings } = settingsOf(env);
+  quotaOf(env);
+  const load = (arena: OpenArena) => loadPacked((name) => asset(env, name), arena);
   return loadEngine(
     { kernels: { simd, relaxed }, memoryLimitBytes },
     load,
     { ...settings, artifactBytes: ARTIFACT_BYTES },
     {
-      files: artifacts,
+      files: assetsIn(env, ARTIFACTS_FOLDER),
       where: BESIDE,
     },
   );
@@ -86,6 +94,7 @@ export default {
     app ??= createApp({
       engine: (c) => engineOf(c.env as unknown as Env, c.executionCtx as unknown as ExecutionContext),
       contexts: (c) => contextsOf(c.env as unknown as Env),
+      shippedContexts: (c) => assetsIn(c.env as unknown as Env, SHIPPED_FOLDER),
       apiKeys: parseApiKeys(env.API_KEYS),
     });
     return app.fetch(request, env, context as unknown as Parameters<typeof app.fetch>[2]);

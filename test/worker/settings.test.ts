@@ -29,6 +29,8 @@ test.concurrent.each([
   ['MAX_WAITING', 'many', 'MAX_WAITING must be a whole number such as 64, got "many"'],
   ['MAX_WAITING', '-1', 'got "-1"'],
   ['KV_POOL', '12 parsecs', 'KV_POOL: expected a byte size such as 16MiB'],
+  ['CONTEXTS_PER_KEY', 'few', 'CONTEXTS_PER_KEY must be a whole number such as 1000, got "few"'],
+  ['CONTEXT_BYTES_PER_KEY', '4 bags', 'CONTEXT_BYTES_PER_KEY: expected a byte size'],
   ['MEMORY_LIMIT', '1e3', 'MEMORY_LIMIT: expected a byte size'],
 ])('%s %s is said so', async (name, value, says) => {
   const worker = await startWorker({ vars: { [name]: value } });

@@ -1,14 +1,19 @@
 /** Pressed contexts over HTTP in workerd, a Durable Object and R2 behind them: made, asked about by many at once, taken by prompts that begin alike, refused, given up. */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { type ClientRequest, request as httpRequest } from 'node:http';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parsePress } from '../../presses/config.ts';
+import { bytesOf } from '../../worker/engine/pressed/write.ts';
 import * as wire from '../../worker/wire/answer-schema.ts';
+import { openGolden } from '../support/golden.ts';
 import { Random } from '../support/random.ts';
 import { samples, twoParts } from '../support/samples.ts';
-import { type Completion, OWN_CONNECTION, removePacked, startWorker, type TestWorker, type WireError } from '../support/worker.ts';
+import { type Completion, OWN_CONNECTION, packedInShards, removePacked, startWorker, type TestWorker, type WireError } from '../support/worker.ts';
 
 type Context = (typeof wire.context)['_output'];
 
@@ -191,6 +196,27 @@ test('keys: another one is told what nobody is; quotas are for each', async () =
     expect((await keyed.get(CONTEXTS)).status).toBe(401);
   } finally {
     await keyed.dispose();
+  }
+});
+
+test('a document that was pressed elsewhere, as a file among the assets, is asked about by its name', async () => {
+  const assets = await packedInShards();
+  const engine = await openGolden('needle');
+  const parts = [`${texts[0].context}\n`];
+  const held = await engine.hold({ prompt: { kind: 'chat', messages: [{ role: 'user', parts }] }, press: parsePress(press) });
+  await mkdir(join(assets, 'contexts'));
+  await writeFile(join(assets, 'contexts', 'otters.pressed.safetensors'), await bytesOf(engine.writePressed(held, { entryType: 'int8' })));
+  engine.close();
+  const shipped = await startWorker({ assets });
+  try {
+    const want = await shipped.chat({ messages: twoParts(texts[0]), press: { ...press, entry_type: 'int8' } });
+    const seen = await Promise.all([1, 2, 3].map(() => shipped.chat({ context: 'otters', messages: questionOf(texts[0]) })));
+    for (const one of seen) expect([textOf(one), one.context, one.usage.kv_cache.entry_type]).toEqual([textOf(want), 'otters', 'int8']);
+    expect((await shipped.post(CHAT, { context: 'others', messages: questionOf(texts[0]) })).status).toBe(404);
+    expect((await shipped.get('/contexts/otters.pressed.safetensors')).status).toBe(404); // only the worker reads it
+    expect((await shipped.health()).contexts.held).toBe(1);
+  } finally {
+    await shipped.dispose();
   }
 });
 

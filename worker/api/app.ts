@@ -9,6 +9,7 @@ import { listPresses } from '../../presses/list-presses.ts';
 import { ownerOf } from '../contexts/bounds.ts';
 import type { ContextStore } from '../contexts/contract.ts';
 import type { Engine } from '../engine/types.ts';
+import type { ModelFiles } from '../engine/weights/source.ts';
 import { defaultLimits, type Limits } from '../wire/limits.ts';
 import { requestSchemas } from '../wire/request-schema.ts';
 import { validate } from '../wire/validate.ts';
@@ -24,6 +25,7 @@ import { checkModel, getModel, listModels } from './models.ts';
 import { openApiDocument } from './openapi.ts';
 import { pressPlan } from './press-plan.ts';
 import { readJson } from './read-json.ts';
+import { ShippedContexts } from './shipped-contexts.ts';
 import { stayUntil } from './stay-until.ts';
 import { MountedOfEngine, StoredContexts } from './stored-contexts.ts';
 
@@ -35,6 +37,8 @@ export interface AppOptions {
   readonly engine: (c: Context<Env>) => Promise<Engine>;
   /** Where contexts are kept; null, or left out: nowhere. Given the context as `engine` is. */
   readonly contexts?: (c: Context<Env>) => ContextStore | null;
+  /** Where contexts lie that came with the server; none: nowhere. */
+  readonly shippedContexts?: (c: Context<Env>) => ModelFiles | null;
   /** Bearer keys that open /v1/*; none = open to all. */
   readonly apiKeys?: readonly string[];
   readonly limits?: Partial<Limits>;
@@ -47,6 +51,7 @@ export interface AppOptions {
 export function createApp({
   engine: load,
   contexts: storeOf = () => null,
+  shippedContexts: shippedOf = () => null,
   apiKeys = [],
   limits: given,
   corsOrigins = '*',
@@ -83,9 +88,12 @@ export function createApp({
     c.set('engine', engine);
     c.set('apiKey', null);
     c.set('mounted', mounted);
+    const stay = (work: Promise<unknown>) => stayUntil(c, work);
+    const files = shippedOf(c);
+    c.set('shipped', files && new ShippedContexts(files, mounted, stay));
     c.set('contexts', async () => {
       const store = storeOf(c);
-      return store && new StoredContexts(store, await ownerOf(c.var.apiKey), mounted, (work) => stayUntil(c, work));
+      return store && new StoredContexts(store, await ownerOf(c.var.apiKey), mounted, stay);
     });
     c.set('report', (error) => {
       const { status, code, cause } = toApiError(error);
@@ -103,7 +111,13 @@ export function createApp({
   if (apiKeys.length > 0) app.use('/v1/*', requireKey(apiKeys));
 
   app.get('/', (c) => home(c, apiKeys.length > 0));
-  app.get('/health', (c) => health(c, () => load(c), storeOf(c)?.quota ?? null));
+  app.get('/health', (c) =>
+    health(
+      c,
+      () => load(c),
+      () => storeOf(c)?.quota ?? null,
+    ),
+  );
   app.get('/openapi.json', (c) => c.json((document ??= openApiDocument(schemas, pressJsonSchema(), apiKeys.length > 0))));
   app.get('/v1/models', listModels);
   app.get('/v1/models/:id{.+}', getModel); // hub names have a slash

@@ -2,11 +2,13 @@
 import type { Context } from 'hono';
 import { shownName } from '../../presses/did-you-mean.ts';
 import { InputError } from '../../presses/input-error.ts';
+import { MOST_LISTED } from '../contexts/bounds.ts';
 import type { PromptInput } from '../engine/types.ts';
 import { contextWire } from '../wire/context.ts';
 import { chatPrompt } from '../wire/prompt.ts';
 import { type ContextBody, DEFAULT_TTL_SECONDS } from '../wire/request-schema.ts';
 import { timingsWire } from '../wire/usage.ts';
+import { show } from '../wire/validate.ts';
 import type { Env } from './env.ts';
 import { ApiError, clientGone } from './errors.ts';
 import { stayUntil } from './stay-until.ts';
@@ -28,7 +30,8 @@ export async function createContext(c: Context<Env>): Promise<Response> {
   );
   try {
     const { record, held } = await made;
-    return c.json({ ...contextWire(record), timings: timingsWire(held) });
+    const { explain } = held.kvCache;
+    return c.json({ ...contextWire(record), ...(explain && { explain }), timings: timingsWire(held) });
   } catch (error) {
     if (signal.aborted) throw clientGone();
     throw error instanceof InputError && error.param === 'prompt' && body.text !== undefined
@@ -43,7 +46,7 @@ export async function listContexts(c: Context<Env>): Promise<Response> {
   if (unknown !== undefined)
     throw new InputError('unknown_field', shownName(unknown), `unknown parameter "${shownName(unknown)}": limit and after are known`);
   const contexts = await contextsOf(c);
-  const { records, next } = await contexts.list({ limit: limit === undefined ? undefined : numberOf(limit), after });
+  const { records, next } = await contexts.list({ limit: limit === undefined ? undefined : limitOf(limit), after });
   return c.json({ object: 'list', data: records.map(contextWire), has_more: next !== null, next });
 }
 
@@ -70,5 +73,7 @@ function promptOf({ messages, text }: ContextBody): PromptInput {
   return messages === undefined ? { kind: 'text', text: text! } : chatPrompt(messages);
 }
 
-/** What is no number in digits is refused where numbers are. */
-const numberOf = (text: string): number => (/^\d{1,9}$/.test(text) ? Number(text) : Number.NaN);
+function limitOf(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new InputError('invalid_value', 'limit', `limit must be a whole number from 1 to ${MOST_LISTED}, got ${show(text)}`);
+}

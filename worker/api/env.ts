@@ -2,6 +2,7 @@
 import type { PressRequest } from '../../presses/contract.ts';
 import type { Engine } from '../engine/types.ts';
 import type { ChatBody, CompletionBody, ContextBody, PlanBody } from '../wire/request-schema.ts';
+import type { ShippedContexts } from './shipped-contexts.ts';
 import type { MountedOfEngine, StoredContexts } from './stored-contexts.ts';
 
 export interface Bodies {
@@ -22,6 +23,8 @@ export interface Env {
     read<K extends keyof Bodies>(kind: K): Promise<{ body: Bodies[K]; engine: Engine; press: PressRequest }>;
     /** Of the request's key; null: this server keeps none. */
     contexts(): Promise<StoredContexts | null>;
+    /** Those that came with the server, for every key; null: none did. */
+    shipped: ShippedContexts | null;
     /** Of every engine and key. */
     mounted: MountedOfEngine;
     /** Logs what is our fault, with the request's id; the caller's mistakes are not logged. */

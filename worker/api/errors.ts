@@ -25,6 +25,7 @@ const KNOWN: Record<string, { status: Status; code?: string; headers?: Record<st
   prompt_too_long: { status: 400, code: 'context_length_exceeded' },
   model_not_found: { status: 404 },
   context_not_found: { status: 404 },
+  context_file_invalid: { status: 500 }, // one that came with the server
   context_too_large: { status: 413 },
   context_quota_exceeded: { status: 429 },
   contexts_busy: { status: 429, headers: { 'retry-after': '5' } }, // until others are answered

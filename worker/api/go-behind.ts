@@ -1,7 +1,7 @@
 /**
  * The stored context behind which a request goes on, if any.
  *
- *   "context": "ctx_…"   that one: what is sent goes on behind it, under its press; another press or model is refused
+ *   "context": "ctx_…"   that one, or by another name one that came with the server: what is sent goes on behind it, under its press; another press or model is refused
  *   left out, or null    the longest that begins the prompt, where the answer is the same without it (engine/reusable.ts); one that cannot be had is no failure
  *   false                none
  */
@@ -13,6 +13,7 @@ import type { ChatBody } from '../wire/request-schema.ts';
 import { contextsOf } from './contexts.ts';
 import type { Env } from './env.ts';
 import { clientGone } from './errors.ts';
+import { isShippedName } from './shipped-contexts.ts';
 import type { MountedContext } from './stored-contexts.ts';
 
 export interface Going {
@@ -38,7 +39,9 @@ export async function goBehind(
       mounted = await found(c, engine, prompt, press);
       return { request: mounted ? { prompt, held: mounted.held, sampling } : { prompt, press, sampling }, context: mounted };
     }
-    mounted = await (await contextsOf(c)).mount(engine, context, said == null ? null : press, signal);
+    const { shipped } = c.var;
+    const contexts = shipped && isShippedName(context) ? shipped : await contextsOf(c);
+    mounted = await contexts.mount(engine, context, said == null ? null : press, signal);
     return { request: { prompt: promptBehind(mounted.held, prompt), held: mounted.held, sampling }, context: mounted };
   } catch (error) {
     mounted?.release();

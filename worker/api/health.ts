@@ -6,13 +6,13 @@ import type { Engine } from '../engine/types.ts';
 import type { Env } from './env.ts';
 import { modelFacts } from './models.ts';
 
-export async function health(c: Context<Env>, load: () => Promise<Engine>, quota: Quota | null): Promise<Response> {
+export async function health(c: Context<Env>, load: () => Promise<Engine>, quotaOf: () => Quota | null): Promise<Response> {
   const later = new Promise<null>((resolve) => setTimeout(() => resolve(null), 0));
   try {
     const engine = await Promise.race([load(), later]);
     if (engine !== null) {
       const { status, model, contexts, ...account } = engine.health();
-      return c.json({ status, model: modelFacts(model), ...account, contexts: { ...contexts, per_key: quota } });
+      return c.json({ status, model: modelFacts(model), ...account, contexts: { ...contexts, per_key: quotaOf() } });
     }
   } catch (error) {
     const loading = error instanceof InputError && error.code === 'model_loading';

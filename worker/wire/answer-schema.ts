@@ -222,6 +222,7 @@ export const context = z
     created_at: count.meta({ description: 'In seconds since 1970, as expires_at.' }),
     expires_at: count,
     metadata: z.record(z.string(), z.string()),
+    explain: kvCache.shape.explain.meta({ description: 'Where it was made just now, of a press that says "explain": true.' }),
     timings: timings.optional().meta({ description: 'Of making it, where it was made just now.' }),
   })
   .meta({ id: 'Context' });

@@ -70,7 +70,7 @@ const common = (limits: Limits) => ({
     .nullish()
     .meta({
       description:
-        'Extension. The id of a stored context: what is sent goes on behind it, under its press, and alone is read. False: no stored context is used. Left out: one that begins the prompt, under the same press, is.',
+        'Extension. The id of a stored context, or the name of one that came with the server: what is sent goes on behind it, under its press, and alone is read. False: no stored context is used. Left out: one that begins the prompt, under the same press, is.',
     }),
   max_tokens: integer(1, Number.MAX_SAFE_INTEGER).nullish(),
   temperature: number(0, 2).nullish().meta({ description: 'Default 1. 0 takes the likeliest token.' }),

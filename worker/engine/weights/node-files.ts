@@ -65,8 +65,13 @@ export function packedFolder(folder: string): FetchAsset {
 
 /** The folder artifacts/ of a model's folder, or beside a .gguf file. */
 export async function artifactsFolder(model: string): Promise<ModelFiles> {
+  return openFolder(await folderBeside(model, ARTIFACTS_FOLDER));
+}
+
+/** The folder of this name in a model's folder, or beside a .gguf file, where there is one. */
+export async function folderBeside(model: string, name: string): Promise<string> {
   const found = await stat(model).catch(() => null);
-  return openFolder(join(found?.isFile() ? dirname(model) : model, ARTIFACTS_FOLDER));
+  return join(found?.isFile() ? dirname(model) : model, name);
 }
 
 /** A Hugging Face folder or a .gguf file. Close `source` when done. */
