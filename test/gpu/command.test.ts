@@ -29,7 +29,7 @@ test('press --backend webgpu writes a file that generate answers from on either 
   const out = join(folder, 'document.pressed.safetensors');
   expect(edgepress('press', document, '-p', 'knorm', '-r', '0.25', '--backend', 'webgpu', '--out', out)).toMatchObject({
     status: 0,
-    err: '',
+    err: expect.not.stringContaining('edgepress'), // drivers warn of what they like
     out: expect.stringContaining('as int8, for needle'),
   });
   expect(readdirSync(folder).sort()).toEqual(['document.pressed.safetensors', 'document.txt']);
