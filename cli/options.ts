@@ -7,6 +7,7 @@ import type { PressRequest } from '../presses/contract.ts';
 import { InputError } from '../presses/input-error.ts';
 import { type EntryType, entryTypes } from '../worker/backend/backend.ts';
 import { parseBytes } from '../worker/engine/bytes.ts';
+import { type HiddenType, hiddenTypes } from '../worker/engine/hidden-rows.ts';
 import type { BackendName } from '../worker/engine/load.ts';
 import { openFile } from '../worker/engine/weights/node-files.ts';
 import type { RangeReader } from '../worker/engine/weights/source.ts';
@@ -18,6 +19,9 @@ export interface ModelOptions {
   readonly json?: boolean;
   readonly kvPool?: number;
   readonly memoryLimit?: number;
+  readonly longestPrompt?: number;
+  readonly hiddenType?: HiddenType;
+  readonly sequences?: number;
   readonly artifacts?: string;
 }
 
@@ -30,6 +34,13 @@ export function withModelOptions(command: Command, defaultModel: string, usualLi
     )
     .option('--kv-pool <bytes>', 'memory for KV entries; default what the limit leaves, at most 64MiB (on a GPU 512MiB)', bytesArgument)
     .option('--memory-limit <bytes>', `most memory for weights, activations and KV entries; default ${usualLimit}`, bytesArgument)
+    .option('--longest-prompt <tokens>', 'leave room to read a prompt of so many tokens, and the rest to the KV pool', countArgument)
+    .addOption(
+      new Option('--hidden-type <type>', 'how hidden states are kept while a prompt is read; f16 takes half the memory; default f32').choices(
+        hiddenTypes,
+      ),
+    )
+    .option('--sequences <n>', 'most requests that run and contexts that are held at once; default 16', countArgument)
     .option('--artifacts <folder>', "trained files that a press names; default artifacts/ in the model's folder, or beside the .gguf file")
     .option('--json', 'print JSON');
 }
@@ -173,4 +184,9 @@ export function bytesArgument(text: string): number {
   } catch (error) {
     throw new InvalidArgumentError(`${(error as Error).message.replace(/^e/, 'E').replace(/, got.*/, '')}.`);
   }
+}
+
+function countArgument(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) === 0) throw new InvalidArgumentError('A whole number, 1 or more.');
+  return Number(text);
 }

@@ -16,11 +16,13 @@ import {
   tokenizerFile,
 } from '../worker/engine/weights/manifest.ts';
 import { modelNameOf, openModelPath } from '../worker/engine/weights/node-files.ts';
-import { matrices, planWeights, quantizedMatrices } from '../worker/engine/weights/plan.ts';
+import { matrices, planWeights, quantizedMatrices, requantisedOf } from '../worker/engine/weights/plan.ts';
 import { type LoadProgress, type WeightSink, writeWeights } from '../worker/engine/weights/write.ts';
 
 export interface PackOptions {
   readonly quantize?: 'q8' | 'q4' | null;
+  /** Of the embedding, whatever the file holds it as. */
+  readonly embedding?: 'q8' | 'q4' | null;
   /** At most 25 MiB, the asset limit; default 16 MiB. */
   readonly shardBytes?: number;
   /** Default: the folder's or file's name. */
@@ -45,7 +47,8 @@ export async function packModel(
   }
   const model = await openModelPath(source);
   try {
-    const plan = planWeights(model.config, model.source, { quantize: options.quantize ?? null });
+    const plan = planWeights(model.config, model.source, { quantize: options.quantize, embedding: options.embedding });
+    const requantised = requantisedOf(plan);
     const [quantized, all] = [quantizedMatrices(plan), matrices(plan).length];
     if (options.quantize && quantized < all)
       options.onNote?.(`${quantized} of ${all} matrices quantised to ${options.quantize}; the others stay as the file has them`);
@@ -71,6 +74,7 @@ export async function packModel(
         arenaBytes: plan.bytes,
         tensors,
         shards: shards.shards,
+        ...(requantised.length > 0 && { requantised }),
         fingerprint: await fingerprint(model.config, { tensors, bytes: plan.bytes }, shards.pieces),
       };
       // A manifest that our own loader would refuse is never written.

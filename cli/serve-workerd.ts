@@ -23,6 +23,9 @@ export interface WorkerdOptions {
   readonly entryType: string;
   readonly memoryLimit?: number;
   readonly kvPool?: number;
+  readonly longestPrompt?: number;
+  readonly hiddenType?: string;
+  readonly sequences?: number;
   /** A folder in place of the model's artifacts/. */
   readonly artifacts?: string;
   /** Comma-separated bearer keys. */
@@ -50,6 +53,9 @@ export async function serveWorkerd(options: WorkerdOptions): Promise<{ model: st
   const vars = {
     MEMORY_LIMIT: text(options.memoryLimit),
     KV_POOL: text(options.kvPool),
+    LONGEST_PROMPT: text(options.longestPrompt),
+    HIDDEN_TYPE: text(options.hiddenType),
+    SEQUENCES: text(options.sequences),
     ENTRY_TYPE: text(options.entryType),
     API_KEYS: text(options.apiKeys || undefined),
     CONTEXTS_PER_KEY: text(process.env.CONTEXTS_PER_KEY || undefined),

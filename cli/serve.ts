@@ -52,7 +52,7 @@ export function serveCommand(program: Command, defaultModel: string): void {
       'after',
       '\nWith API_KEYS in the environment (keys with commas between), every request to /v1 needs one of them. CONTEXTS_PER_KEY and CONTEXT_BYTES_PER_KEY there are the most that one may store.',
     );
-  withModelOptions(command, defaultModel, '4GiB, in workerd 112MiB').action(run);
+  withModelOptions(command, defaultModel, '4GiB, in workerd 128MB').action(run);
 }
 
 async function run(options: ServeOptions): Promise<void> {

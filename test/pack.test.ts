@@ -99,6 +99,32 @@ describe('a packed model', () => {
     expect((await loadPacked(serve(out), memoryArena().make)).config.family).toBe('llama');
   });
 
+  test('embedding q4: the embedding alone in 4 bits, whatever the file has; the manifest and the loaded model tell; nothing to save is refused', async () => {
+    const out = mkdtempSync(join(work, 'embedding-'));
+    const plain = await packModel(path('../models/needle'), mkdtempSync(join(work, 'plain-')));
+    const manifest = await packModel(path('../models/needle'), out, { embedding: 'q4' });
+    expect(plain.requantised).toBeUndefined();
+    expect(manifest.requantised).toEqual(['embed: F16 to q4']);
+    expect(manifest.tensors.map(({ type }) => type)).toEqual(plain.tensors.map(({ name, type }) => (name === 'embed' ? 'q4' : type)));
+    expect(manifest.fingerprint).not.toBe(plain.fingerprint);
+    expect(await loadPacked(serve(out), memoryArena().make)).toMatchObject({ requantised: ['embed: F16 to q4'] });
+
+    const { config, source } = await openModelPath(path('golden/gguf/tiny-llama.gguf'));
+    const asType = (type: string) => ({
+      ...source,
+      tensors: new Map([...source.tensors].map(([name, tensor]) => [name, { ...tensor, type }] as const)),
+    });
+    const vectors = (plan: ReturnType<typeof asType>) => {
+      for (const [name, tensor] of plan.tensors) if (tensor.shape.length === 1) plan.tensors.set(name, { ...tensor, type: 'F32' });
+      return plan;
+    };
+    expect(planWeights(config, vectors(asType('Q8_0')), { embedding: 'q4' }).tensors[0].type).toBe('q4');
+    expect(() => planWeights(config, vectors(asType('Q4_1')), { embedding: 'q8' })).toThrow(
+      /embedding "q8" would save nothing: the file holds it as Q4_1/,
+    );
+    await source.close();
+  });
+
   test('quantising what is quantised already is refused', async () => {
     const { config, source } = await openModelPath(path('golden/gguf/tiny-llama.gguf'));
     const quantised = [...source.tensors].map(([name, tensor]) => [name, tensor.type === 'F16' ? { ...tensor, type: 'Q8_0' } : tensor] as const);

@@ -1,6 +1,6 @@
 /**
  * The entry for `deno serve`: the same routes as the worker, on Deno's WebGPU (wgpu). Settings are environment variables, named as in wrangler.toml:
- * MODEL, BACKEND (webgpu, wasm, auto, gpu-first), MEMORY_LIMIT, KV_POOL, ENTRY_TYPE, MAX_WAITING, API_KEYS, CONTEXTS_PER_KEY, CONTEXT_BYTES_PER_KEY; ARTIFACTS, a folder in place
+ * MODEL, BACKEND (webgpu, wasm, auto, gpu-first), MEMORY_LIMIT, KV_POOL, LONGEST_PROMPT, HIDDEN_TYPE, SEQUENCES, ENTRY_TYPE, MAX_WAITING, API_KEYS, CONTEXTS_PER_KEY, CONTEXT_BYTES_PER_KEY; ARTIFACTS, a folder in place
  * of the model's artifacts/; CONTEXTS, the folder where contexts are kept (open-contexts.ts).
  */
 import process from 'node:process';

@@ -30,8 +30,11 @@ interface Env extends Variables {
 let loading: { engine: Promise<EdgeEngine>; state: 'running' | 'done' | 'failed'; since: number } | null = null;
 const STALE_MS = 120_000;
 const RETRY_MS = 10_000;
-/** Of an isolate's 128 MB, beside the WASM module's memory. */
-const ARTIFACT_BYTES = 8 * 2 ** 20;
+/** What an isolate on Workers has in all. */
+const ISOLATE_BYTES = 128_000_000;
+/** Of the memory limit, outside the WASM module's memory: artefacts that are held, and buffers on their way in and out. */
+const ARTIFACT_BYTES = 2 * 2 ** 20;
+const BUFFER_BYTES = 2 ** 20;
 
 function engineOf(env: Env, context: ExecutionContext): Promise<EdgeEngine> {
   const age = loading ? Date.now() - loading.since : 0;
@@ -65,13 +68,13 @@ function assetsIn(env: Env, folder: string): ModelFiles {
 }
 
 async function load(env: Env): Promise<EdgeEngine> {
-  const { memoryLimitBytes, ...settings } = settingsOf(env);
+  const { memoryLimitBytes = ISOLATE_BYTES, ...settings } = settingsOf(env);
   quotaOf(env);
   const load = (arena: OpenArena) => loadPacked((name) => asset(env, name), arena);
   return loadEngine(
     { kernels: { simd, relaxed }, memoryLimitBytes },
     load,
-    { ...settings, artifactBytes: ARTIFACT_BYTES },
+    { ...settings, artifactBytes: ARTIFACT_BYTES, besideBytes: ARTIFACT_BYTES + BUFFER_BYTES },
     {
       files: assetsIn(env, ARTIFACTS_FOLDER),
       where: BESIDE,

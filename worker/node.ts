@@ -29,6 +29,8 @@ export interface LoadOptions extends Omit<LoadSettings, 'backend'> {
   readonly memoryLimitBytes?: number;
   /** Quantises f32, f16 and bf16 matrices while loading; a packed model has made its choice. */
   readonly quantize?: 'q8' | 'q4' | null;
+  /** The same of the embedding, and the head where it is a matrix of its own, whatever the file holds them as. */
+  readonly embedding?: 'q8' | 'q4' | null;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** A model that is open already; the path then only names it. */
   readonly model?: OpenedModel;
@@ -64,13 +66,18 @@ async function openOn(backend: BackendName, path: string, options: LoadOptions):
     () => false,
   );
   if (packed) {
-    if (options.quantize)
-      throw new InputError('quantize_useless', 'quantize', `${path} is packed: its matrices were quantised, or not, when that was done`);
+    if (options.quantize || options.embedding)
+      throw new InputError(
+        'quantize_useless',
+        options.quantize ? 'quantize' : 'embedding',
+        `${path} is packed: its matrices were quantised, or not, when that was done`,
+      );
     return loadEngine(host, (arena) => loadPacked(packedFolder(path), arena, progress), settings, await artifactSource(path, options));
   }
   const model = options.model ?? (await openModelPath(path));
   try {
-    const load = (arena: OpenArena) => loadOpened(modelNameOf(path), model, { quantize: options.quantize ?? null }, arena, progress);
+    const load = (arena: OpenArena) =>
+      loadOpened(modelNameOf(path), model, { quantize: options.quantize, embedding: options.embedding }, arena, progress);
     return await loadEngine(host, load, settings, await artifactSource(path, options));
   } finally {
     await model.source.close();

@@ -24,6 +24,25 @@ test('ENTRY_TYPE is how entries are stored unless a request says', async () => {
   }
 });
 
+test('the memory limit is 128 MB unless said otherwise; LONGEST_PROMPT, HIDDEN_TYPE and SEQUENCES are part of its plan, and buffers outside', async () => {
+  const [usual, planned] = await Promise.all([
+    startWorker({ vars: { MEMORY_LIMIT: '' } }),
+    startWorker({ vars: { MEMORY_LIMIT: '24MiB', LONGEST_PROMPT: '3000', HIDDEN_TYPE: 'f16', SEQUENCES: '4' } }),
+  ]);
+  try {
+    await Promise.all([usual, planned].map((worker) => worker.chat({ messages })));
+    expect((await usual.health()).memory).toMatchObject({ beside_bytes: 3 * 2 ** 20, hidden_type: 'f32' });
+    const whole = (await usual.health()).memory.limit_bytes!;
+    expect([whole <= 128e6, whole > 128e6 - 65536]).toEqual([true, true]); // whole pages of WASM memory
+    const { memory, contexts } = await planned.health();
+    expect(memory).toMatchObject({ limit_bytes: 24 * 2 ** 20, hidden_type: 'f16' });
+    expect(memory.longest_prompt).toBeGreaterThanOrEqual(3000);
+    expect(contexts.most).toBe(2);
+  } finally {
+    await Promise.all([usual.dispose(), planned.dispose()]);
+  }
+});
+
 test.concurrent.each([
   ['ENTRY_TYPE', 'fp8', 'ENTRY_TYPE must be "f32", "f16" or "int8", got "fp8"'],
   ['MAX_WAITING', 'many', 'MAX_WAITING must be a whole number such as 64, got "many"'],
@@ -32,6 +51,9 @@ test.concurrent.each([
   ['CONTEXTS_PER_KEY', 'few', 'CONTEXTS_PER_KEY must be a whole number such as 1000, got "few"'],
   ['CONTEXT_BYTES_PER_KEY', '4 bags', 'CONTEXT_BYTES_PER_KEY: expected a byte size'],
   ['MEMORY_LIMIT', '1e3', 'MEMORY_LIMIT: expected a byte size'],
+  ['HIDDEN_TYPE', 'bf16', 'HIDDEN_TYPE must be "f32" or "f16", got "bf16"'],
+  ['LONGEST_PROMPT', 'all', 'LONGEST_PROMPT must be a whole number such as 8192, got "all"'],
+  ['SEQUENCES', '1', 'sequences must be between 2 and 256, got 1'],
 ])('%s %s is said so', async (name, value, says) => {
   const worker = await startWorker({ vars: { [name]: value } });
   try {

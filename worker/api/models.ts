@@ -28,6 +28,15 @@ function modelWire(info: ModelInfo) {
 }
 
 /** What a model is, in the wire's names. */
-export function modelFacts({ id, family, parameters, layers, contextLength, vocabSize, weightBytes }: ModelInfo) {
-  return { id, family, parameters, layers, context_length: contextLength, vocab_size: vocabSize, weight_bytes: weightBytes };
+export function modelFacts({ id, family, parameters, layers, contextLength, vocabSize, weightBytes, requantised }: ModelInfo) {
+  return {
+    id,
+    family,
+    parameters,
+    layers,
+    context_length: contextLength,
+    vocab_size: vocabSize,
+    weight_bytes: weightBytes,
+    ...(requantised && { requantised }),
+  };
 }

@@ -12,7 +12,7 @@ import { type ArenaLayout, cutBefore } from './weights/plan.ts';
 export interface Compute {
   readonly backend: Backend;
   readonly module: LedgerHost & BudgetMathHost;
-  /** What the module's own data takes of the memory that the backend allocates from. */
+  /** What the module's own data takes of the memory that the backend allocates from, and what of the limit is for memory outside. */
   readonly baseBytes: number;
   /** Most bytes that weights, cache and activations may have together. */
   readonly limitBytes: number;
@@ -36,15 +36,15 @@ function ledgerHost({ exports, memory, heap }: Kernels): Compute['module'] {
   };
 }
 
-/** Weights, cache and activations in the module's own memory. */
-export async function wasmCompute(host: Host): Promise<Compute> {
+/** Weights, cache and activations in the module's own memory. Of the limit, `besideBytes` stay for the host's buffers. */
+export async function wasmCompute(host: Host, besideBytes = 0): Promise<Compute> {
   const limitBytes = host.memoryLimitBytes ?? MOST_WASM_MEMORY;
-  const kernels = await Kernels.create({ ...host, memoryLimitBytes: Math.max(limitBytes, LEAST_MEMORY) });
+  const kernels = await Kernels.create({ ...host, memoryLimitBytes: Math.max(limitBytes - besideBytes, LEAST_MEMORY) });
   const backend = new WasmBackend(kernels);
   return {
     backend,
     module: ledgerHost(kernels),
-    baseBytes: kernels.heap.limitBytes - kernels.heap.freeBytes,
+    baseBytes: besideBytes + kernels.heap.limitBytes - kernels.heap.freeBytes,
     limitBytes,
     usualPoolBytes: 64 * MiB,
     arena({ bytes }) {

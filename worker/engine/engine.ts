@@ -16,6 +16,7 @@ import { HeldContexts, type HeldMemory } from './held-contexts.ts';
 import { type Inspection, inspection } from './inspection.ts';
 import { checkJob, type Job, type JobParts } from './job.ts';
 import type { KvSequence } from './kv-cache.ts';
+import type { MemoryPlan } from './memory-plan.ts';
 import {
   checkMount,
   checkMountRoom,
@@ -55,6 +56,7 @@ import { type RangeReader, readerOfBytes } from './weights/source.ts';
 
 export interface EngineParts extends JobParts {
   readonly artifacts: Artifacts;
+  readonly plan: MemoryPlan;
   readonly backend: Backend;
   readonly forward: Forward;
   readonly eosIds: readonly number[];
@@ -101,7 +103,7 @@ export class EdgeEngine implements Engine {
   }
 
   health(): Health {
-    const { backend, cache } = this.#parts;
+    const { backend, cache, forward, plan } = this.#parts;
     const { usedBytes, peakBytes, limitBytes } = backend.memory;
     return {
       status: 'ok',
@@ -110,12 +112,17 @@ export class EdgeEngine implements Engine {
       memory: {
         used_bytes: usedBytes,
         peak_bytes: peakBytes,
-        limit_bytes: Number.isFinite(limitBytes) ? limitBytes : null,
+        limit_bytes: Number.isFinite(limitBytes) ? limitBytes + plan.besideBytes : null,
+        beside_bytes: plan.besideBytes,
         weights_bytes: this.info.weightBytes,
+        fixed_bytes: plan.fixedBytes,
         kv_pool_bytes: cache.poolBytes,
         kv_used_bytes: cache.usedBytes,
         kv_reserved_bytes: cache.reservedBytes,
         ledger_bytes: cache.ledgerBytes,
+        reading_bytes: Number.isFinite(limitBytes) ? plan.readingBytes : null,
+        longest_prompt: plan.longestPrompt,
+        hidden_type: forward.hiddenType,
       },
       requests: { running: this.#running.size, waiting: this.#admission.waiting },
       contexts: this.#held.account,

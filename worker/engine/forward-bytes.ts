@@ -1,5 +1,6 @@
 /** How much a forward pass reads over a prompt, and the device memory that it takes. */
 import type { AddedRows } from '../../presses/contract.ts';
+import { type HiddenType, hiddenRowsBytes } from './hidden-rows.ts';
 import type { ForwardShape } from './model-weights.ts';
 
 const F32 = 4;
@@ -42,8 +43,10 @@ export function prefillBytes(
   { hiddenSize: D, queryHeads: Hq, kvHeads: H, headDim: d }: ForwardShape,
   tokens: number,
   { queries, hidden, change }: Reads,
+  { hiddenType, chunkTokens }: { readonly hiddenType: HiddenType; readonly chunkTokens: number },
   passes = NO_PASSES,
 ): number {
-  const kept = queries * Hq * d + (hidden ? tokens * D : 0) + (change ? tokens : 0);
-  return F32 * ((tokens + passes.tokens) * D + (tokens + passes.longest) * (2 * H * d + d) + kept);
+  const kept = queries * Hq * d + (hidden ? tokens * D : 0) + (change ? tokens : 0) + D; // and the last token's
+  const states = hiddenRowsBytes(hiddenType, tokens, D, chunkTokens) + hiddenRowsBytes(hiddenType, passes.tokens, D, chunkTokens);
+  return states + F32 * ((tokens + passes.longest) * (2 * H * d + d) + kept);
 }

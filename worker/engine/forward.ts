@@ -10,6 +10,7 @@ import { Borrowed } from '../backend/borrowed.ts';
 import { ropeTable } from '../backend/rope-table.ts';
 import { type Adapter, adapterWeights, addedBytes } from './added-rows.ts';
 import { NO_PASSES, passSize, prefillBytes, type Reads, type TokenList } from './forward-bytes.ts';
+import { HiddenRows, type HiddenType } from './hidden-rows.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
 import type { RecentRows } from './recent-rows.ts';
 
@@ -58,6 +59,8 @@ export interface PrefillOptions extends Reads {
 
 export class Forward {
   readonly chunkTokens: number;
+  /** How hidden states of a prompt that is being read are kept from layer to layer. */
+  readonly hiddenType: HiddenType;
   readonly #backend: Backend;
   readonly #shape: ForwardShape;
   readonly #weights: ModelWeights;
@@ -77,12 +80,19 @@ export class Forward {
   readonly #rope: DeviceBuffer; // [C, d], extend only
   readonly #logits: DeviceBuffer; // [vocab]
 
-  constructor(backend: Backend, shape: ForwardShape, weights: ModelWeights, invFreq: Float32Array, chunkTokens: number) {
+  constructor(
+    backend: Backend,
+    shape: ForwardShape,
+    weights: ModelWeights,
+    invFreq: Float32Array,
+    { chunkTokens, hiddenType = 'f32' }: { readonly chunkTokens: number; readonly hiddenType?: HiddenType },
+  ) {
     this.#backend = backend;
     this.#shape = shape;
     this.#weights = weights;
     this.#invFreq = invFreq;
     this.chunkTokens = chunkTokens;
+    this.hiddenType = hiddenType;
     const { hiddenSize: D, intermediateSize: I, queryHeads: Hq, kvHeads: H, headDim: d, vocabSize } = shape;
     const rows = (cols: number, label: string): DeviceBuffer => this.#alloc(chunkTokens * cols * F32, label);
     this.#tokens = rows(1, 'tokens');
@@ -113,7 +123,7 @@ export class Forward {
 
   /** Device bytes that reading a prompt takes at most, beside the fixed buffers and what attention takes for itself. */
   readingBytes(tokens: number, reads: Reads, passes = NO_PASSES): number {
-    return prefillBytes(this.#shape, tokens, reads, passes) + this.#scratchBytes;
+    return prefillBytes(this.#shape, tokens, reads, this, passes) + this.#scratchBytes;
   }
 
   /** Device bytes that reading rows with an adapter takes beside that: they and what they compute, the matrices of one layer, and what products keep. */
@@ -135,20 +145,30 @@ export class Forward {
     const borrowed = new Borrowed(this.#backend);
     const alloc = (floats: number, label: string): DeviceBuffer => borrowed.scratch(Math.max(floats, 1) * F32, label);
     try {
-      const hidden = alloc(N * D, 'hidden states of the prompt'); // [N, D]
+      const states = (rows: number, label: string) => new HiddenRows(this.#backend, borrowed, this.hiddenType, rows, D, this.chunkTokens, label);
+      const hidden = states(N, 'hidden states of the prompt'); // [N, D]
       const k = alloc((N + longest) * H * d, 'keys of one layer'); // [N + longest, H, d]: the prompt's, then those of what is being read over it
       const v = alloc((N + longest) * H * d, 'values of one layer'); // [N + longest, H, d]
       const table = alloc((N + longest) * d, 'rope table of the prompt'); // [N + longest, d]
-      const passHidden = passTokens > 0 ? alloc(passTokens * D, 'hidden states of the passes') : hidden; // [passTokens, D], one pass after the other, then added rows
+      const passHidden = passTokens > 0 ? states(passTokens, 'hidden states of the passes') : hidden; // [passTokens, D], one pass after the other, then added rows
+      const lastRow = alloc(D, 'hidden states of the last token'); // [D], from below the last layer's attention on
       const windowQ = alloc(window * Hq * d, 'window queries'); // [window, Hq, d]
       const inputs = options.hidden ? alloc(N * D, 'inputs of the attention module') : null; // [N, D]
       const change = options.change ? alloc(N, 'what attention changes') : null; // [N]
       await options.run(() => {
         this.#backend.write(table, ropeTable(this.#invFreq, 0, N + longest));
-        this.#embed(hidden, tokens);
+        this.#embedAll(hidden, tokens);
       });
-      if (passes.length > 0) await runPass(() => this.#embed(passHidden, passes.flat()));
-      if (added) await runPass(() => this.#backend.write(at(passHidden, (passTokens - added.rows) * D * F32), added.embeddings));
+      if (passes.length > 0) await runPass(() => this.#embedAll(passHidden, passes.flat()));
+      if (added)
+        await runPass(() => {
+          for (let start = 0; start < added.rows; start += this.chunkTokens) {
+            const n = Math.min(this.chunkTokens, added.rows - start);
+            const first = passTokens - added.rows + start;
+            this.#backend.write(passHidden.blank(first), added.embeddings.subarray(start * D, (start + n) * D));
+            passHidden.keep(first, n);
+          }
+        });
 
       const last = this.#weights.layers.length - 1;
       for (let l = 0; l <= last; l++) {
@@ -157,7 +177,7 @@ export class Forward {
         for (let start = 0; start < N; start += this.chunkTokens) {
           const n = Math.min(this.chunkTokens, N - start);
           await options.run(() => {
-            const x = at(hidden, start * D * F32);
+            const x = hidden.open(start, n);
             this.#norm(this.#normed, x, weights.attnNorm, n);
             if (inputs) this.#backend.copy(at(inputs, start * D * F32), this.#normed, n * D * F32);
             const rows = at(table, start * d * F32);
@@ -168,6 +188,7 @@ export class Forward {
             if (l < last) {
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, start, shape);
               this.#afterAttention(weights, x, this.#attended, n, change && at(change, start * F32));
+              hidden.keep(start, n);
               return;
             }
             if (change) {
@@ -177,16 +198,17 @@ export class Forward {
             if (options.logits && start + n === N) {
               const row = (n - 1) * Hq * d * F32;
               this.#backend.attendCausal(this.#attended, at(this.#q, row), k, v, 1, N - 1, shape);
-              this.#afterAttention(weights, at(hidden, (N - 1) * D * F32), this.#attended, 1);
+              this.#backend.copy(lastRow, at(x, (n - 1) * D * F32), D * F32);
+              this.#afterAttention(weights, lastRow, this.#attended, 1);
             }
           });
         }
         /** Reads rows over the prompt, in pieces; `each` sees them before they attend. */
-        const readOver = async (rows: View, length: number, adapter: Adapter | null, each?: (start: number, n: number) => void): Promise<void> => {
+        const readOver = async (first: number, length: number, adapter: Adapter | null, each?: (start: number, n: number) => void): Promise<void> => {
           for (let start = 0; start < length; start += this.chunkTokens) {
             const n = Math.min(this.chunkTokens, length - start);
-            const x = at(rows, start * D * F32);
             await runPass(() => {
+              const x = passHidden.open(first + start, n);
               const row = N + start;
               this.#norm(this.#normed, x, weights.attnNorm, n);
               this.#project(weights, this.#normed, this.#q, at(k, row * H * d * F32), at(v, row * H * d * F32), at(table, row * d * F32), n, adapter);
@@ -194,18 +216,19 @@ export class Forward {
               if (l === last) return; // nobody reads what comes above
               this.#backend.attendCausal(this.#attended, this.#q, k, v, n, row, shape);
               this.#afterAttention(weights, x, this.#attended, n, null, adapter);
+              passHidden.keep(first + start, n);
             });
           }
         };
         let before = 0; // rows of the passes before
         for (const [pass, { length }] of passes.entries()) {
-          await readOver(at(passHidden, before * D * F32), length, null, (start, n) =>
+          await readOver(before, length, null, (start, n) =>
             options.onPass?.({ layer: l, pass, length, n: N, start, rows: n, q: this.#q, k, v, hidden: this.#normed, hiddenSize: D, shape }),
           );
           before += length;
         }
         if (added) {
-          await readOver(at(passHidden, before * D * F32), added.rows, await runPass(() => added.adapter(l)));
+          await readOver(before, added.rows, await runPass(() => added.adapter(l)));
           await runPass(() => added.keep(l, at(k, N * H * d * F32), at(v, N * H * d * F32)));
         }
         const model = this.layerModel(l);
@@ -224,7 +247,7 @@ export class Forward {
         });
       }
       const take = options.logits;
-      if (take) await options.run(() => take(this.#head(at(hidden, (N - 1) * D * F32))));
+      if (take) await options.run(() => take(this.#head(lastRow)));
     } finally {
       borrowed.giveBack();
     }
@@ -286,12 +309,18 @@ export class Forward {
     return { queryHeads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), slidingWindow: slidingWindows[layer] };
   }
 
-  #embed(out: View, tokens: readonly number[]): void {
+  #embedAll(out: HiddenRows, tokens: readonly number[]): void {
     for (let start = 0; start < tokens.length; start += this.chunkTokens) {
-      const chunk = Uint32Array.from(tokens.slice(start, start + this.chunkTokens));
-      this.#backend.write(this.#tokens, chunk);
-      this.#backend.embed(at(out, start * this.#shape.hiddenSize * F32), this.#weights.embed, this.#tokens, chunk.length);
+      const chunk = tokens.slice(start, start + this.chunkTokens);
+      this.#embed(out.blank(start), chunk);
+      out.keep(start, chunk.length);
     }
+  }
+
+  /** At most a chunk. */
+  #embed(out: View, tokens: readonly number[]): void {
+    this.#backend.write(this.#tokens, Uint32Array.from(tokens));
+    this.#backend.embed(out, this.#weights.embed, this.#tokens, tokens.length);
   }
 
   #norm(out: View, x: View, weight: View, rows: number): void {

@@ -8,11 +8,13 @@ import { formatBytes } from './bytes.ts';
 import { type Compute, MOST_WASM_MEMORY, wasmCompute, webgpuCompute } from './compute.ts';
 import { EdgeEngine } from './engine.ts';
 import { Forward } from './forward.ts';
+import { type HiddenType, hiddenTypes } from './hidden-rows.ts';
 import { KvCache } from './kv-cache.ts';
 import { type MemoryNeeds, memoryNeeds } from './memory-needs.ts';
 import type { ModelConfig } from './model/config.ts';
 import { invFreq } from './model/rope.ts';
 import type { ForwardShape, LayerWeights, ModelWeights } from './model-weights.ts';
+import { usualPressBytes } from './press-bytes.ts';
 import { Tokenizer } from './tokenizer/tokenizer.ts';
 import type { LoadedModel, OpenArena } from './weights/packed.ts';
 import { type ArenaLayout, arenaTensor } from './weights/plan.ts';
@@ -35,9 +37,20 @@ export interface LoadSettings {
   readonly chunkTokens?: number;
   /** Most bytes of artefacts that are held, on the host; default 256 MiB. */
   readonly artifactBytes?: number;
+  /** Tokens of the longest prompt that is to be read: the KV pool gets what that leaves, at most 64 MiB. Default: see kvPoolBytes, with room for half the context length. */
+  readonly longestPrompt?: number;
+  /** How hidden states of a prompt that is read are kept from layer to layer. f16 takes half the memory, and rounds them once a layer. Default f32. */
+  readonly hiddenType?: HiddenType;
+  /** Most requests that run and contexts that are held at once; default 16. Each takes a table of page numbers. */
+  readonly sequences?: number;
+  /** Of the memory limit, for buffers that the host holds outside the engine's memory. Default 0. */
+  readonly besideBytes?: number;
 }
 
-const MOST_SEQUENCES = 16;
+/** Half are left to requests, half to held contexts. */
+const LEAST_SEQUENCES = 2;
+const USUAL_SEQUENCES = 16;
+const MOST_SEQUENCES = 256;
 const MOST_CONTEXT = 32_768;
 const CHUNK_TOKENS = 128;
 
@@ -48,9 +61,9 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
   checkSettings(host, settings);
   let compute: Compute | null = null;
   try {
-    compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host);
+    compute = settings.backend === 'webgpu' ? await webgpuCompute(host) : await wasmCompute(host, settings.besideBytes);
     if (!compute) throw noGpu();
-    return await assemble(compute, load, settings, artifacts);
+    return await assemble(host, compute, load, settings, artifacts);
   } catch (error) {
     compute?.backend.close();
     if (error instanceof DeviceFailed && error.kind !== 'out of memory')
@@ -64,15 +77,19 @@ export async function loadEngine(host: Host, load: Load, settings: LoadSettings 
 }
 
 /** What types promise and callers in JavaScript do not. */
-function checkSettings({ memoryLimitBytes }: Host, { entryType, ...settings }: LoadSettings): void {
-  const { kvPoolBytes, contextLength, maxWaiting, chunkTokens, artifactBytes } = settings;
-  const counts = { memoryLimitBytes, kvPoolBytes, contextLength, maxWaiting, chunkTokens, artifactBytes };
+function checkSettings({ memoryLimitBytes }: Host, { entryType, hiddenType, ...settings }: LoadSettings): void {
+  const { kvPoolBytes, contextLength, maxWaiting, chunkTokens, artifactBytes, longestPrompt, sequences } = settings;
+  const counts = { memoryLimitBytes, kvPoolBytes, contextLength, maxWaiting, chunkTokens, artifactBytes, longestPrompt, sequences };
   for (const [name, value] of Object.entries(counts)) {
     if (value !== undefined && !(Number.isSafeInteger(value) && (value > 0 || name === 'maxWaiting')))
       throw new InputError('invalid_value', name, `${name} must be a whole number, 1 or more, got ${JSON.stringify(value)}`);
   }
   if (entryType !== undefined && !entryTypes.includes(entryType))
     throw new InputError('invalid_value', 'entryType', `entryType must be one of ${entryTypes.join(', ')}, got ${JSON.stringify(entryType)}`);
+  if (hiddenType !== undefined && !hiddenTypes.includes(hiddenType))
+    throw new InputError('invalid_value', 'hiddenType', `hiddenType must be one of ${hiddenTypes.join(', ')}, got ${JSON.stringify(hiddenType)}`);
+  if (sequences !== undefined && (sequences < LEAST_SEQUENCES || sequences > MOST_SEQUENCES))
+    throw new InputError('invalid_value', 'sequences', `sequences must be between ${LEAST_SEQUENCES} and ${MOST_SEQUENCES}, got ${sequences}`);
 }
 
 export function noGpu(): InputError {
@@ -83,7 +100,7 @@ export function noGpu(): InputError {
   );
 }
 
-async function assemble(compute: Compute, load: Load, settings: LoadSettings, artifacts: ArtifactSource | null): Promise<EdgeEngine> {
+async function assemble(host: Host, compute: Compute, load: Load, settings: LoadSettings, artifacts: ArtifactSource | null): Promise<EdgeEngine> {
   const { backend, module } = compute;
   let weights: DeviceBuffer | null = null;
   let needs: MemoryNeeds | null = null;
@@ -95,7 +112,7 @@ async function assemble(compute: Compute, load: Load, settings: LoadSettings, ar
         'model',
         `the ${backend.name} kernels take a head_dim that is a multiple of ${multipleOf}, at most ${most}; ${name} has ${config.headDim}: backend wasm would work`,
       );
-    needs = needsOf(config, layout.bytes, settings, compute);
+    needs = needsOf(config, layout, settings, compute);
     checkMemory(needs, compute, { name, weightBytes: layout.bytes }, settings);
     const { block, arena } = compute.arena(layout);
     weights = block;
@@ -105,13 +122,24 @@ async function assemble(compute: Compute, load: Load, settings: LoadSettings, ar
   const bound = bindWeights(weights!, config, layout);
   const shape = { layers: config.layers, queryHeads: config.queryHeads, kvHeads: config.kvHeads, headDim: config.headDim };
   const contextLength = contextOf(config, settings);
-  const forward = new Forward(backend, forwardShape(config), bound, invFreq(config), settings.chunkTokens ?? CHUNK_TOKENS);
+  const forward = new Forward(backend, forwardShape(config), bound, invFreq(config), rowsOf(settings));
   const cache = new KvCache(backend, module, shape, {
     poolBytes: needs!.poolBytes(backend.memory.freeBytes),
     contextLength,
-    sequences: MOST_SEQUENCES,
+    sequences: settings.sequences ?? USUAL_SEQUENCES,
   });
+  const { limitBytes, freeBytes } = backend.memory;
   return new EdgeEngine({
+    plan: {
+      limitBytes: host.memoryLimitBytes === undefined ? null : compute.limitBytes,
+      besideBytes: settings.besideBytes ?? 0,
+      weightBytes: layout.bytes,
+      poolBytes: cache.poolBytes,
+      ledgerBytes: cache.ledgerBytes,
+      fixedBytes: limitBytes - freeBytes - layout.bytes - cache.poolBytes - cache.ledgerBytes,
+      readingBytes: freeBytes,
+      longestPrompt: needs!.longestPrompt(freeBytes),
+    },
     info: {
       id: model.name,
       family: config.family,
@@ -121,6 +149,7 @@ async function assemble(compute: Compute, load: Load, settings: LoadSettings, ar
       vocabSize: config.vocabSize,
       weightBytes: layout.bytes,
       fingerprint: model.fingerprint,
+      ...(model.requantised && { requantised: model.requantised }),
     },
     backend,
     forward,
@@ -150,14 +179,30 @@ function contextOf(config: ModelConfig, { contextLength }: LoadSettings): number
   return Math.min(config.contextLength, contextLength ?? MOST_CONTEXT);
 }
 
-function needsOf(config: ModelConfig, weightBytes: number, settings: LoadSettings, { baseBytes, usualPoolBytes, module }: Compute): MemoryNeeds {
+function rowsOf({ chunkTokens = CHUNK_TOKENS, hiddenType = 'f32' }: LoadSettings): { chunkTokens: number; hiddenType: HiddenType } {
+  return { chunkTokens, hiddenType };
+}
+
+function needsOf(
+  config: ModelConfig,
+  layout: ArenaLayout,
+  settings: LoadSettings,
+  { backend, baseBytes, usualPoolBytes, module }: Compute,
+): MemoryNeeds {
+  const shape = { ...forwardShape(config), layers: config.layers };
+  const rows = rowsOf(settings);
+  const math = createBudgetMath(module);
+  const kinds = new Map(layout.tensors.filter((one) => one.rows > 1).map((one) => [`${one.type} ${one.rows} ${one.cols}`, one]));
+  const products = Math.max(...[...kinds.values()].map((one) => backend.linearScratchBytes(one, rows.chunkTokens)));
   return memoryNeeds({
     usualPoolBytes,
-    shape: { ...forwardShape(config), layers: config.layers },
-    weightBytes,
+    shape,
+    weightBytes: layout.bytes,
     contextLength: contextOf(config, settings),
-    chunkTokens: settings.chunkTokens ?? CHUNK_TOKENS,
-    sequences: MOST_SEQUENCES,
+    ...rows,
+    longestPrompt: settings.longestPrompt === undefined ? null : Math.min(settings.longestPrompt, contextOf(config, settings)),
+    pressBytes: (tokens) => products + (backend.sampleScratchBytes?.(shape.vocabSize) ?? 0) + usualPressBytes(backend, math, shape, tokens),
+    sequences: settings.sequences ?? USUAL_SEQUENCES,
     poolBytes: settings.kvPoolBytes ?? null,
     baseBytes,
     ledger: module.exports,

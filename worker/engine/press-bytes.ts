@@ -1,9 +1,12 @@
 /** What a press takes of device memory while it works on one layer, known before any compute: all that presses/compressor.ts borrows, at most. */
+import type { BudgetMath } from '../../presses/budget-math.ts';
 import type { CheckedDecoding } from '../../presses/check-decoding.ts';
 import { chosenParts, countingSelection } from '../../presses/check-parts.ts';
-import { type CheckedPress, type PressReads, readsOf } from '../../presses/check-press.ts';
+import { type CheckedPress, checkPress, type PressReads, readsOf } from '../../presses/check-press.ts';
+import { parsePress } from '../../presses/config.ts';
 import type { PassScratchSize } from '../../presses/contract.ts';
 import { OBSERVATION_WINDOW } from '../../presses/window-attention.ts';
+import type { Backend } from '../backend/backend.ts';
 import type { KvShape } from './kv-cache.ts';
 
 export const NO_READS: PressReads = { queries: 0, hidden: false, change: false };
@@ -105,4 +108,16 @@ export function pressBytes(
   bytes = Math.max(bytes, first.passes.scratchBytes({ n: N, queryHeads: Hq, kvHeads: H, headDim: d, hiddenSize, ...pieces }, firstParams));
   take(Hq * N);
   return bytes;
+}
+
+/** A press as they usually are, to plan memory by: what most presses work with is less. */
+const USUAL_PRESS = 'zigzag_snapkv';
+/** Shorter prompts it has nothing to remove from: half of one is kept, and 64 tokens are protected. */
+const LEAST_PRESSED = 128;
+
+/** What such a press over so many tokens, and kernels for themselves, take beside hidden states and one layer's keys and values. */
+export function usualPressBytes(backend: Backend, math: BudgetMath, shape: KvShape & { hiddenSize: number }, tokens: number): number {
+  if (tokens < LEAST_PRESSED) return backend.scratchBytes(0, 0, shape);
+  const checked = checkPress(parsePress(USUAL_PRESS), { tokens, ...shape, math });
+  return pressBytes(checked, shape, { longest: 0, rows: 0 }) + backend.scratchBytes(tokens, pressReads(checked).queries, shape);
 }

@@ -15,6 +15,7 @@ import type { Forward } from './forward.ts';
 import { passSize } from './forward-bytes.ts';
 import type { Job } from './job.ts';
 import type { KvCache } from './kv-cache.ts';
+import { type MemoryPlan, toldPlan } from './memory-plan.ts';
 import { decodingBytes, NO_READS, pressBytes, pressReads } from './press-bytes.ts';
 import { anyPressPages, fittingRatio, requestSize } from './request-size.ts';
 
@@ -23,6 +24,7 @@ export interface RoomParts {
   readonly forward: Forward;
   readonly backend: Backend;
   readonly math: BudgetMath;
+  readonly plan: MemoryPlan;
 }
 
 export function fits(job: Job, parts: RoomParts, freeBytes: number): boolean {
@@ -47,7 +49,7 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
     throw new InputError(
       'kv_budget_exceeded',
       param,
-      `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes)${contexts}, of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}${settled > 0 && !job.held ? '; so would closing contexts' : ''}`,
+      `the request needs ${formatBytes(needed)} (${needed} bytes) of KV pages ${how}; the pool has ${formatBytes(pool)} (${pool} bytes)${contexts}, of which ${formatBytes(cache.openPages * cache.pageBytes)} are free now; ${advice}${settled > 0 && !job.held ? '; so would closing contexts' : ''}${toldPlan(parts.plan)}`,
     );
   }
   const remembered = recentBytes(job.decoding, parts);
@@ -57,10 +59,12 @@ export function checkRoom(job: Job, parts: RoomParts, freeBytes: number): void {
     const queries = Math.max(job.checked ? pressReads(job.checked).queries : 0, job.decoding?.queries ?? 0);
     const press = needed > bare ? `, ${formatBytes(needed - bare)} of them for the press and the ${queries} queries that it reads` : '';
     const other = bare <= freeBytes ? 'no press would work, perhaps one with a smaller window or fewer in a row; so would ' : '';
+    const { longestPrompt } = parts.plan;
+    const halves = !job.held && parts.forward.hiddenType === 'f32' ? ', hidden states as f16 (HIDDEN_TYPE, --hidden-type)' : '';
     throw new InputError(
       'kv_budget_exceeded',
       'messages',
-      `reading ${job.held ? job.tokens.length - job.held.tokens.length : job.covered} tokens at once needs ${formatBytes(needed)} (${needed} bytes) of activations${press}; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: ${other}a shorter prompt, a smaller KV pool or a higher memory limit${other ? '' : ' would work'}`,
+      `reading ${job.held ? job.tokens.length - job.held.tokens.length : job.covered} tokens at once needs ${formatBytes(needed)} (${needed} bytes) of activations${press}; ${formatBytes(freeBytes)} (${freeBytes} bytes) are free: ${other}a shorter prompt${job.held || longestPrompt >= job.covered ? '' : ` (${longestPrompt} tokens with a usual press)`}, a smaller KV pool (KV_POOL, or LONGEST_PROMPT)${halves} or a higher memory limit${other ? '' : ' would work'}${toldPlan(parts.plan)}`,
     );
   }
   checkEviction(job, parts, freeBytes);

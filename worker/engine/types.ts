@@ -1,6 +1,7 @@
 /** What the API and the CLI say to the engine, and hear from it. No HTTP here. */
 import type { PressRequest, Scope } from '../../presses/contract.ts';
 import type { EntryType } from '../backend/backend.ts';
+import type { HiddenType } from './hidden-rows.ts';
 import type { Reading } from './reading.ts';
 import type { Reusable } from './reusable.ts';
 import type { RangeReader } from './weights/source.ts';
@@ -196,6 +197,8 @@ export interface ModelInfo {
   readonly weightBytes: number;
   /** SHA-256 of config and weights, in hexadecimal digits: what tells apart two models of one name. */
   readonly fingerprint: string;
+  /** Matrices in fewer bits than the file has, such as "embed: Q8_0 to q4"; absent: none. */
+  readonly requantised?: readonly string[];
 }
 
 export interface Health {
@@ -207,11 +210,21 @@ export interface Health {
     peak_bytes: number;
     /** Null: a GPU's driver decides. */
     limit_bytes: number | null;
+    /** Of the limit, for buffers outside the engine's memory: the peak is without them. */
+    beside_bytes: number;
     weights_bytes: number;
+    /** Activations of a chunk of tokens, logits, the kernels' own data. */
+    fixed_bytes: number;
     kv_pool_bytes: number;
     kv_used_bytes: number;
     kv_reserved_bytes: number;
     ledger_bytes: number;
+    /** What reading a prompt finds, and its press; one is read at a time. Null: a GPU's driver decides. */
+    reading_bytes: number | null;
+    /** Tokens of the longest prompt that can be read in that under a usual press. */
+    longest_prompt: number;
+    /** How hidden states of a prompt that is read are kept from layer to layer. */
+    hidden_type: HiddenType;
   };
   requests: { running: number; waiting: number };
   /** Held contexts, how many can be, and the device's bytes that they take: their pages are among kv_used_bytes. */

@@ -138,6 +138,10 @@ const modelFacts = {
   context_length: count,
   vocab_size: count,
   weight_bytes: count,
+  requantised: z
+    .array(z.string())
+    .optional()
+    .meta({ description: 'Matrices in fewer bits than the file of the model has, such as "embed: Q8_0 to q4".' }),
 };
 
 export const model = z.strictObject({ ...modelFacts, object: z.literal('model'), created: count, owned_by: z.string() }).meta({ id: 'Model' });
@@ -176,11 +180,16 @@ export const health = z
         used_bytes: count,
         peak_bytes: count,
         limit_bytes: count.nullable(),
+        beside_bytes: count.meta({ description: 'Of limit_bytes, for buffers outside the memory that used_bytes and peak_bytes count.' }),
         weights_bytes: count,
+        fixed_bytes: count,
         kv_pool_bytes: count,
         kv_used_bytes: count,
         kv_reserved_bytes: count,
         ledger_bytes: count,
+        reading_bytes: count.nullable(),
+        longest_prompt: count.meta({ description: 'Tokens of the longest prompt that reading_bytes are enough for, under a usual press.' }),
+        hidden_type: z.enum(['f32', 'f16']),
       })
       .optional(),
     requests: z.strictObject({ running: count, waiting: count }).optional(),

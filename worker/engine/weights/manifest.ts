@@ -58,6 +58,8 @@ const manifestSchema = z.strictObject({
       }),
     )
     .max(4096),
+  /** Matrices that were packed in fewer bits than the file held them in, for it was asked for: "embed: Q8_0 to q4". */
+  requantised: z.array(z.string().min(1).max(200)).max(64).optional(),
   /** SHA-256 over config, tensors and the weights themselves; independent of the cut into shards. */
   fingerprint: sha256,
   /** SHA-256 over all the rest of this file, see manifestDigest: damage and edits are seen before a weight is read. */

@@ -11,7 +11,7 @@ import { checkVocabularyFits } from '../tokenizer/tokenizer-json.ts';
 import { fingerprint, PieceHasher } from './fingerprint.ts';
 import { openGguf } from './gguf.ts';
 import type { LoadedModel, OpenArena } from './packed.ts';
-import { type PlanOptions, planWeights } from './plan.ts';
+import { type PlanOptions, planWeights, requantisedOf } from './plan.ts';
 import { openSafetensors } from './safetensors.ts';
 import { type ModelFiles, type RangeReader, readJson, readTensor, type WeightSource } from './source.ts';
 import { type LoadProgress, writeWeights } from './write.ts';
@@ -82,5 +82,13 @@ export async function loadOpened(
   };
   await writeWeights(plan, { write }, onProgress);
   const print = await fingerprint(model.config, layout, await hasher.digests());
-  return { name, config: model.config, layout, tokenizer: model.tokenizer, fingerprint: print };
+  const requantised = requantisedOf(plan);
+  return {
+    name,
+    config: model.config,
+    layout,
+    tokenizer: model.tokenizer,
+    fingerprint: print,
+    ...(requantised.length > 0 && { requantised }),
+  };
 }

@@ -32,6 +32,8 @@ export interface LoadedModel {
   /** Null: the model came without one and speaks token ids only. */
   readonly tokenizer: TokenizerData | null;
   readonly fingerprint: string;
+  /** As the manifest tells it; absent: the weights are the file's. */
+  readonly requantised?: readonly string[];
 }
 
 async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
@@ -61,6 +63,7 @@ export async function loadPacked(fetchAsset: FetchAsset, arena: OpenArena, onPro
     layout,
     tokenizer,
     fingerprint: manifest.fingerprint,
+    requantised: manifest.requantised,
   };
 }
 

@@ -35,6 +35,8 @@ export interface WeightPlan extends ArenaLayout {
 export interface PlanOptions {
   /** Quantises f32, f16 and bf16 matrices whose rows are whole blocks of 32. Matrices that the file holds quantised stay as they are. */
   readonly quantize?: 'q8' | 'q4' | null;
+  /** Quantises the embedding, and the head where it is a matrix of its own, whatever the file holds them as. */
+  readonly embedding?: 'q8' | 'q4' | null;
 }
 
 export const alignment = 64;
@@ -106,7 +108,7 @@ export function planWeights(config: ModelConfig, source: WeightSource, options: 
     if (tensor.shape.length !== expected.length || tensor.shape.some((n, i) => n !== expected[i])) {
       throw invalidModel(`tensor ${fileName} has shape [${tensor.shape.join(', ')}], [${expected.join(', ')}] is expected`);
     }
-    const type = targetType(needed, tensor, options.quantize ?? null);
+    const type = targetType(needed, tensor, options);
     const offset = alignUp(end);
     const bytes = weightBytes(type, needed.rows, needed.cols);
     const interleavedHead = interleaved && (needed.part === 'q' || needed.part === 'k') ? config.headDim : 0;
@@ -119,7 +121,15 @@ export function planWeights(config: ModelConfig, source: WeightSource, options: 
     throw unsupported(`tensor ${name} has no place in a ${config.family} model as we know it; the model has a feature that is not supported`);
   }
   const plan = { tensors, bytes: alignUp(end) };
-  const { quantize } = options;
+  const { quantize, embedding } = options;
+  if (embedding && !plan.tensors.some((tensor) => ofVocabulary(tensor) && requantised(tensor))) {
+    const { source, bytes } = arenaTensor(plan, 'embed') as PlannedTensor;
+    throw new InputError(
+      'quantize_useless',
+      'embedding',
+      `embedding "${embedding}" would save nothing: the file holds it as ${source.type}, ${bytes} bytes in memory. Leave it out`,
+    );
+  }
   if (quantize && quantizedMatrices(plan) === 0) {
     const types = [...new Set(matrices(plan).map(({ source: { type } }) => type))].join(', ');
     throw new InputError(
@@ -133,9 +143,26 @@ export function planWeights(config: ModelConfig, source: WeightSource, options: 
 
 export const matrices = ({ tensors }: WeightPlan): readonly PlannedTensor[] => tensors.filter(({ source }) => source.shape.length === 2);
 
+/** Whether it gets another type than the file's. */
+function requantised({ type, source }: PlannedTensor): boolean {
+  return type !== fileTypes.get(source.type)?.layout;
+}
+
+function ofVocabulary({ name }: Pick<ArenaTensor, 'name'>): boolean {
+  return name === 'embed' || name === 'head';
+}
+
 /** How many matrices get another type than the file's. */
 export function quantizedMatrices(plan: WeightPlan): number {
-  return matrices(plan).filter(({ type, source }) => type !== fileTypes.get(source.type)?.layout).length;
+  return matrices(plan).filter(requantised).length;
+}
+
+/** What was asked for beyond what the file holds, such as "embed: Q8_0 to q4"; layers of the same kind are one. */
+export function requantisedOf(plan: WeightPlan): string[] {
+  const told = matrices(plan)
+    .filter(requantised)
+    .map(({ name, type, source }) => `${name.replace(/^layers\.\d+\./, 'layers.')}: ${source.type} to ${type}`);
+  return [...new Set(told)];
 }
 
 function nameInFile(needed: NeededTensor, { names }: WeightSource): string {
@@ -151,7 +178,7 @@ function nameInFile(needed: NeededTensor, { names }: WeightSource): string {
   }
 }
 
-function targetType(needed: NeededTensor, tensor: SourceTensor, quantize: 'q8' | 'q4' | null): WeightType {
+function targetType(needed: NeededTensor, tensor: SourceTensor, { quantize = null, embedding = null }: PlanOptions): WeightType {
   const type = fileTypes.get(tensor.type)?.layout;
   if (!type) throw unsupported(`tensor ${tensor.name} has type ${tensor.type}; supported are ${[...fileTypes.keys()].join(', ')}`);
   const plain = type === 'f32' || type === 'f16' || type === 'bf16';
@@ -159,10 +186,13 @@ function targetType(needed: NeededTensor, tensor: SourceTensor, quantize: 'q8' |
     if (!plain) throw unsupported(`tensor ${tensor.name} has type ${tensor.type}; norms and biases must be F32, F16 or BF16`);
     return 'f32';
   }
+  const size = (as: WeightType) => weightBytes(as, needed.rows, needed.cols);
+  const smaller = embedding !== null && ofVocabulary(needed) && needed.cols % 32 === 0 && size(embedding) < size(type);
   if (!plain) {
     if (needed.cols % 32 !== 0) throw unsupported(`tensor ${tensor.name} has rows of ${needed.cols}; quantised rows must be a multiple of 32`);
-    return type;
+    return smaller ? embedding : type;
   }
+  if (smaller) return embedding;
   return quantize !== null && needed.cols % 32 === 0 ? quantize : type;
 }
 
